@@ -1,0 +1,91 @@
+//! Where the launcher speaks: lines when standard output is a file or a pipe, and on a terminal the same lines
+//! scrolling above a table that is repainted in place.
+
+use std::io::{IsTerminal, Write, stdout};
+
+use rustix::termios::tcgetwinsize;
+
+use crate::table;
+use crate::view::{COLUMNS, View};
+
+const DEFAULT_WIDTH: u16 = 80;
+const DEFAULT_HEIGHT: u16 = 24;
+
+/// Standard output.
+#[derive(Debug)]
+pub struct Screen {
+    live: bool,
+    colour: bool,
+    /// Lines of the table that are on the terminal now, just above the cursor.
+    painted: usize,
+}
+
+impl Screen {
+    pub fn new() -> Screen {
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let live = stdout().is_terminal() && !dumb;
+        let colour = live && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Screen {
+            live,
+            colour,
+            painted: 0,
+        }
+    }
+
+    /// Says something, for good.
+    pub fn say(&mut self, text: &str) {
+        let erase = self.erase();
+        self.write(&format!("{erase}{text}\n"));
+    }
+
+    /// Shows how the members do now, on a terminal only.
+    pub fn paint(&mut self, view: &View, footer: &str) {
+        if !self.live {
+            return;
+        }
+        let (width, height) = size();
+        let mut lines = table::lines(&COLUMNS, &view.cells(), width, self.colour);
+        lines.push(footer.chars().take(width).collect());
+        // What scrolled out of sight could not be erased again.
+        lines.truncate(height.saturating_sub(1));
+        let erase = self.erase();
+        self.painted = lines.len();
+        let table: String = lines
+            .iter()
+            .flat_map(|line| [line.as_str(), "\n"])
+            .collect();
+        self.write(&format!("{erase}{table}"));
+    }
+
+    fn erase(&mut self) -> String {
+        match std::mem::take(&mut self.painted) {
+            0 => String::new(),
+            // To the first column, up, and clear all below.
+            lines => format!("\r\u{1b}[{lines}A\u{1b}[J"),
+        }
+    }
+
+    /// A reader that went away is no reason to stop the cluster.
+    fn write(&self, text: &str) {
+        let mut out = stdout().lock();
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+}
+
+/// The table once, for standard output as it is.
+pub fn table_once(view: &View) -> String {
+    let screen = Screen::new();
+    let width = if screen.live { size().0 } else { usize::MAX };
+    table::lines(&COLUMNS, &view.cells(), width, screen.colour).join("\n")
+}
+
+/// The terminal's columns and lines.
+fn size() -> (usize, usize) {
+    let size = tcgetwinsize(stdout())
+        .ok()
+        .filter(|size| size.ws_col > 0 && size.ws_row > 0);
+    let (width, height) = size.map_or((DEFAULT_WIDTH, DEFAULT_HEIGHT), |size| {
+        (size.ws_col, size.ws_row)
+    });
+    (usize::from(width), usize::from(height))
+}
