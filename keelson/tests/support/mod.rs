@@ -30,7 +30,8 @@ pub struct Place {
 impl Place {
     /// Waits until no other test runs a cluster, since their timing would disturb each other.
     pub fn alone() -> Place {
-        let lock = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cluster.lock");
+        let uid = rustix::process::getuid().as_raw();
+        let lock = std::env::temp_dir().join(format!("keelson-tests-{uid}.lock"));
         let lock = File::create(&lock).expect("the lock file can be made");
         lock.lock().expect("the lock can be had");
         Place {
