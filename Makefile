@@ -1,0 +1,69 @@
+# Everything here is a line or two over cargo and the scripts in .ci; `make help` lists what can be asked for.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Where `make up` keeps its data, and what else `keelson up` is told, as in: make up UP_FLAGS="--members 5"
+DATA ?= data
+UP_FLAGS ?=
+# What `make bench` is told, as in: make bench BENCH_FLAGS="--seconds 30"
+BENCH_FLAGS ?=
+
+target := $(or $(CARGO_TARGET_DIR),target)
+bin := $(target)/release
+peers := target/peers
+# The one set of programs, of one profile, that all targets share: selecting fewer packages would select other
+# features of their dependencies, and build RocksDB a second time.
+cargo_all := --release --locked --workspace
+
+.PHONY: help
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: up
+up: build ## Build all that is needed, and run a cluster of three members until Ctrl-C
+	@exec $(bin)/keelson up --data-dir $(DATA) $(UP_FLAGS)
+
+.PHONY: down
+down: ## Stop the cluster that `make up` runs; its data stay
+	@if [ -x $(bin)/keelson ]; then $(bin)/keelson down --data-dir $(DATA); else echo "nothing is built, so nothing runs"; fi
+
+.PHONY: clean-data
+clean-data: down ## Stop the cluster and delete its data
+	rm -rf -- $(DATA)
+
+.PHONY: deps
+deps: ## Install what this machine lacks to build and test: says what and why
+	@.ci/deps
+
+.PHONY: peers
+peers: deps ## Unpack the etcd and the clients that tests compare with, into target/peers
+	@.ci/peers
+
+.PHONY: build
+build: deps announce ## Build all programs, in release mode
+	cargo build $(cargo_all) --bins
+
+.PHONY: announce
+announce:
+	@if [ ! -x $(bin)/kvd ]; then \
+		echo "The first build takes about 20 minutes on two cores; most of that is RocksDB, which is built once."; \
+	fi
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all
+
+.PHONY: test
+test: deps peers announce ## Check format and lints, and run every test
+	@.ci/step "format" cargo fmt --all --check
+	@.ci/step "lints" cargo clippy $(cargo_all) --all-targets -- -D warnings
+	@.ci/step "programs" cargo build $(cargo_all) --bins
+	@.ci/step "tests, built" cargo test $(cargo_all) --no-run
+	cargo test $(cargo_all) --no-fail-fast
+
+.PHONY: bench
+bench: build peers ## Measure kvd beside etcd: operations a second, latency, memory, bytes written
+	$(bin)/bench --etcd $(peers)/etcd-3.5.1/etcd --kvd $(bin)/kvd $(BENCH_FLAGS)
