@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use etcd_client::Client;
@@ -19,6 +19,8 @@ use tempfile::TempDir;
 
 /// How long anything may take before the test fails.
 pub const LIMIT: Duration = Duration::from_secs(60);
+/// Lines that a launcher may say before its test reads them.
+const LINES_AHEAD: usize = 10_000;
 
 /// A place of a test's own: a directory, ports, and the machine's only cluster meanwhile.
 pub struct Place {
@@ -155,7 +157,7 @@ impl Up {
     }
 
     fn reading(child: Child, stdout: impl Read + Send + 'static) -> Up {
-        let (send, lines) = channel();
+        let (send, lines) = sync_channel(LINES_AHEAD);
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 if send.send(line).is_err() {
