@@ -105,6 +105,7 @@ impl CountTree {
     /// it is asked only for blocks that must be cut.
     ///
     /// After an error the tree is of no more use.
+    #[allow(clippy::type_complexity)]
     pub fn write_changes(
         &mut self,
         batch: &mut Batch,

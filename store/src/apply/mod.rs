@@ -1,0 +1,329 @@
+//! Applying entries: each sees what those before it did, and leaves its changes among the pending ones.
+//!
+//! **Guarantees**: a command that is refused has changed nothing but, if it was over the quota, the alarm;
+//! all that one command changes bears one main revision; everything depends on the entries and the state alone.
+
+mod admin;
+mod keys;
+mod lease;
+mod txn;
+
+use keelson_proto::commandpb::{self, Command, State, command::Request};
+use keelson_proto::etcdserverpb::AlarmType;
+use prost::Message;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::cache::Cache;
+use crate::check::{self, Limits};
+use crate::counts::CountTree;
+use crate::engine::{Batch, Cursor, EngineError, Family, View};
+use crate::format::{self, meta};
+use crate::roots::Roots;
+use crate::snapshot::Snapshot;
+use crate::source::{Layered, Pending, Source};
+use crate::store::has_alarm;
+use crate::{
+    Entry, Event, LeaseChange, LogId, Outcome, Payload, ReadError, Refusal, Reply, Revision,
+};
+
+/// The state that entries are applied to.
+pub(crate) struct Base<V> {
+    pub view: V,
+    pub state: State,
+    /// Nothing is in the engine yet: the first batch writes the format version.
+    pub fresh: bool,
+    pub counts: CountTree,
+    pub roots: Roots,
+    pub cache: Arc<Cache>,
+    /// Type and member.
+    pub alarms: BTreeSet<(i32, u64)>,
+    /// The position of the first record in the log family.
+    pub log_start: u64,
+}
+
+impl<V> Base<V> {
+    pub fn revision(&self) -> Revision {
+        Revision(self.state.revision)
+    }
+
+    pub fn compacted(&self) -> Revision {
+        Revision(self.state.compacted)
+    }
+
+    /// The same with another view.
+    pub fn with_view<W>(self, view: W) -> Base<W> {
+        let Base {
+            view: _,
+            state,
+            fresh,
+            counts,
+            roots,
+            cache,
+            alarms,
+            log_start,
+        } = self;
+        Base {
+            view,
+            state,
+            fresh,
+            counts,
+            roots,
+            cache,
+            alarms,
+            log_start,
+        }
+    }
+}
+
+/// Entries being applied.
+pub(crate) struct Work<'a, V: View> {
+    base: Base<&'a V>,
+    pending: Pending,
+    /// The entry being applied.
+    id: LogId,
+    /// How many changes of keys it has made.
+    sub: u32,
+    events: Vec<Event>,
+    leases: Vec<LeaseChange>,
+    attributes_changed: bool,
+}
+
+/// What is left to do when all entries are applied.
+pub(crate) struct Done {
+    pub batch: Batch,
+    pub base: Base<()>,
+    pub events: Vec<Event>,
+    pub leases: Vec<LeaseChange>,
+    pub attributes_changed: bool,
+}
+
+impl<'a, V: View> Work<'a, V> {
+    pub fn new(base: &'a Base<V>) -> Work<'a, V> {
+        Work {
+            base: Base {
+                view: &base.view,
+                state: base.state.clone(),
+                fresh: base.fresh,
+                counts: base.counts.clone(),
+                roots: base.roots.clone(),
+                cache: base.cache.clone(),
+                alarms: base.alarms.clone(),
+                log_start: base.log_start,
+            },
+            pending: Pending::default(),
+            id: LogId::default(),
+            sub: 0,
+            events: Vec::new(),
+            leases: Vec::new(),
+            attributes_changed: false,
+        }
+    }
+
+    /// Applies one entry.
+    pub fn entry(&mut self, entry: &Entry) -> Result<Outcome, EngineError> {
+        let last = self.base.state.applied.map_or(0, |id| id.index);
+        if self.base.state.applied.is_some() && entry.id.index <= last {
+            let why = format!(
+                "entry {} was applied before: the last one is {last}",
+                entry.id.index
+            );
+            return Err(EngineError::new("applying", why));
+        }
+        self.id = entry.id;
+        self.base.state.applied = Some(commandpb::LogId {
+            term: entry.id.term,
+            index: entry.id.index,
+        });
+        debug_assert_eq!(self.sub, 0, "the entry before ended its revision");
+
+        let result = match &entry.payload {
+            Payload::Blank => Ok(done()),
+            Payload::Membership(membership) => {
+                self.membership(membership);
+                Ok(done())
+            }
+            Payload::Command(bytes) => match Command::decode(bytes.clone()) {
+                Ok(command) => self.command(&command),
+                Err(_) => Err(Refusal::UnknownCommand.into()),
+            },
+        };
+        let result = match result {
+            Ok(reply) => Ok(reply),
+            Err(ReadError::Refused(refusal)) => Err(refusal),
+            Err(ReadError::Engine(error)) => return Err(error),
+        };
+        debug_assert!(
+            result.is_ok() || self.sub == 0,
+            "what is refused changes no key"
+        );
+        self.end_revision();
+        Ok(Outcome {
+            revision: self.base.revision(),
+            result,
+        })
+    }
+
+    fn command(&mut self, command: &Command) -> Result<Reply, ReadError> {
+        let Some(request) = &command.request else {
+            return Err(Refusal::UnknownCommand.into());
+        };
+        self.admit(command, request)?;
+        let limits = Limits {
+            max_txn_ops: usize::MAX,
+        };
+        match request {
+            Request::Put(r) => {
+                check::put(r, &limits)?;
+                self.put_command(r)
+            }
+            Request::DeleteRange(r) => {
+                check::delete_range(r, &limits)?;
+                Ok(Reply::DeleteRange(self.delete_range(r)?))
+            }
+            Request::Txn(r) => {
+                check::txn(r, &limits)?;
+                self.txn(r)
+            }
+            Request::Compact(r) => self.compact(r),
+            Request::LeaseGrant(r) => {
+                check::lease_grant(r, &limits)?;
+                self.lease_grant(r)
+            }
+            Request::LeaseRevoke(r) => self.lease_revoke(r),
+            Request::LeaseExpire(r) => self.lease_expire(r),
+            Request::Alarm(r) => self.alarm(r),
+            Request::MemberAttributes(r) => Ok(self.member_attributes(r)),
+            Request::ClusterInit(r) => Ok(self.cluster_init(r)),
+        }
+    }
+
+    /// Refuses what an alarm forbids. A command that would grow the store over the quota is refused, and raises the alarm
+    /// in the name of the member that proposed it.
+    fn admit(&mut self, command: &Command, request: &Request) -> Result<(), Refusal> {
+        let (corruptible, growing) = match request {
+            Request::Put(_) | Request::LeaseGrant(_) => (true, true),
+            Request::Txn(r) => (true, check::has_put(r)),
+            Request::DeleteRange(_) | Request::Compact(_) | Request::LeaseRevoke(_) => {
+                (true, false)
+            }
+            _ => (false, false),
+        };
+        if corruptible && has_alarm(&self.base.alarms, AlarmType::Corrupt) {
+            return Err(Refusal::Corrupt);
+        }
+        if growing && has_alarm(&self.base.alarms, AlarmType::Nospace) {
+            return Err(Refusal::NoSpace);
+        }
+        let size = self
+            .base
+            .state
+            .logical_bytes
+            .saturating_add(command.encoded_len() as i64);
+        if growing && command.quota_bytes > 0 && size > command.quota_bytes {
+            self.raise(AlarmType::Nospace as i32, command.member);
+            return Err(Refusal::NoSpace);
+        }
+        Ok(())
+    }
+
+    /// The revision that the entry's changes bear.
+    fn next_revision(&self) -> Revision {
+        self.base.revision().next()
+    }
+
+    /// The revision as the entry sees it, its own changes included.
+    fn seen_revision(&self) -> Revision {
+        if self.sub > 0 {
+            self.next_revision()
+        } else {
+            self.base.revision()
+        }
+    }
+
+    /// Makes the changes so far a revision, if there are any.
+    fn end_revision(&mut self) {
+        if self.sub > 0 {
+            self.base.state.revision = self.next_revision().0;
+            self.sub = 0;
+        }
+    }
+
+    fn source(&self) -> Layered<'_, V> {
+        Layered {
+            view: self.base.view,
+            pending: &self.pending,
+        }
+    }
+
+    fn snapshot<'s>(&'s self, source: &'s Layered<'s, V>) -> Snapshot<'s, Layered<'s, V>> {
+        Snapshot {
+            source,
+            revision: self.seen_revision(),
+            counts: &self.base.counts,
+            roots: &self.base.roots,
+        }
+    }
+
+    /// Ends the batch.
+    pub fn finish(self) -> Result<Done, EngineError> {
+        let Work {
+            mut base,
+            mut pending,
+            events,
+            leases,
+            attributes_changed,
+            ..
+        } = self;
+        let mut batch = Batch::default();
+        {
+            let source = Layered {
+                view: base.view,
+                pending: &pending,
+            };
+            base.counts.write_changes(&mut batch, &mut |from, to| {
+                let mut keys = Vec::new();
+                let mut cursor = source.cursor(Family::Latest, from, to);
+                while let Some((key, _)) = cursor.next()? {
+                    keys.push(bytes::Bytes::copy_from_slice(key));
+                }
+                Ok(keys)
+            })?;
+        }
+        for (key, record) in pending.of(Family::Latest) {
+            base.cache.set(key, record.as_ref());
+        }
+        base.state.keys = base.counts.total();
+        base.roots.offer(base.revision(), &base.counts);
+        debug_assert!(
+            base.state.logical_bytes >= 0,
+            "no more is freed than was taken"
+        );
+        pending.put(
+            Family::Meta,
+            meta::STATE.into(),
+            base.state.encode_to_vec().into(),
+        );
+        if base.fresh {
+            pending.put(
+                Family::Meta,
+                meta::FORMAT.into(),
+                format::VERSION.to_be_bytes().to_vec().into(),
+            );
+            base.fresh = false;
+        }
+        pending.write(&mut batch);
+        Ok(Done {
+            batch,
+            base: base.with_view(()),
+            events,
+            leases,
+            attributes_changed,
+        })
+    }
+}
+
+/// The reply to what has nothing to say.
+fn done() -> Reply {
+    Reply::Done(commandpb::Done {})
+}

@@ -1,0 +1,226 @@
+//! What reading works on: a published view, or a view with the changes that are still being applied laid over it.
+//! The same code reads both, so that a range inside a txn means what a range outside means.
+
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::collections::btree_map;
+use std::iter::Peekable;
+use std::ops::Bound;
+
+use crate::engine::{Batch, Cursor, EngineError, Family, View};
+
+/// Ordered families of bytes to read from.
+pub(crate) trait Source {
+    type Cursor<'a>: Cursor
+    where
+        Self: 'a;
+
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
+    fn cursor(&self, family: Family, from: &[u8], to: Option<&[u8]>) -> Self::Cursor<'_>;
+}
+
+impl<V: View> Source for V {
+    type Cursor<'a> = V::Cursor<'a>;
+
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        View::get(self, family, key)
+    }
+
+    fn cursor(&self, family: Family, from: &[u8], to: Option<&[u8]>) -> V::Cursor<'_> {
+        View::cursor(self, family, from, to)
+    }
+}
+
+type Map = BTreeMap<Bytes, Option<Bytes>>;
+
+/// Changes not yet written, in key order: what a key is set to, or that it is removed.
+#[derive(Default)]
+pub(crate) struct Pending {
+    families: [Map; Family::ALL.len()],
+    /// Log records of the view below this key are gone.
+    log_from: Option<Bytes>,
+}
+
+impl Pending {
+    pub fn put(&mut self, family: Family, key: Bytes, value: Bytes) {
+        self.of_mut(family).insert(key, Some(value));
+    }
+
+    pub fn delete(&mut self, family: Family, key: Bytes) {
+        self.of_mut(family).insert(key, None);
+    }
+
+    /// Removes the log below `from`.
+    pub fn truncate_log(&mut self, from: Bytes) {
+        let log = self.of_mut(Family::Log);
+        *log = log.split_off(&from);
+        debug_assert!(
+            self.log_from.as_ref() <= Some(&from),
+            "compaction only goes forward"
+        );
+        self.log_from = Some(from);
+    }
+
+    pub fn of(&self, family: Family) -> &Map {
+        &self.families[family as usize]
+    }
+
+    fn of_mut(&mut self, family: Family) -> &mut Map {
+        &mut self.families[family as usize]
+    }
+
+    /// Adds all changes to a batch, in key order within each family.
+    pub fn write(&self, batch: &mut Batch) {
+        if let Some(from) = &self.log_from {
+            batch.delete_range(Family::Log, Bytes::new(), from.clone());
+        }
+        for family in Family::ALL {
+            for (key, value) in self.of(family) {
+                match value {
+                    Some(value) => batch.put(family, key.clone(), value.clone()),
+                    None => batch.delete(family, key.clone()),
+                }
+            }
+        }
+    }
+}
+
+/// A view with pending changes over it.
+pub(crate) struct Layered<'a, V> {
+    pub view: &'a V,
+    pub pending: &'a Pending,
+}
+
+impl<V: View> Source for Layered<'_, V> {
+    type Cursor<'a>
+        = LayeredCursor<'a, V::Cursor<'a>>
+    where
+        Self: 'a;
+
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        if let Some(change) = self.pending.of(family).get(key) {
+            return Ok(change.clone());
+        }
+        if family == Family::Log
+            && self
+                .pending
+                .log_from
+                .as_deref()
+                .is_some_and(|from| key < from)
+        {
+            return Ok(None);
+        }
+        self.view.get(family, key)
+    }
+
+    fn cursor(&self, family: Family, from: &[u8], to: Option<&[u8]>) -> Self::Cursor<'_> {
+        let from = match &self.pending.log_from {
+            Some(log_from) if family == Family::Log => from.max(log_from),
+            _ => from,
+        };
+        let to = to.map(|to| to.max(from));
+        let changes = self.pending.of(family);
+        LayeredCursor {
+            base: self.view.cursor(family, from, to),
+            head: Head::Unread,
+            key: Vec::new(),
+            value: Vec::new(),
+            changes,
+            to: to.map(<[u8]>::to_vec),
+            iter: range(changes, from, to),
+        }
+    }
+}
+
+type Iter<'a> = Peekable<btree_map::Range<'a, Bytes, Option<Bytes>>>;
+
+fn range<'a>(changes: &'a Map, from: &[u8], to: Option<&[u8]>) -> Iter<'a> {
+    // Where BTreeMap would panic: a seek past the end.
+    let to = to.map(|to| to.max(from));
+    changes
+        .range::<[u8], _>((
+            Bound::Included(from),
+            to.map_or(Bound::Unbounded, Bound::Excluded),
+        ))
+        .peekable()
+}
+
+/// What is known of the base cursor's next entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Head {
+    Unread,
+    Read,
+    End,
+}
+
+/// Merges a view's cursor with pending changes, which win.
+pub(crate) struct LayeredCursor<'a, C> {
+    base: C,
+    head: Head,
+    /// The base's next entry, if [`Head::Read`]; copied, since the cursor lends it only until its next step.
+    key: Vec<u8>,
+    value: Vec<u8>,
+    changes: &'a Map,
+    to: Option<Vec<u8>>,
+    iter: Iter<'a>,
+}
+
+impl<C: Cursor> LayeredCursor<'_, C> {
+    fn read_head(&mut self) -> Result<(), EngineError> {
+        if self.head == Head::Unread {
+            self.head = match self.base.next()? {
+                Some((key, value)) => {
+                    self.key.clear();
+                    self.key.extend_from_slice(key);
+                    self.value.clear();
+                    self.value.extend_from_slice(value);
+                    Head::Read
+                }
+                None => Head::End,
+            };
+        }
+        Ok(())
+    }
+}
+
+impl<C: Cursor> Cursor for LayeredCursor<'_, C> {
+    fn next(&mut self) -> Result<Option<(&[u8], &[u8])>, EngineError> {
+        loop {
+            self.read_head()?;
+            let base = (self.head == Head::Read).then_some(self.key.as_slice());
+            let Some(&(changed, change)) = self.iter.peek() else {
+                if base.is_none() {
+                    return Ok(None);
+                }
+                self.head = Head::Unread;
+                return Ok(Some((&self.key, &self.value)));
+            };
+            match base {
+                Some(base) if base < changed.as_ref() => {
+                    self.head = Head::Unread;
+                    return Ok(Some((&self.key, &self.value)));
+                }
+                Some(base) if base == changed.as_ref() => self.head = Head::Unread,
+                _ => {}
+            }
+            self.iter.next();
+            if let Some(value) = change {
+                return Ok(Some((changed, value)));
+            }
+        }
+    }
+
+    fn seek(&mut self, key: &[u8]) {
+        if self.head == Head::Unread || (self.head == Head::Read && self.key.as_slice() < key) {
+            self.base.seek(key);
+            self.head = Head::Unread;
+        }
+        if self
+            .iter
+            .peek()
+            .is_some_and(|(next, _)| next.as_ref() < key)
+        {
+            self.iter = range(self.changes, key, self.to.as_deref());
+        }
+    }
+}
