@@ -1,0 +1,295 @@
+//! What a member does by itself, most of it while it leads: lease expiry, finishing promotions, flushing, snapshots.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keelson_proto::commandpb::{Command, LeaseExpire, command};
+use keelson_store::{LeaseId, engine::Engine};
+use openraft::AsyncRuntime;
+use prost::Message;
+
+use crate::barrier::leader_read_index;
+use crate::leases::Renewal;
+use crate::members::promotion;
+use crate::proposals::Offered;
+use crate::shared::{Parts, Shared};
+use crate::transport::{CallError, Lane, Reply, Request, Transport};
+use crate::trouble::Trouble;
+use keelson_proto::peerpb;
+
+/// How often expired leases are looked for. etcd looks every 500 ms.
+const LEASE_TICK: Duration = Duration::from_millis(100);
+/// How often progress notifications are looked at.
+const WATCH_TICK: Duration = Duration::from_millis(50);
+/// How often flushing and the log's size are looked at.
+const UPKEEP_TICK: Duration = Duration::from_millis(250);
+/// A flush after so much log, so that a restart replays little.
+const FLUSH_BYTES: u64 = 32 << 20;
+/// A flush after so long without a write.
+const FLUSH_IDLE: Duration = Duration::from_millis(500);
+/// Log that is kept for followers that are behind.
+const LOG_TAIL_BYTES: u64 = 64 << 20;
+
+/// The leader's duties, for as long as the member runs.
+pub(crate) async fn lead<P: Parts>(shared: Arc<Shared<P>>) {
+    let mut leading_term = None;
+    while !shared.stopping() {
+        let (leads, term) = (shared.is_leader(), shared.metrics(|metrics| metrics.current_term));
+        shared.hub.set_term(term);
+        if !leads {
+            if leading_term.take().is_some() {
+                shared.leases.step_down();
+            }
+            shared.metrics_may_have_changed().await;
+            continue;
+        }
+        if leading_term != Some(term) {
+            // Everything of the terms before must be applied before the clock starts: a revocation among it is final.
+            if !begin_term(&shared).await {
+                shared.leadership_may_have_changed().await;
+                continue;
+            }
+            leading_term = Some(term);
+        }
+        expire_leases(&shared).await;
+        finish_promotions(&shared).await;
+        P::Rt::sleep(LEASE_TICK).await;
+    }
+}
+
+async fn begin_term<P: Parts>(shared: &Arc<Shared<P>>) -> bool {
+    let Ok(index) = leader_read_index(shared).await else { return false };
+    if let Some(reached) = shared.progress.reached(index)
+        && P::Rt::timeout(shared.timing.request_timeout(), reached).await.is_err()
+    {
+        return false;
+    }
+    match shared.applier.start_lease_clock().await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!(%error, "could not read the leases");
+            false
+        }
+    }
+}
+
+async fn expire_leases<P: Parts>(shared: &Arc<Shared<P>>) {
+    loop {
+        let due = shared.leases.expired((shared.now)());
+        if due.is_empty() {
+            return;
+        }
+        let ids = due.iter().map(|id| id.0).collect();
+        let request = Some(command::Request::LeaseExpire(LeaseExpire { ids }));
+        let command = Command { member: shared.id.0, request, ..Command::default() };
+        // Proposed here and nowhere else: only the one that keeps the clock may say that it has run out.
+        let offered = shared.propose_here(command.encode_to_vec().into());
+        match P::Rt::timeout(shared.timing.request_timeout(), offered).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(Offered::NotAppended | Offered::Failed(_))) | Err(_) => {
+                shared.leases.report_again(&due);
+                return;
+            }
+        }
+    }
+}
+
+async fn finish_promotions<P: Parts>(shared: &Arc<Shared<P>>) {
+    let pending: Vec<_> = shared.metrics(|metrics| {
+        let membership = metrics.membership_config.membership();
+        let pending = membership.nodes().filter(|(_, peer)| peer.pending_voter);
+        pending.map(|(id, peer)| (*id, peer.clone())).collect()
+    });
+    for (id, peer) in pending {
+        // Close enough that the rest arrives within a round trip or two.
+        if !shared.caught_up(id, 999, 1_000) {
+            continue;
+        }
+        match shared.apply_change(promotion(id, &peer), true).await {
+            Ok(_) => tracing::info!(member = format!("{id:x}"), "a new member has caught up and votes now"),
+            Err(error) => tracing::warn!(member = format!("{id:x}"), %error, "a promotion has to wait"),
+        }
+    }
+}
+
+/// Sends the watch streams' progress notifications, and on the caller's thread also lets them catch up.
+pub(crate) async fn watch_upkeep<P: Parts>(shared: Arc<Shared<P>>) {
+    while !shared.stopping() {
+        shared.hub.tick((shared.now)().as_millis() as u64);
+        if !shared.applier.is_inline() {
+            P::Rt::sleep(WATCH_TICK).await;
+            continue;
+        }
+        let needed = std::future::poll_fn(|cx| shared.hub.poll_catch_up_needed(cx));
+        match P::Rt::timeout(WATCH_TICK, needed).await {
+            Ok(false) => return,
+            Ok(true) => {
+                if let Err(error) = shared.hub.catch_up() {
+                    shared.fail(error.to_string());
+                    return;
+                }
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Lets watch streams catch up, on a thread of its own: it reads the log of events.
+pub(crate) fn spawn_catch_up<P: Parts>(shared: Arc<Shared<P>>) -> std::io::Result<()> {
+    std::thread::Builder::new().name("watch".into()).spawn(move || {
+        if let Err(error) = keelson_watch::run_catch_up(&shared.hub) {
+            shared.fail(error.to_string());
+        }
+    })?;
+    Ok(())
+}
+
+/// Flushes the state machine when there is enough to flush or nothing else to do, and drops log that is not needed.
+pub(crate) async fn upkeep<P: Parts>(shared: Arc<Shared<P>>) {
+    let mut flushed_bytes = 0;
+    let mut flushed_index = shared.progress.applied();
+    let mut seen_index = flushed_index;
+    let mut idle_since = (shared.now)();
+    while !shared.stopping() {
+        P::Rt::sleep(UPKEEP_TICK).await;
+        let now = (shared.now)();
+        let (index, bytes) = (shared.progress.applied(), shared.log.appended_bytes());
+        if index != seen_index {
+            seen_index = index;
+            idle_since = now;
+        }
+        let idle = now.saturating_sub(idle_since) >= FLUSH_IDLE;
+        let due = index != flushed_index && (idle || bytes - flushed_bytes >= FLUSH_BYTES);
+        if !due {
+            continue;
+        }
+        if let Err(error) = shared.raft().trigger().snapshot().await {
+            tracing::debug!(%error, "no flush: openraft has stopped");
+            return;
+        }
+        (flushed_bytes, flushed_index) = (bytes, index);
+        purge(&shared).await;
+    }
+}
+
+/// Drops log below what is on the disk as state, but for a tail.
+async fn purge<P: Parts>(shared: &Arc<Shared<P>>) {
+    let engine = shared.engine.load_full();
+    let state = keelson_store::read_state(|family, key| engine.get_persisted(family, key));
+    let Ok(Some(persisted)) = state.map(|state| state.and_then(|state| state.applied)) else { return };
+    let kept = shared.log.size_bytes();
+    let (first, last) = (shared.log.first_index(), shared.log.last().map_or(0, |id| id.index));
+    if kept <= 2 * LOG_TAIL_BYTES || last <= first {
+        return;
+    }
+    // By the average size of what is there: the tail is a courtesy, not a promise.
+    let average = (kept / (last - first + 1)).max(1);
+    let upto = last.saturating_sub(LOG_TAIL_BYTES / average).min(persisted.index);
+    if upto > first {
+        let _ = shared.raft().trigger().purge_log(upto).await;
+    }
+}
+
+/// What is asked of the leader about a lease. Both may safely be asked again.
+#[derive(Clone, Copy)]
+enum Ask {
+    Renew(LeaseId),
+    Remaining(LeaseId),
+}
+
+impl<P: Parts> Shared<P> {
+    /// Renews a lease, wherever the leader is. Seconds; 0 if there is no such lease.
+    pub(crate) async fn lease_renew(self: &Arc<Self>, id: LeaseId) -> Result<i64, Trouble> {
+        self.ask_leader(Ask::Renew(id)).await
+    }
+
+    /// Seconds that a lease has left, from whoever leads; -1 if there is no such lease.
+    pub(crate) async fn lease_remaining(self: &Arc<Self>, id: LeaseId) -> Result<i64, Trouble> {
+        self.ask_leader(Ask::Remaining(id)).await
+    }
+
+    async fn ask_leader(self: &Arc<Self>, ask: Ask) -> Result<i64, Trouble> {
+        let start = (self.now)();
+        loop {
+            let answered = match (self.named_leader(), ask) {
+                (Some(id), Ask::Renew(lease)) if id == self.id.0 => self.renew_here(lease).await,
+                (Some(id), Ask::Remaining(lease)) if id == self.id.0 => self.remaining_here(lease).await,
+                (Some(id), ask) => self.ask_member(id, ask).await,
+                (None, _) => Err(Trouble::NotLeader),
+            };
+            match answered {
+                Err(Trouble::NotLeader) => {}
+                answered => return answered,
+            }
+            if self.stopping() {
+                return Err(Trouble::Stopped);
+            }
+            if (self.now)().saturating_sub(start) > self.timing.request_timeout() {
+                return Err(if self.named_leader().is_none() { Trouble::NoLeader } else { Trouble::Timeout });
+            }
+            self.leadership_may_have_changed().await;
+        }
+    }
+
+    async fn ask_member(&self, to: u64, ask: Ask) -> Result<i64, Trouble> {
+        use peerpb::{lease_remaining_reply, lease_renew_reply};
+        let request = match ask {
+            Ask::Renew(id) => Request::LeaseRenew(peerpb::LeaseRenew { id: id.0 }),
+            Ask::Remaining(id) => Request::LeaseRemaining(peerpb::LeaseRemaining { id: id.0 }),
+        };
+        match self.net.call(to, Lane::Forward, request).await {
+            Ok(Reply::LeaseRenew(peerpb::LeaseRenewReply { result: Some(result) })) => match result {
+                lease_renew_reply::Result::Ttl(ttl) => Ok(ttl),
+                lease_renew_reply::Result::Trouble(trouble) => Err(Trouble::from_pb(&trouble)),
+            },
+            Ok(Reply::LeaseRemaining(peerpb::LeaseRemainingReply { result: Some(result) })) => match result {
+                lease_remaining_reply::Result::Ttl(ttl) => Ok(ttl),
+                lease_remaining_reply::Result::Trouble(trouble) => Err(Trouble::from_pb(&trouble)),
+            },
+            Ok(_) | Err(CallError::NotSent { .. } | CallError::Lost { .. }) => Err(Trouble::NotLeader),
+        }
+    }
+
+    /// Renews a lease as the leader, which this member proves after renewing: a deposed leader's clock is worth nothing.
+    pub(crate) async fn renew_here(self: &Arc<Self>, id: LeaseId) -> Result<i64, Trouble> {
+        let start = (self.now)();
+        loop {
+            match self.leases.renew((self.now)(), id) {
+                Renewal::NotLeading => return Err(Trouble::NotLeader),
+                Renewal::Renewed(ttl) => {
+                    self.barrier_as_leader().await?;
+                    return if self.leases.remaining((self.now)(), id).is_some() { Ok(ttl) } else { Ok(0) };
+                }
+                // Not known here may mean not applied yet: what is committed decides.
+                Renewal::Unknown => {
+                    self.barrier_as_leader().await?;
+                    if self.leases.remaining((self.now)(), id).is_none() {
+                        return Ok(0);
+                    }
+                }
+                // It is being revoked: the answer is what comes of that.
+                Renewal::Expiring => self.metrics_may_have_changed().await,
+            }
+            if (self.now)().saturating_sub(start) > self.timing.request_timeout() {
+                return Err(Trouble::Timeout);
+            }
+        }
+    }
+
+    /// Seconds that a lease has left, as the leader; -1 if there is no such lease.
+    pub(crate) async fn remaining_here(self: &Arc<Self>, id: LeaseId) -> Result<i64, Trouble> {
+        self.barrier_as_leader().await?;
+        self.leases.remaining_if_leading((self.now)(), id).ok_or(Trouble::NotLeader)
+    }
+
+    /// Joins the next read barrier.
+    pub(crate) async fn barrier(&self) -> Result<(), Trouble> {
+        self.barrier.join().await.unwrap_or(Err(Trouble::Stopped)).map(drop)
+    }
+
+    /// Joins the next read barrier, which must be proved by this member's own leadership.
+    async fn barrier_as_leader(&self) -> Result<(), Trouble> {
+        let prover = self.barrier.join().await.unwrap_or(Err(Trouble::Stopped))?;
+        if prover == self.id { Ok(()) } else { Err(Trouble::NotLeader) }
+    }
+}

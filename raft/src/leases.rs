@@ -1,0 +1,193 @@
+//! The leader's lease clock: which leases run out when.
+//!
+//! The state machine knows which leases exist; time is the leader's alone. A member that becomes leader gives every
+//! lease its full time again; one that no longer leads forgets the clock, so that a deposed leader can neither renew
+//! a lease nor report one as run out. Instants are durations since the member started, read by the caller.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use keelson_store::{LeaseChange, LeaseId};
+use parking_lot::Mutex;
+
+/// At most so many leases are reported as run out at once: one log entry's worth.
+const EXPIRE_BATCH: usize = 1_000;
+
+#[derive(Default)]
+pub(crate) struct LeaseClock {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    leading: bool,
+    leases: BTreeMap<LeaseId, Timer>,
+    queue: BTreeSet<(Duration, LeaseId)>,
+}
+
+struct Timer {
+    ttl: Duration,
+    deadline: Duration,
+    /// Proposed as run out: too late for a renewal.
+    expiring: bool,
+}
+
+/// What a renewal found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    /// The lease lives on for so many seconds.
+    Renewed(i64),
+    /// There is no such lease.
+    Unknown,
+    /// It has run out and is about to be revoked: ask again once that is done.
+    Expiring,
+    /// This member does not lead.
+    NotLeading,
+}
+
+impl LeaseClock {
+    /// This member leads now and has applied everything of the terms before: every lease gets its full time.
+    pub(crate) fn lead(&self, now: Duration, leases: Vec<(LeaseId, i64)>) {
+        let mut inner = self.inner.lock();
+        *inner = Inner { leading: true, ..Inner::default() };
+        for (id, ttl_s) in leases {
+            inner.start(now, id, ttl_s);
+        }
+    }
+
+    /// This member no longer leads.
+    pub(crate) fn step_down(&self) {
+        *self.inner.lock() = Inner::default();
+    }
+
+    /// Leases came and went in what was applied.
+    pub(crate) fn applied(&self, now: Duration, changes: &[LeaseChange]) {
+        let mut inner = self.inner.lock();
+        if !inner.leading {
+            return;
+        }
+        for change in changes {
+            match *change {
+                LeaseChange::Granted { id, ttl_s } => inner.start(now, id, ttl_s),
+                LeaseChange::Revoked { id } => inner.stop(id),
+            }
+        }
+    }
+
+    /// Gives a lease its full time again.
+    pub(crate) fn renew(&self, now: Duration, id: LeaseId) -> Renewal {
+        let mut inner = self.inner.lock();
+        if !inner.leading {
+            return Renewal::NotLeading;
+        }
+        let Some(timer) = inner.leases.get(&id) else { return Renewal::Unknown };
+        if timer.expiring || timer.deadline <= now {
+            return Renewal::Expiring;
+        }
+        let ttl_s = timer.ttl.as_secs() as i64;
+        inner.start(now, id, ttl_s);
+        Renewal::Renewed(ttl_s)
+    }
+
+    /// Whole seconds that a lease has left, if this member leads and there is such a lease.
+    pub(crate) fn remaining(&self, now: Duration, id: LeaseId) -> Option<i64> {
+        let inner = self.inner.lock();
+        inner.leases.get(&id).map(|timer| timer.deadline.saturating_sub(now).as_secs() as i64)
+    }
+
+    /// Whole seconds that a lease has left, -1 if there is no such lease; none if this member does not lead.
+    pub(crate) fn remaining_if_leading(&self, now: Duration, id: LeaseId) -> Option<i64> {
+        let leading = self.inner.lock().leading;
+        leading.then(|| self.remaining(now, id).unwrap_or(-1))
+    }
+
+    /// Leases that have run out and were not reported yet.
+    pub(crate) fn expired(&self, now: Duration) -> Vec<LeaseId> {
+        let mut inner = self.inner.lock();
+        let mut due = Vec::new();
+        while let Some(&(deadline, id)) = inner.queue.first() {
+            if deadline > now || due.len() == EXPIRE_BATCH {
+                break;
+            }
+            inner.queue.pop_first();
+            if let Some(timer) = inner.leases.get_mut(&id) {
+                timer.expiring = true;
+                due.push(id);
+            }
+        }
+        due
+    }
+
+    /// These were reported, but the proposal did not go through: report them again.
+    pub(crate) fn report_again(&self, ids: &[LeaseId]) {
+        let mut inner = self.inner.lock();
+        for &id in ids {
+            if let Some(timer) = inner.leases.get_mut(&id) {
+                timer.expiring = false;
+                let deadline = timer.deadline;
+                inner.queue.insert((deadline, id));
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn start(&mut self, now: Duration, id: LeaseId, ttl_s: i64) {
+        self.stop(id);
+        let ttl = Duration::from_secs(ttl_s.max(0) as u64);
+        let deadline = now.saturating_add(ttl);
+        self.leases.insert(id, Timer { ttl, deadline, expiring: false });
+        self.queue.insert((deadline, id));
+    }
+
+    fn stop(&mut self, id: LeaseId) {
+        if let Some(timer) = self.leases.remove(&id) {
+            self.queue.remove(&(timer.deadline, id));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: LeaseId = LeaseId(1);
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_lease_runs_out_once_unless_it_is_renewed() {
+        let clock = LeaseClock::default();
+        clock.lead(at(0), vec![(ONE, 10)]);
+        assert_eq!(clock.expired(at(9)), vec![]);
+        assert_eq!(clock.renew(at(9), ONE), Renewal::Renewed(10));
+        assert_eq!(clock.expired(at(18)), vec![]);
+        assert_eq!(clock.remaining(at(18), ONE), Some(1));
+        assert_eq!(clock.expired(at(19)), vec![ONE]);
+        assert_eq!(clock.expired(at(20)), vec![]);
+        assert_eq!(clock.renew(at(20), ONE), Renewal::Expiring);
+        clock.report_again(&[ONE]);
+        assert_eq!(clock.expired(at(20)), vec![ONE]);
+        clock.applied(at(21), &[LeaseChange::Revoked { id: ONE }]);
+        assert_eq!(clock.renew(at(21), ONE), Renewal::Unknown);
+    }
+
+    #[test]
+    fn a_member_that_does_not_lead_neither_renews_nor_expires() {
+        let clock = LeaseClock::default();
+        clock.lead(at(0), vec![(ONE, 10)]);
+        clock.step_down();
+        assert_eq!(clock.renew(at(1), ONE), Renewal::NotLeading);
+        assert_eq!(clock.expired(at(99)), vec![]);
+    }
+
+    #[test]
+    fn a_new_leader_gives_every_lease_its_full_time() {
+        let clock = LeaseClock::default();
+        clock.lead(at(100), vec![(ONE, 10)]);
+        assert_eq!(clock.expired(at(109)), vec![]);
+        assert_eq!(clock.expired(at(110)), vec![ONE]);
+    }
+}

@@ -1,0 +1,132 @@
+//! Proposing: to openraft where this member leads, to the leader where it does not. Never twice.
+//!
+//! A command is offered again only if it is certain that it was not appended: openraft refused it before appending,
+//! the leader said that it does not lead, or the request never left this member. Everything else ends the proposal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use keelson_proto::commandpb::{self, Command};
+use keelson_proto::peerpb;
+use keelson_store::{Outcome, Refusal, Revision};
+use openraft::AsyncRuntime;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use prost::Message;
+
+use crate::shared::{Parts, Shared};
+use crate::transport::{CallError, Lane, Reply, Request, Transport};
+use crate::trouble::Trouble;
+use crate::types::Proposal;
+
+/// Committed but not applied entries above which new proposals are refused (etcd's number).
+const UNAPPLIED_MAX: u64 = 5_000;
+
+impl<P: Parts> Shared<P> {
+    /// Proposes a command and waits until it is applied here or on the leader.
+    pub(crate) async fn propose(self: &Arc<Self>, mut command: Command) -> Result<Outcome, Trouble> {
+        command.member = self.id.0;
+        command.quota_bytes = self.quota_bytes;
+        let bytes = Bytes::from(command.encode_to_vec());
+        if bytes.len() > self.max_request_bytes {
+            return Err(Trouble::RequestTooLarge);
+        }
+        let timeout = self.timing.request_timeout();
+        let offer = async {
+            loop {
+                if self.stopping() {
+                    return Err(Trouble::Stopped);
+                }
+                let offered = match self.named_leader() {
+                    Some(id) if id == self.id.0 => self.propose_here(bytes.clone()).await,
+                    Some(id) => self.forward(id, bytes.clone(), timeout).await,
+                    None => Err(Offered::NotAppended),
+                };
+                match offered {
+                    Ok(outcome) => return Ok(outcome),
+                    Err(Offered::Failed(trouble)) => return Err(trouble),
+                    Err(Offered::NotAppended) => self.leadership_may_have_changed().await,
+                }
+            }
+        };
+        match P::Rt::timeout(timeout, offer).await {
+            Ok(result) => result,
+            Err(_) if self.named_leader().is_none() => Err(Trouble::NoLeader),
+            Err(_) if self.leader_lost() => Err(Trouble::TimeoutLeaderFail),
+            Err(_) => Err(Trouble::Timeout),
+        }
+    }
+
+    /// Offers an encoded command to this member's openraft, once.
+    pub(crate) async fn propose_here(&self, command: Bytes) -> Result<Outcome, Offered> {
+        let unapplied = self.metrics(|metrics| {
+            let index = |id: &Option<crate::types::RaftLogId>| id.as_ref().map_or(0, |id| id.index());
+            index(&metrics.local_committed).saturating_sub(index(&metrics.last_applied))
+        });
+        if unapplied > UNAPPLIED_MAX {
+            return Err(Offered::Failed(Trouble::TooManyRequests));
+        }
+        match self.raft().client_write(Proposal(command)).await {
+            Ok(response) => Ok(response.data),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err(Offered::NotAppended),
+            Err(RaftError::APIError(_)) => Err(Offered::Failed(Trouble::LeaderChanged)),
+            Err(RaftError::Fatal(_)) => Err(Offered::Failed(Trouble::Stopped)),
+        }
+    }
+
+    async fn forward(&self, leader: u64, command: Bytes, timeout: Duration) -> Result<Outcome, Offered> {
+        let request = Request::Propose(peerpb::Propose { command, deadline_ms: timeout.as_millis() as u64 });
+        match self.net.call(leader, Lane::Forward, request).await {
+            Ok(Reply::Propose(peerpb::ProposeReply { result: Some(result) })) => match result {
+                peerpb::propose_reply::Result::Outcome(outcome) => {
+                    outcome_from_pb(outcome).ok_or(Offered::Failed(Trouble::Unknown))
+                }
+                peerpb::propose_reply::Result::Trouble(trouble) => match Trouble::from_pb(&trouble) {
+                    Trouble::NotLeader => Err(Offered::NotAppended),
+                    trouble => Err(Offered::Failed(trouble)),
+                },
+            },
+            Ok(_) => Err(Offered::Failed(Trouble::Unknown)),
+            Err(CallError::NotSent { .. }) => Err(Offered::NotAppended),
+            Err(CallError::Lost { .. }) => Err(Offered::Failed(Trouble::TimeoutConnectionLost)),
+        }
+    }
+
+    /// Completes when openraft reports something new, or after a while: who leads may be another now.
+    pub(crate) async fn leadership_may_have_changed(&self) {
+        let mut metrics = self.raft().server_metrics();
+        let pause = (self.timing.heartbeat / 2).max(Duration::from_millis(1));
+        let _ = P::Rt::timeout(pause, metrics.changed().map(drop)).await;
+        // A watch that is already closed must not turn this into a busy loop.
+        if self.raft().metrics().borrow_watched().running_state.is_err() {
+            P::Rt::sleep(pause).await;
+        }
+    }
+}
+
+/// What became of an offer that brought no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offered {
+    /// Certainly not appended: it may be offered again.
+    NotAppended,
+    /// It ended here; the outcome may be unknown.
+    Failed(Trouble),
+}
+
+pub(crate) fn outcome_to_pb(outcome: Outcome) -> commandpb::Outcome {
+    let result = match outcome.result {
+        Ok(reply) => reply,
+        Err(refusal) => commandpb::outcome::Result::Refused(commandpb::Refused { code: refusal.code() }),
+    };
+    commandpb::Outcome { revision: outcome.revision.0, result: Some(result) }
+}
+
+fn outcome_from_pb(outcome: commandpb::Outcome) -> Option<Outcome> {
+    let result = match outcome.result? {
+        commandpb::outcome::Result::Refused(refused) => Err(Refusal::from_code(refused.code)?),
+        reply => Ok(reply),
+    };
+    Some(Outcome { revision: Revision(outcome.revision), result })
+}

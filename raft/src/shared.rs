@@ -1,0 +1,150 @@
+//! What the parts of a member share.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use keelson_proto::commandpb;
+use keelson_store::engine::Engine;
+use keelson_store::{MemberId, Reader};
+use keelson_watch::Hub;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{AsyncRuntime, Instant, Raft, ServerState};
+use parking_lot::Mutex;
+
+use crate::applier::{Applier, Now, OpenEngine};
+use crate::barrier::Barrier;
+use crate::leases::LeaseClock;
+use keelson_log::{LogDir, RaftLog};
+use crate::machine::Machine;
+use crate::progress::Progress;
+use crate::snapshots::Incoming;
+use crate::state_dir::StateDir;
+use crate::transport::Transport;
+use crate::types::{Types, membership_to_pb};
+
+/// What a member is made of: chosen once for production, once for simulation.
+pub trait Parts: Send + Sync + 'static {
+    /// The runtime: timers, tasks, channels.
+    type Rt: AsyncRuntime;
+    /// The state machine's engine.
+    type Engine: Engine;
+    /// Where the raft log is.
+    type Dir: LogDir;
+    /// The peer network.
+    type Net: Transport;
+}
+
+/// The times that a member lives by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How often a leader says that it is alive.
+    pub heartbeat: Duration,
+    /// After how long without a word from it a follower stands for election, at the latest.
+    pub election: Duration,
+}
+
+impl Timing {
+    /// How long a request may take: etcd's five seconds and twice the election timeout.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.election
+    }
+}
+
+pub(crate) type RaftOf<P> = Raft<Types<<P as Parts>::Rt>, Machine<P>>;
+pub(crate) type MetricsOf<P> = openraft::RaftMetrics<Types<<P as Parts>::Rt>>;
+
+/// Everything of a running member.
+pub(crate) struct Shared<P: Parts> {
+    pub(crate) id: MemberId,
+    pub(crate) cluster_id: u64,
+    pub(crate) timing: Timing,
+    pub(crate) max_request_bytes: usize,
+    pub(crate) quota_bytes: i64,
+    pub(crate) max_learners: usize,
+    pub(crate) strict_reconfig: bool,
+    /// Set once, right after openraft has started.
+    pub(crate) raft: OnceLock<RaftOf<P>>,
+    pub(crate) net: P::Net,
+    pub(crate) log: RaftLog<P::Dir>,
+    pub(crate) reader: Reader<P::Engine>,
+    pub(crate) hub: Arc<Hub<P::Engine>>,
+    pub(crate) applier: Arc<Applier<P::Engine>>,
+    pub(crate) engine: ArcSwap<P::Engine>,
+    pub(crate) open_engine: OpenEngine<P::Engine>,
+    pub(crate) state_dir: StateDir,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) leases: Arc<LeaseClock>,
+    pub(crate) barrier: Barrier,
+    pub(crate) incoming: Mutex<Option<Incoming>>,
+    pub(crate) now: Now,
+    /// When a leader was last heard of.
+    pub(crate) heard: Mutex<Option<Duration>>,
+    pub(crate) stopping: AtomicBool,
+    /// A peer told that this member was removed from the cluster.
+    pub(crate) removed: AtomicBool,
+    /// Why this member cannot go on, when it is not openraft that says so.
+    pub(crate) failure: Mutex<Option<String>>,
+}
+
+impl<P: Parts> Shared<P> {
+    pub(crate) fn raft(&self) -> &RaftOf<P> {
+        self.raft.get().expect("set before anything that uses it is spawned")
+    }
+
+    pub(crate) fn metrics<T>(&self, read: impl FnOnce(&MetricsOf<P>) -> T) -> T {
+        read(&self.raft().metrics().borrow_watched())
+    }
+
+    /// The leader that openraft names: it may be gone.
+    pub(crate) fn named_leader(&self) -> Option<u64> {
+        self.metrics(|metrics| metrics.current_leader)
+    }
+
+    /// This member leads, as far as it knows.
+    pub(crate) fn is_leader(&self) -> bool {
+        self.metrics(|metrics| metrics.state == ServerState::Leader)
+    }
+
+    /// No word from a leader, or as a leader from a quorum, for an election timeout: openraft would go on naming it.
+    pub(crate) fn leader_lost(&self) -> bool {
+        let (leader, acked) = self.metrics(|metrics| {
+            (metrics.current_leader, metrics.last_quorum_acked.as_ref().map(|acked| acked.elapsed()))
+        });
+        match leader {
+            None => true,
+            Some(id) if id == self.id.0 => acked.is_none_or(|elapsed| elapsed > self.timing.election),
+            Some(_) => self.heard.lock().is_none_or(|heard| (self.now)().saturating_sub(heard) > self.timing.election),
+        }
+    }
+
+    pub(crate) fn heard_from_leader(&self) {
+        *self.heard.lock() = Some((self.now)());
+    }
+
+    pub(crate) fn membership(&self) -> commandpb::Membership {
+        self.metrics(|metrics| membership_to_pb(metrics.membership_config.membership()))
+    }
+
+    /// This member cannot go on.
+    pub(crate) fn fail(&self, why: String) {
+        tracing::error!(why, "this member stops");
+        self.failure.lock().get_or_insert(why);
+    }
+
+    pub(crate) fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn snapshot_dir(&self, name: &str) -> PathBuf {
+        self.state_dir.path().join(name)
+    }
+}
+
+/// Reads the time since now on a runtime's clock.
+pub(crate) fn clock<RT: AsyncRuntime>() -> Now {
+    let start = RT::Instant::now();
+    Arc::new(move || RT::Instant::now().saturating_duration_since(start))
+}

@@ -1,0 +1,347 @@
+//! Snapshots between members: a checkpoint's files, streamed with checksums, resumable.
+//!
+//! openraft's snapshot is what a flush has persisted; files exist only while one is being sent. The checkpoint may
+//! hold more than openraft asked for: what it holds is read from the checkpoint itself, and the follower installs
+//! that. A file that arrived before with the same name, size and checksum is not sent again.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use keelson_proto::{commandpb, peerpb};
+use keelson_store::engine::{Engine, EngineError, View};
+use openraft::async_runtime::AsyncRuntime;
+use openraft::{Snapshot, SnapshotMeta};
+
+use crate::shared::{Parts, Shared};
+use crate::state_dir::sync_files;
+use crate::transport::{CallError, Lane, Reply, Request, Transport};
+use crate::types::{RaftVote, log_id_from_pb, stored_membership_from_pb, vote_from_pb, vote_to_pb};
+
+const CHUNK_BYTES: u64 = 1 << 20;
+
+/// What openraft carries as a snapshot's data.
+pub(crate) enum SnapshotSource {
+    /// The state as it is; files are made from it when it is sent.
+    Live,
+    /// Files that were received whole.
+    Received(PathBuf),
+}
+
+/// Why a snapshot did not arrive.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("the member refused the snapshot: {0}")]
+    Refused(String),
+    #[error("making the snapshot: {0}")]
+    Engine(#[from] EngineError),
+    #[error("reading the snapshot: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A directory that is removed when it is let go.
+struct TemporaryDir(PathBuf);
+
+impl Drop for TemporaryDir {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(dir = %self.0.display(), %error, "could not remove a directory that is no longer needed");
+        }
+    }
+}
+
+/// A checkpoint ready to be sent.
+struct Outgoing {
+    dir: TemporaryDir,
+    state: commandpb::State,
+    files: Vec<peerpb::SnapshotFile>,
+}
+
+static OUTGOING: AtomicU64 = AtomicU64::new(0);
+
+impl<P: Parts> Shared<P> {
+    /// Runs work that blocks: off the executor in production, inline in simulation.
+    pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+        if self.applier.is_inline() { Ok(work()) } else { P::Rt::spawn_blocking(work).await }
+    }
+
+    /// A checkpoint of the state, in a new directory.
+    pub(crate) async fn checkpoint(&self, dir: PathBuf) -> Result<commandpb::State, EngineError> {
+        let engine = self.engine.load_full();
+        let open = self.open_engine.clone();
+        self.blocking(move || {
+            engine.checkpoint(&dir)?;
+            let copy = open(&dir)?;
+            let view = copy.view()?;
+            keelson_store::read_state(|family, key| view.get(family, key))
+                .map_err(|error| EngineError::new("reading a checkpoint", error))?
+                .ok_or_else(|| EngineError::new("reading a checkpoint", "it holds no state"))
+        })
+        .await
+        .map_err(|error| EngineError::new("making a checkpoint", error))?
+    }
+
+    /// Sends the state to a member; gives its vote.
+    pub(crate) async fn send_snapshot(&self, to: u64, vote: RaftVote) -> Result<RaftVote, SendError> {
+        let number = OUTGOING.fetch_add(1, Ordering::Relaxed);
+        let dir = TemporaryDir(self.snapshot_dir(&format!("outgoing-{number}")));
+        let state = self.checkpoint(dir.0.clone()).await?;
+        let path = dir.0.clone();
+        let files = self.blocking(move || describe(&path)).await??;
+        let outgoing = Outgoing { dir, state, files };
+        let last = outgoing.state.applied;
+        tracing::info!(to = format!("{to:x}"), ?last, files = outgoing.files.len(), "sending a snapshot");
+
+        let begin = peerpb::SnapshotBegin {
+            vote: Some(vote_to_pb(&vote)),
+            last,
+            membership: outgoing.state.membership.clone(),
+            files: outgoing.files.clone(),
+        };
+        let have = match self.net.call(to, Lane::Snapshot, Request::SnapshotBegin(begin)).await? {
+            Reply::SnapshotBegin(reply) => reply.have,
+            other => return Err(refused(other)),
+        };
+        for (number, file) in outgoing.files.iter().enumerate() {
+            let mut offset = have.get(number).copied().unwrap_or(0);
+            let path = outgoing.dir.0.join(&file.name);
+            while offset < file.size {
+                let path = path.clone();
+                let length = CHUNK_BYTES.min(file.size - offset);
+                let data = self.blocking(move || read_chunk(&path, offset, length)).await??;
+                let chunk = peerpb::SnapshotChunk {
+                    last,
+                    file: number as u32,
+                    offset,
+                    crc32c: crc32c::crc32c(&data),
+                    data,
+                };
+                match self.net.call(to, Lane::Snapshot, Request::SnapshotChunk(chunk)).await? {
+                    Reply::SnapshotChunk(_) => offset += length,
+                    other => return Err(refused(other)),
+                }
+            }
+        }
+        let end = peerpb::SnapshotEnd { vote: Some(vote_to_pb(&vote)), last };
+        match self.net.call(to, Lane::Snapshot, Request::SnapshotEnd(end)).await? {
+            Reply::SnapshotEnd(peerpb::SnapshotEndReply { vote: Some(vote) }) => Ok(vote_from_pb(&vote)),
+            other => Err(refused(other)),
+        }
+    }
+
+    pub(crate) async fn snapshot_begin(&self, begin: peerpb::SnapshotBegin) -> Reply {
+        let dir = self.snapshot_dir("incoming");
+        let previous = self.incoming.lock().take();
+        let prepared = self.blocking(move || Incoming::prepare(dir, begin, previous)).await;
+        match prepared {
+            Ok(Ok(incoming)) => {
+                let have = incoming.have.clone();
+                *self.incoming.lock() = Some(incoming);
+                Reply::SnapshotBegin(peerpb::SnapshotBeginReply { have })
+            }
+            Ok(Err(error)) | Err(error) => Reply::Failed(error.to_string()),
+        }
+    }
+
+    pub(crate) async fn snapshot_chunk(&self, chunk: peerpb::SnapshotChunk) -> Reply {
+        let Some(mut incoming) = self.incoming.lock().take() else {
+            return Reply::Failed("no snapshot is being received".into());
+        };
+        let written = self
+            .blocking(move || {
+                let written = incoming.write(&chunk);
+                (incoming, written)
+            })
+            .await;
+        match written {
+            Ok((incoming, written)) => {
+                *self.incoming.lock() = Some(incoming);
+                match written {
+                    Ok(()) => Reply::SnapshotChunk(peerpb::SnapshotChunkReply {}),
+                    Err(error) => Reply::Failed(error.to_string()),
+                }
+            }
+            Err(error) => Reply::Failed(error.to_string()),
+        }
+    }
+
+    pub(crate) async fn snapshot_end(&self, end: peerpb::SnapshotEnd) -> Reply {
+        let Some(incoming) = self.incoming.lock().take() else {
+            return Reply::Failed("no snapshot is being received".into());
+        };
+        let Some(vote) = end.vote.as_ref().map(vote_from_pb) else {
+            return Reply::Failed("the end of a snapshot without a vote".into());
+        };
+        if incoming.last != end.last {
+            return Reply::Failed("the end of another snapshot than the one being received".into());
+        }
+        let checked = self
+            .blocking(move || {
+                let checked = incoming.check();
+                (incoming, checked)
+            })
+            .await;
+        let incoming = match checked {
+            Ok((incoming, Ok(()))) => incoming,
+            Ok((_, Err(error))) | Err(error) => return Reply::Failed(error.to_string()),
+        };
+        let meta = SnapshotMeta {
+            last_log_id: incoming.last.as_ref().map(log_id_from_pb),
+            last_membership: stored_membership_from_pb(incoming.membership.as_ref()),
+        };
+        let snapshot = Snapshot { meta, snapshot: SnapshotSource::Received(incoming.dir.clone()) };
+        match self.raft().install_full_snapshot(vote, snapshot).await {
+            Ok(response) => Reply::SnapshotEnd(peerpb::SnapshotEndReply { vote: Some(vote_to_pb(&response.vote)) }),
+            Err(error) => Reply::Failed(error.to_string()),
+        }
+    }
+
+    /// Puts received files in the place of the state.
+    pub(crate) async fn install(&self, source: SnapshotSource) -> io::Result<()> {
+        let SnapshotSource::Received(from) = source else {
+            return Err(io::Error::other("only received files can be installed"));
+        };
+        let state_dir = self.state_dir.clone();
+        let open = self.open_engine.clone();
+        let (engine, old) = self
+            .blocking(move || -> io::Result<_> {
+                let (old, new) = (state_dir.current()?, state_dir.next()?);
+                fs::rename(&from, &new)?;
+                sync_files(&new)?;
+                let engine = open(&new).map_err(io::Error::other)?;
+                state_dir.switch(&new)?;
+                Ok((engine, old))
+            })
+            .await??;
+        self.applier.replace(engine.clone()).await.map_err(io::Error::other)?;
+        self.engine.store(engine);
+        // Readers of the old state may still hold its files open; their names can go.
+        drop(TemporaryDir(old));
+        tracing::info!("a snapshot was installed");
+        Ok(())
+    }
+}
+
+fn refused(reply: Reply) -> SendError {
+    match reply {
+        Reply::Failed(why) => SendError::Refused(why),
+        _ => SendError::Refused("an answer to another question".into()),
+    }
+}
+
+/// The files of a directory, in the order of their names.
+fn describe(dir: &Path) -> io::Result<Vec<peerpb::SnapshotFile>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        // An engine's lock and its own log are no part of the state.
+        if !entry.file_type()?.is_file() || name == "LOCK" || name.starts_with("LOG") {
+            continue;
+        }
+        let (size, crc32c) = checksum(&entry.path())?;
+        files.push(peerpb::SnapshotFile { name, size, crc32c });
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(files)
+}
+
+fn checksum(path: &Path) -> io::Result<(u64, u32)> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; CHUNK_BYTES as usize];
+    let (mut size, mut crc) = (0, 0);
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Ok((size, crc));
+        }
+        size += read as u64;
+        crc = crc32c::crc32c_append(crc, &buffer[..read]);
+    }
+}
+
+fn read_chunk(path: &Path, offset: u64, length: u64) -> io::Result<Bytes> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    let mut data = vec![0; length as usize];
+    file.read_exact(&mut data)?;
+    Ok(data.into())
+}
+
+/// A snapshot on its way in.
+pub(crate) struct Incoming {
+    dir: PathBuf,
+    last: Option<commandpb::LogId>,
+    membership: Option<commandpb::StoredMembership>,
+    files: Vec<peerpb::SnapshotFile>,
+    have: Vec<u64>,
+}
+
+impl Incoming {
+    /// Makes ready for an offer; keeps of an earlier one what it shares with it.
+    fn prepare(dir: PathBuf, offer: peerpb::SnapshotBegin, previous: Option<Incoming>) -> io::Result<Incoming> {
+        if offer.files.iter().any(|file| file.name.is_empty() || file.name.starts_with('.') || file.name.contains('/')) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a snapshot's file has a name that is a path"));
+        }
+        fs::create_dir_all(&dir)?;
+        let kept = |file: &peerpb::SnapshotFile| {
+            let previous = previous.as_ref()?;
+            let at = previous.files.iter().position(|other| other == file)?;
+            Some(previous.have[at])
+        };
+        let have: Vec<u64> = offer.files.iter().map(|file| kept(file).unwrap_or(0)).collect();
+        for entry in fs::read_dir(&dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let wanted = offer.files.iter().zip(&have).any(|(file, have)| *have > 0 && name.to_str() == Some(&file.name));
+            if !wanted {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        for (file, have) in offer.files.iter().zip(&have) {
+            let path = dir.join(&file.name);
+            OpenOptions::new().create(true).truncate(false).write(true).open(path)?.set_len(*have)?;
+        }
+        Ok(Incoming { dir, last: offer.last, membership: offer.membership, files: offer.files, have })
+    }
+
+    fn write(&mut self, chunk: &peerpb::SnapshotChunk) -> io::Result<()> {
+        let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_string());
+        let at = chunk.file as usize;
+        if chunk.last != self.last {
+            return Err(bad("a chunk of another snapshot"));
+        }
+        let (Some(file), Some(have)) = (self.files.get(at), self.have.get_mut(at)) else {
+            return Err(bad("a chunk of a file that was not offered"));
+        };
+        if chunk.offset != *have || chunk.offset + chunk.data.len() as u64 > file.size {
+            return Err(bad("a chunk out of its place"));
+        }
+        if crc32c::crc32c(&chunk.data) != chunk.crc32c {
+            return Err(bad("a chunk whose checksum does not match"));
+        }
+        let target = OpenOptions::new().write(true).open(self.dir.join(&file.name))?;
+        target.write_all_at(&chunk.data, chunk.offset)?;
+        *have += chunk.data.len() as u64;
+        Ok(())
+    }
+
+    fn check(&self) -> io::Result<()> {
+        for file in &self.files {
+            let (size, crc32c) = checksum(&self.dir.join(&file.name))?;
+            if (size, crc32c) != (file.size, file.crc32c) {
+                let what = format!("the snapshot's file {} does not match its checksum", file.name);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+        }
+        Ok(())
+    }
+}
+

@@ -1,0 +1,266 @@
+//! The dialling end.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::{Bytes, BytesMut};
+use keelson_proto::commandpb::Node;
+use keelson_proto::peerpb::{ClusterProbe, ClusterProbeReply, Hello, HelloReply, hello_reply::Verdict};
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
+
+use super::frame::{self, Frames};
+use crate::transport::{Call, CallError, Lane, PROTOCOL, Reply, Request, Transport};
+
+/// Calls that may wait for one connection to be made, or for it to take them.
+const QUEUE: usize = 4_096;
+/// Bytes gathered for one write.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// Who this member is and whom it knows. Cheap to clone.
+#[derive(Clone)]
+pub struct TcpTransport {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    me: u64,
+    cluster_id: u64,
+    /// To connect, and for sent data to be acknowledged by the other machine.
+    patience: Duration,
+    runtime: tokio::runtime::Handle,
+    peers: ArcSwap<BTreeMap<u64, Vec<String>>>,
+    lines: Mutex<BTreeMap<(u64, Lane), mpsc::Sender<Outgoing>>>,
+    removed: Box<dyn Fn() + Send + Sync>,
+}
+
+struct Outgoing {
+    message: Bytes,
+    reply: oneshot::Sender<Result<Reply, CallError>>,
+}
+
+impl TcpTransport {
+    /// A transport for member `me`. `patience` is how long a connection may take to be made or to stand still;
+    /// `removed` is called when a peer says that this member was removed from the cluster.
+    /// Must be called on the runtime that is to carry the connections.
+    pub fn new(me: u64, cluster_id: u64, patience: Duration, removed: impl Fn() + Send + Sync + 'static) -> Self {
+        let inner = Inner {
+            me,
+            cluster_id,
+            patience,
+            runtime: tokio::runtime::Handle::current(),
+            peers: ArcSwap::default(),
+            lines: Mutex::default(),
+            removed: Box::new(removed),
+        };
+        TcpTransport { inner: Arc::new(inner) }
+    }
+}
+
+impl Transport for TcpTransport {
+    fn call(&self, to: u64, lane: Lane, request: Request) -> Call {
+        let (reply, answered) = oneshot::channel();
+        let outgoing = Outgoing { message: request.encode(), reply };
+        let sent = {
+            let mut lines = self.inner.lines.lock();
+            let line = lines.entry((to, lane)).or_insert_with(|| {
+                let (sender, receiver) = mpsc::channel(QUEUE);
+                self.inner.runtime.spawn(line(self.inner.clone(), to, receiver));
+                sender
+            });
+            line.try_send(outgoing)
+        };
+        Box::pin(async move {
+            if sent.is_err() {
+                return Err(CallError::NotSent { to, why: "too many calls wait for the connection".into() });
+            }
+            answered.await.unwrap_or_else(|_| Err(CallError::Lost { to, why: "this member stops".into() }))
+        })
+    }
+
+    fn set_peers(&self, peers: &[Node]) {
+        let peers: BTreeMap<u64, Vec<String>> =
+            peers.iter().filter(|peer| peer.id != self.inner.me).map(|peer| (peer.id, peer.peer_urls.clone())).collect();
+        // A line to who is no longer a member ends when its sender goes; a moved member is found at the next dial.
+        self.inner.lines.lock().retain(|(id, _), _| peers.contains_key(id));
+        self.inner.peers.store(Arc::new(peers));
+    }
+}
+
+/// One member and lane: dials when there is something to send, again after the connection broke.
+async fn line(inner: Arc<Inner>, to: u64, mut queue: mpsc::Receiver<Outgoing>) {
+    while let Some(first) = queue.recv().await {
+        match dial(&inner, to).await {
+            Ok((reader, writer)) => talk(&inner, to, first, &mut queue, reader, writer).await,
+            Err(why) => {
+                let mut failed = Some(first);
+                // Everything that waits now waited for this attempt.
+                while let Some(outgoing) = failed {
+                    let _ = outgoing.reply.send(Err(CallError::NotSent { to, why: why.clone() }));
+                    failed = queue.try_recv().ok();
+                }
+            }
+        }
+    }
+}
+
+async fn dial(inner: &Inner, to: u64) -> Result<(Frames<OwnedReadHalf>, OwnedWriteHalf), String> {
+    let urls = inner.peers.load().get(&to).cloned().unwrap_or_default();
+    let hello = Hello { protocol: PROTOCOL, cluster_id: inner.cluster_id, from: inner.me, to };
+    let mut why = "its address is not known".to_string();
+    for url in urls {
+        match tokio::time::timeout(inner.patience, connect(&url, &hello, inner.patience)).await {
+            Err(_) => why = format!("{url} does not answer"),
+            Ok(Err(error)) => why = format!("{url}: {error}"),
+            Ok(Ok((reply, reader, writer))) => match reply.verdict() {
+                Verdict::Welcome => return Ok((reader, writer)),
+                Verdict::Removed => {
+                    (inner.removed)();
+                    why = "this member was removed from the cluster".into();
+                }
+                verdict => why = format!("{url} refused: {}", verdict.as_str_name()),
+            },
+        }
+    }
+    Err(why)
+}
+
+async fn connect(
+    url: &str,
+    hello: &Hello,
+    patience: Duration,
+) -> io::Result<(HelloReply, Frames<OwnedReadHalf>, OwnedWriteHalf)> {
+    let stream = TcpStream::connect(host_and_port(url)?).await?;
+    stream.set_nodelay(true)?;
+    // Data that the other machine does not acknowledge means that the way is cut.
+    socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(patience))?;
+    let (reader, mut writer) = stream.into_split();
+    writer.write_all(&frame::of(hello)).await?;
+    let mut frames = Frames::new(reader);
+    let Some((_, reply)) = frames.next().await? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+    let reply = HelloReply::decode(reply).map_err(io::Error::other)?;
+    Ok((reply, frames, writer))
+}
+
+fn host_and_port(url: &str) -> io::Result<&str> {
+    let address = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
+    if address.contains("://") {
+        let what = format!("{url}: only http:// peer URLs can be reached");
+        return Err(io::Error::new(io::ErrorKind::Unsupported, what));
+    }
+    Ok(address)
+}
+
+type Pending = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Result<Reply, CallError>>>>>;
+
+/// Carries calls over a connection until it breaks or nobody needs it.
+async fn talk(
+    inner: &Inner,
+    to: u64,
+    first: Outgoing,
+    queue: &mut mpsc::Receiver<Outgoing>,
+    reader: Frames<OwnedReadHalf>,
+    mut writer: OwnedWriteHalf,
+) {
+    let pending = Pending::default();
+    let mut listen = inner.runtime.spawn(listen(reader, pending.clone()));
+    let mut next_call = 1;
+    let mut next = Some(first);
+    let mut buffer = BytesMut::new();
+    let why = loop {
+        while let Some(outgoing) = next {
+            // Who no longer waits need not be asked for.
+            if !outgoing.reply.is_closed() {
+                frame::put(&mut buffer, next_call, &outgoing.message);
+                pending.lock().insert(next_call, outgoing.reply);
+                next_call += 1;
+            }
+            next = if buffer.len() < WRITE_BYTES { queue.try_recv().ok() } else { None };
+        }
+        if let Err(error) = writer.write_all(&buffer).await {
+            break error.to_string();
+        }
+        buffer.clear();
+        tokio::select! {
+            biased;
+            ended = &mut listen => break ended.unwrap_or_else(|error| error.to_string()),
+            outgoing = queue.recv() => match outgoing {
+                Some(outgoing) => next = Some(outgoing),
+                None => break "the member is no longer in the cluster".to_string(),
+            },
+        }
+    };
+    listen.abort();
+    for (_, reply) in std::mem::take(&mut *pending.lock()) {
+        let _ = reply.send(Err(CallError::Lost { to, why: why.clone() }));
+    }
+}
+
+/// Hands replies to those who wait; gives the reason why it ended.
+async fn listen(mut reader: Frames<OwnedReadHalf>, pending: Pending) -> String {
+    loop {
+        match reader.next().await {
+            Ok(Some((call, message))) => {
+                let waiting = pending.lock().remove(&call);
+                match (waiting, Reply::decode(message)) {
+                    (Some(waiting), Ok(reply)) => drop(waiting.send(Ok(reply))),
+                    (None, Ok(_)) => {}
+                    (_, Err(error)) => return error.to_string(),
+                }
+            }
+            Ok(None) => return "the connection was closed".into(),
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+/// Why a peer could not be asked about its cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// It could not be reached, or the connection broke.
+    #[error("{url}: {source}")]
+    Io {
+        /// Which peer.
+        url: String,
+        /// What happened.
+        #[source]
+        source: io::Error,
+    },
+    /// It answered something else.
+    #[error("{url} is not a member of a Keelson cluster, or of another version")]
+    Refused {
+        /// Which peer.
+        url: String,
+    },
+}
+
+/// Asks a peer about its cluster, before this member has an identity of its own.
+pub async fn probe(url: &str, ask: ClusterProbe, patience: Duration) -> Result<ClusterProbeReply, ProbeError> {
+    let io = |source| ProbeError::Io { url: url.to_string(), source };
+    let work = async {
+        let hello = Hello { protocol: PROTOCOL, ..Hello::default() };
+        let (reply, mut reader, mut writer) = connect(url, &hello, patience).await.map_err(io)?;
+        if reply.verdict() != Verdict::Welcome {
+            return Err(ProbeError::Refused { url: url.to_string() });
+        }
+        let mut buffer = BytesMut::new();
+        frame::put(&mut buffer, 1, &Request::ClusterProbe(ask).encode());
+        writer.write_all(&buffer).await.map_err(io)?;
+        let answer = reader.next().await.map_err(io)?;
+        match answer.map(|(_, message)| Reply::decode(message)) {
+            Some(Ok(Reply::ClusterProbe(reply))) => Ok(reply),
+            _ => Err(ProbeError::Refused { url: url.to_string() }),
+        }
+    };
+    match tokio::time::timeout(patience, work).await {
+        Ok(result) => result,
+        Err(_) => Err(io(io::ErrorKind::TimedOut.into())),
+    }
+}
