@@ -1,0 +1,21 @@
+//! What the integration tests stand on: clusters of real server processes on loopback, a raw client that sees
+//! every field of the wire, loads that remember what was acknowledged, and a generator of commands that are sent
+//! to two servers side by side.
+//!
+//! The server under test is `kvd`, or a real etcd when `KEELSON_SUT` says so: that is how the tests themselves
+//! are tested. Nothing here links the server; whatever is asserted, is asserted over its public interface.
+//!
+//! Setting up is not what is tested, so a harness that cannot do its work panics with a sentence that says why.
+//! Replies from a server are returned to the test, errors included.
+
+pub mod client;
+pub mod cluster;
+pub mod differential;
+pub mod load;
+pub mod member;
+pub mod observer;
+pub mod peers;
+pub mod ports;
+pub mod tool;
+pub mod turn;
+pub mod wait;

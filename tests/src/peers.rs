@@ -1,0 +1,81 @@
+//! Where the programs are that the tests run: ours beside the test executable, others' in `target/peers`.
+
+use std::path::{Path, PathBuf};
+
+/// A server that speaks etcd's API and takes etcd's flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// Ours.
+    Kvd,
+    /// The reference: etcd 3.5.1.
+    Etcd35,
+    /// Debian's etcd, 3.4.
+    Etcd34,
+}
+
+impl Server {
+    /// The server under test: `kvd`, unless `KEELSON_SUT` names another one.
+    pub fn under_test() -> Server {
+        match std::env::var("KEELSON_SUT").as_deref() {
+            Err(_) | Ok("" | "kvd") => Server::Kvd,
+            Ok("etcd" | "etcd-3.5") => Server::Etcd35,
+            Ok("etcd-3.4") => Server::Etcd34,
+            Ok(other) => panic!("KEELSON_SUT is {other:?}: expected kvd, etcd-3.5 or etcd-3.4"),
+        }
+    }
+
+    /// The program, which is known to exist.
+    pub fn program(self) -> PathBuf {
+        match self {
+            Server::Kvd => program("kvd"),
+            Server::Etcd35 => peer("etcd-3.5.1/etcd"),
+            Server::Etcd34 => peer("etcd-3.4/etcd"),
+        }
+    }
+}
+
+/// One of our own programs, of the profile that the running test was built in; `KEELSON_BIN_DIR` overrides.
+pub fn program(name: &str) -> PathBuf {
+    let dir = match std::env::var_os("KEELSON_BIN_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => profile_dir(),
+    };
+    let path = dir.join(name);
+    assert!(
+        path.is_file(),
+        "{} is not built: run `make build` (or `cargo build -p keelson-{name}`)",
+        path.display()
+    );
+    path
+}
+
+/// A file that `make peers` brings; `KEELSON_PEERS_DIR` overrides where it is looked for.
+pub fn peer(relative: &str) -> PathBuf {
+    let dir = match std::env::var_os("KEELSON_PEERS_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => target_dir().join("peers"),
+    };
+    let path = dir.join(relative);
+    assert!(
+        path.exists(),
+        "{} is missing: run `make peers`",
+        path.display()
+    );
+    path
+}
+
+/// `target/<profile>`: cargo puts test executables into `target/<profile>/deps`.
+fn profile_dir() -> PathBuf {
+    let test = std::env::current_exe().expect("a running program has a path");
+    let profile = test.parent().and_then(Path::parent);
+    profile
+        .expect("cargo runs tests from target/<profile>/deps")
+        .to_path_buf()
+}
+
+fn target_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("this crate lies in the workspace")
+        .join("target")
+}

@@ -1,0 +1,37 @@
+//! Waiting for a condition, never for an amount of time.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long anything that should happen soon may take. Generous, since the machine may be busy: a test that
+/// needs this long has failed already.
+pub const SOON: Duration = Duration::from_secs(30);
+
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
+/// Looks until `look` succeeds, and gives what it found. Panics after [`SOON`] with `what` was awaited and the
+/// reason why the last look found nothing.
+pub async fn until<T, E: Display>(what: &str, mut look: impl AsyncFnMut() -> Result<T, E>) -> T {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let why_not = match tokio::time::timeout_at(deadline, look()).await {
+            Ok(Ok(found)) => return found,
+            Ok(Err(why_not)) => why_not.to_string(),
+            Err(_) => "the last look did not return".to_owned(),
+        };
+        assert!(
+            Instant::now() < deadline,
+            "waited {SOON:?} for {what}: {why_not}"
+        );
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+}
+
+/// What `future` gives. Panics after [`SOON`] with `what` was awaited.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, future)
+        .await
+        .unwrap_or_else(|_| panic!("waited {SOON:?} for {what}"))
+}

@@ -1,0 +1,346 @@
+//! The same random commands and watches through the server under test and a real etcd, replies compared field by
+//! field. `KEELSON_SEED` repeats a run.
+
+use keelson_proto::etcdserverpb as pb;
+use keelson_tests::cluster::{Cluster, Spec};
+use keelson_tests::differential::command::Command;
+use keelson_tests::differential::generate::Generator;
+use keelson_tests::differential::known::{self, Known};
+use keelson_tests::differential::pair::{Pair, seed};
+use keelson_tests::differential::watch::{self, NO_WATCH, Session};
+use keelson_tests::peers::Server;
+use keelson_tests::turn::Turn;
+
+/// Commands of a run.
+const COMMANDS: usize = 3_000;
+/// Rounds of watches, and in each of them: watches, and writes that they see come.
+const WATCH_ROUNDS: usize = 8;
+const WATCHES: usize = 24;
+const WATCHED_WRITES: usize = 60;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_etcds_of_one_version_answer_equally() {
+    let turn = Turn::take().await;
+    let mut both = servers(&turn, Spec::of(Server::Etcd35, 1), &[]).await;
+    both.pair.run(COMMANDS, Generator::command).await;
+    both.watch().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn etcd_3_4_answers_like_etcd_3_5_but_for_what_is_known() {
+    let turn = Turn::take().await;
+    let mut both = servers(&turn, Spec::of(Server::Etcd34, 1), known::ETCD_3_4).await;
+    both.pair.run(COMMANDS, Generator::command).await;
+    both.watch().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_member_answers_every_command_like_etcd() {
+    let turn = Turn::take().await;
+    let mut both = servers(&turn, Spec::under_test(1), known::KVD).await;
+    both.pair.run(COMMANDS, Generator::command).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_of_three_members_answers_like_etcd() {
+    let turn = Turn::take().await;
+    let mut both = servers(&turn, Spec::under_test(3), known::KVD).await;
+    both.pair.run(COMMANDS, Generator::shared_command).await;
+    both.subject.wait_equal_hashkv().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watches_on_one_member_bring_what_etcd_brings() {
+    let turn = Turn::take().await;
+    let mut both = servers(&turn, Spec::under_test(1), known::KVD).await;
+    both.watch().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watches_on_any_of_three_members_bring_what_etcd_brings() {
+    let turn = Turn::take().await;
+    let mut both = servers(&turn, Spec::under_test(3), known::KVD).await;
+    both.watch().await;
+}
+
+struct Both {
+    pair: Pair,
+    subject: Cluster,
+    _reference: Cluster,
+}
+
+async fn servers(turn: &Turn, subject: Spec, known: &'static [Known]) -> Both {
+    let subject = Cluster::start(turn, subject).await;
+    let reference = Cluster::start(turn, Spec::of(Server::Etcd35, 1)).await;
+    let pair = Pair::new(seed(), &subject, &reference, known);
+    Both {
+        pair,
+        subject,
+        _reference: reference,
+    }
+}
+
+impl Both {
+    /// Rounds of: a history, watches over its past and future, more of it, and all that they brought compared.
+    async fn watch(&mut self) {
+        for _ in 0..WATCH_ROUNDS {
+            self.pair
+                .run(WATCHED_WRITES, Generator::shared_command)
+                .await;
+            self.watch_round().await;
+        }
+    }
+
+    async fn watch_round(&mut self) {
+        let (subject, reference) = self.pair.clients();
+        // A follower knows of everything so far once it has answered a linearizable read.
+        for client in [&subject, &reference] {
+            client.get("any").await.expect("a linearizable read works");
+        }
+        let all = watch::everything(self.pair.generator().compacted() + 1);
+        let (mut got, all_got) =
+            Session::open("the server under test", &subject, all.clone()).await;
+        let (mut wanted, all_wanted) = Session::open("the reference", &reference, all).await;
+        assert_eq!(all_got, all_wanted, "the watch of everything");
+        let mut watches = Vec::new();
+        for _ in 0..WATCHES {
+            let request = self.pair.generator().watch();
+            let created = wanted.create(request.clone()).await;
+            assert_eq!(
+                got.create(request.clone()).await,
+                created,
+                "the answer to {request:?}"
+            );
+            if created.watch_id == NO_WATCH || created.canceled {
+                continue;
+            }
+            let compacted = self.pair.generator().compacted();
+            if request.start_revision != 0 && request.start_revision < compacted {
+                let ended = wanted.wait_canceled(created.watch_id).await;
+                assert_eq!(
+                    got.wait_canceled(created.watch_id).await,
+                    ended,
+                    "the end of {request:?}"
+                );
+                continue;
+            }
+            watches.push((created, request));
+        }
+
+        self.pair.run(WATCHED_WRITES, Generator::write).await;
+        let revision = self.pair.generator().revision();
+        let history = wanted
+            .wait_revision(all_wanted.watch_id, revision)
+            .await
+            .to_vec();
+        assert_eq!(
+            got.wait_revision(all_got.watch_id, revision).await,
+            history,
+            "all events"
+        );
+        for (created, request) in &watches {
+            let created_at = created.header.unwrap_or_default().revision;
+            let events = watch::expected(&history, request, created_at);
+            let of = format!("the events of {created:?}, for {request:?}");
+            assert_eq!(
+                wanted.wait_events(created.watch_id, events.len()).await,
+                events,
+                "reference: {of}"
+            );
+            assert_eq!(
+                got.wait_events(created.watch_id, events.len()).await,
+                events,
+                "under test: {of}"
+            );
+        }
+
+        // A watch that waits for the future leaves a progress request without an answer, in newer versions.
+        for (created, request) in &watches {
+            if request.start_revision > revision || self.pair.one_in(4) {
+                let canceled = wanted.cancel(created.watch_id).await;
+                assert_eq!(
+                    got.cancel(created.watch_id).await,
+                    canceled,
+                    "the answer to a cancel of {request:?}"
+                );
+            }
+        }
+        got.cancel_unknown(1_000).await;
+        wanted.cancel_unknown(1_000).await;
+        assert_eq!(wanted.progress().await, revision);
+        assert_eq!(got.progress().await, revision);
+        // Whatever came too much would have come before the answer about progress.
+        for (created, request) in &watches {
+            let (got, wanted) = (
+                got.watched(created.watch_id),
+                wanted.watched(created.watch_id),
+            );
+            assert_eq!(got.events, wanted.events, "the events of {request:?}");
+            assert_eq!(
+                got.controls, wanted.controls,
+                "what was said to {request:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_txn_that_kills_etcd_is_refused_and_leaves_the_cluster_alive() {
+    use pb::request_op::Request;
+
+    let turn = Turn::take().await;
+    if Server::under_test() != Server::Kvd {
+        return;
+    }
+    let mut cluster = Cluster::start(&turn, Spec::under_test(3)).await;
+    let client = cluster.client(0);
+    client.put("a", "1").await.expect("a put works");
+    client.put("b", "1").await.expect("a put works");
+
+    let delete = pb::DeleteRangeRequest {
+        key: "a".into(),
+        range_end: "\0".into(),
+        prev_kv: false,
+    };
+    let put = pb::PutRequest {
+        key: "b".into(),
+        ignore_lease: true,
+        value: "2".into(),
+        ..Default::default()
+    };
+    let ops = [
+        Request::RequestDeleteRange(delete),
+        Request::RequestPut(put),
+    ];
+    let success = ops.map(|op| pb::RequestOp { request: Some(op) }).to_vec();
+    let refused = client
+        .kv()
+        .txn(pb::TxnRequest {
+            success,
+            ..Default::default()
+        })
+        .await;
+
+    let refused = refused.expect_err("deleting and putting one key is refused");
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    assert_eq!(
+        refused.message(),
+        "etcdserver: duplicate key given in txn request"
+    );
+    cluster.wait_ready().await;
+    for place in cluster.places() {
+        assert_eq!(
+            cluster
+                .client(place)
+                .get("b")
+                .await
+                .expect("a get works")
+                .as_deref(),
+            Some("1")
+        );
+    }
+    client.put("c", "1").await.expect("a put still works");
+    cluster.wait_equal_hashkv().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sort_that_does_not_exist_is_refused() {
+    let turn = Turn::take().await;
+    if Server::under_test() != Server::Kvd {
+        return;
+    }
+    let cluster = Cluster::start(&turn, Spec::under_test(1)).await;
+    let client = cluster.client(0);
+    for (sort_order, sort_target) in [(3, 0), (0, 5), (-1, 0), (1, -1)] {
+        let request = pb::RangeRequest {
+            key: "a".into(),
+            sort_order,
+            sort_target,
+            ..Default::default()
+        };
+        let refused = client
+            .kv()
+            .range(request)
+            .await
+            .expect_err("such a sort is refused");
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        assert_eq!(refused.message(), "etcdserver: invalid sort option");
+    }
+    client.put("a", "1").await.expect("a put works");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_too_large_comes_in_fragments() {
+    let turn = Turn::take().await;
+    let mut both = servers(&turn, Spec::under_test(1), known::KVD).await;
+    const VALUE_BYTES: usize = 700 << 10;
+    const RESPONSE_BYTES_MAX: usize = (1536 + 512) << 10;
+    for round in 0..3u8 {
+        let success = (0..2u8).map(|key| {
+            let value = vec![b'a' + round; VALUE_BYTES].into();
+            let put = pb::PutRequest {
+                key: vec![b'a' + key].into(),
+                value,
+                ..Default::default()
+            };
+            pb::RequestOp {
+                request: Some(pb::request_op::Request::RequestPut(put)),
+            }
+        });
+        let success = success.collect();
+        both.pair
+            .send(Command::Txn(pb::TxnRequest {
+                success,
+                ..Default::default()
+            }))
+            .await;
+    }
+
+    let (subject, reference) = both.pair.clients();
+    let mut brought = Vec::new();
+    for (name, client) in [
+        ("the reference", reference),
+        ("the server under test", subject),
+    ] {
+        let (mut session, created) = Session::open(name, &client, watch::everything(1)).await;
+        brought.push(session.wait_events(created.watch_id, 6).await.to_vec());
+        assert!(
+            session.fragments() >= 2,
+            "{name} sent {} fragments",
+            session.fragments()
+        );
+        // One event is never split, so two values may be more than a response should be.
+        assert!(
+            session.largest_bytes() <= RESPONSE_BYTES_MAX,
+            "{name} sent {} bytes",
+            session.largest_bytes()
+        );
+    }
+    assert!(brought[0] == brought[1], "the events differ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_watch_is_told_of_progress_when_it_asks_for_it() {
+    let turn = Turn::take().await;
+    let spec = Spec::under_test(1).flag("--experimental-watch-progress-notify-interval=200ms");
+    let cluster = Cluster::start(&turn, spec).await;
+    let client = cluster.client(0);
+    let request = pb::WatchCreateRequest {
+        key: "quiet".into(),
+        progress_notify: true,
+        ..Default::default()
+    };
+    let (mut session, created) = Session::open("the server under test", &client, request).await;
+    let mut revision = 0;
+    for value in 0..5 {
+        revision = client
+            .put("loud", &value.to_string())
+            .await
+            .expect("a put works");
+    }
+    while session.wait_progress_notify(created.watch_id).await < revision {}
+    assert_eq!(
+        session.wait_progress_notify(created.watch_id).await,
+        revision
+    );
+}
