@@ -41,10 +41,11 @@ impl<P: Parts> RaftStateMachine<Types<P::Rt>> for Machine<P> {
         Ok((applied.map(|id| raft_log_id(id.term, id.index)), stored_membership_from_pb(Some(&membership))))
     }
 
-    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
     where
         S: Stream<Item = Result<EntryResponder<Types<P::Rt>>, io::Error>> + Unpin + Send,
     {
+        let mut entries = entries.fuse();
         let mut batch = Vec::new();
         let mut responders = Vec::new();
         while let Some(next) = entries.next().await {

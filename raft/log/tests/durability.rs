@@ -53,7 +53,7 @@ fn when_done_is_told_the_disk_without_its_cache_has_the_request() {
 #[test]
 fn nobody_is_told_while_the_sync_is_under_way() {
     let dir = SimDir::new();
-    let (log, _) = open(&dir);
+    let (log, _) = RaftLog::open(dir.clone(), Options::default()).expect("created");
     let (entered, in_sync) = channel();
     let (release, released) = channel::<()>();
     let (entered, released) = (Mutex::new(entered), Mutex::new(released));
@@ -63,6 +63,8 @@ fn nobody_is_told_while_the_sync_is_under_way() {
         let _ = released.lock().expect("no panic").recv();
     });
     let log = ThreadedLog::start(log).expect("started");
+    // Dropped before the log, whose thread would wait for it for ever if an assertion failed.
+    let release = release;
     let (first, first_outcome) = done();
     log.append(vec![entry(1, 0, 10)], first);
     in_sync.recv().expect("the sync began");
@@ -274,6 +276,8 @@ fn appending_waits_while_the_queue_is_full_and_goes_on_when_it_drains() {
         let _ = released.lock().expect("no panic").recv();
     });
     let log = ThreadedLog::start(log).expect("started");
+    // Dropped before the log, whose thread would wait for it for ever if an assertion failed.
+    let release = release;
     let (appended, progress) = channel();
     let appender = std::thread::spawn({
         let log = log.log().clone();
