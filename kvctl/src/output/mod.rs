@@ -1,0 +1,244 @@
+//! What is printed on stdout, and in which format.
+//!
+//! `simple`, `fields` and `json` are etcdctl 3.5's, byte for byte. When no format was asked for and
+//! stdout is a terminal, a person gets colours and tables instead. Nothing here talks to a server:
+//! a [`Reply`] comes in, bytes go out.
+
+mod fields;
+mod json;
+mod simple;
+mod table;
+
+use crate::error::CtlError;
+use etcd_client::proto::{
+    PbAlarmResponse, PbDeleteResponse, PbEvent, PbHashKvResponse, PbLeaseGrantResponse,
+    PbLeaseKeepAliveResponse, PbLeaseLeasesResponse, PbLeaseRevokeResponse,
+    PbLeaseTimeToLiveResponse, PbMemberAddResponse, PbMemberListResponse, PbMemberPromoteResponse,
+    PbMemberRemoveResponse, PbMemberUpdateResponse, PbMoveLeaderResponse, PbPutResponse,
+    PbRangeResponse, PbResponseHeader, PbStatusResponse, PbTxnResponse,
+};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+/// How replies are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// etcdctl's default: the bare keys and values, or a sentence.
+    Simple,
+    /// A line for each field.
+    Fields,
+    /// One line of JSON.
+    Json,
+    /// A table in ASCII.
+    Table,
+    /// For a person at a terminal: tables where they help, else `simple` in colour.
+    Person,
+}
+
+/// Where and how to print.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    /// The format.
+    pub format: Format,
+    /// Whether byte strings are printed in hexadecimal.
+    pub hex: bool,
+    /// Whether only values are printed, not keys (`get --print-value-only`).
+    pub value_only: bool,
+    /// Whether escape sequences for colours are welcome.
+    pub colour: bool,
+}
+
+/// A reply to print.
+#[derive(Debug)]
+pub enum Reply<'a> {
+    /// `put`
+    Put(&'a PbPutResponse),
+    /// `get`
+    Range(&'a PbRangeResponse),
+    /// `del`
+    Delete(&'a PbDeleteResponse),
+    /// `txn`
+    Txn(&'a PbTxnResponse),
+    /// `watch`
+    Watch(&'a WatchReply),
+    /// `lease grant`
+    Grant(&'a PbLeaseGrantResponse),
+    /// `lease revoke`
+    Revoke(i64, &'a PbLeaseRevokeResponse),
+    /// `lease keep-alive`
+    KeepAlive(&'a PbLeaseKeepAliveResponse),
+    /// `lease timetolive`; whether the keys were asked for
+    TimeToLive(&'a PbLeaseTimeToLiveResponse, bool),
+    /// `lease list`
+    Leases(&'a PbLeaseLeasesResponse),
+    /// `member list`
+    MemberList(&'a PbMemberListResponse),
+    /// `member add`
+    MemberAdd(&'a PbMemberAddResponse),
+    /// `member remove`
+    MemberRemove(u64, &'a PbMemberRemoveResponse),
+    /// `member update`
+    MemberUpdate(u64, &'a PbMemberUpdateResponse),
+    /// `member promote`
+    MemberPromote(u64, &'a PbMemberPromoteResponse),
+    /// `endpoint health`
+    Health(&'a [EndpointHealth]),
+    /// `endpoint status`
+    Status(&'a [(String, PbStatusResponse)]),
+    /// `endpoint hashkv`
+    HashKv(&'a [(String, PbHashKvResponse)]),
+    /// `move-leader`: from which member to which
+    MoveLeader(u64, u64, &'a PbMoveLeaderResponse),
+    /// `alarm list`, `alarm disarm`
+    Alarm(&'a PbAlarmResponse),
+}
+
+/// The replies, for asking beforehand whether a format can print them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are those of the replies")]
+pub enum Kind {
+    Range,
+    KeyWrite,
+    Watch,
+    Lease,
+    MemberList,
+    MemberChange,
+    EndpointTable,
+    MoveLeader,
+    Alarm,
+}
+
+/// What a watch hands on: etcd's Go client makes this of the messages on the stream.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct WatchReply {
+    /// The header; empty if the server refused the watch.
+    pub header: PbResponseHeader,
+    /// The events; none if this is a progress report, or if the watch was refused outright.
+    pub events: Option<Vec<PbEvent>>,
+    /// Below which revision the history is gone, if that ended the watch.
+    pub compact_revision: i64,
+    /// Whether this is the end of the watch.
+    pub canceled: bool,
+}
+
+/// An endpoint's state of health.
+#[derive(Debug)]
+pub struct EndpointHealth {
+    /// Which one.
+    pub endpoint: String,
+    /// How long it took to read a key, if it was reached.
+    pub took: Option<Duration>,
+    /// What is wrong, if anything.
+    pub error: Option<String>,
+}
+
+impl Output {
+    /// The output that was asked for with `-w` and `--hex`.
+    pub fn choose(write_out: Option<&str>, hex: bool) -> Result<Self, CtlError> {
+        let person = io::stdout().is_terminal();
+        let format = match write_out {
+            None if person => Format::Person,
+            None | Some("simple") => Format::Simple,
+            Some("fields") => Format::Fields,
+            Some("json") => Format::Json,
+            Some("table") => Format::Table,
+            Some("protobuf") => {
+                return Err(CtlError::Unsupported(
+                    "-w protobuf is not supported; use simple, fields, json or table".to_owned(),
+                ));
+            }
+            Some(other) => {
+                return Err(CtlError::Unsupported(format!(
+                    "unsupported output format {other:?}; use simple, fields, json or table"
+                )));
+            }
+        };
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let colour = person && !no_colour && matches!(format, Format::Person | Format::Table);
+        Ok(Self {
+            format,
+            hex,
+            value_only: false,
+            colour,
+        })
+    }
+
+    /// Refuses a format that cannot print such a reply, before anything is sent. (etcdctl refuses
+    /// the same, but after it has done what was asked.)
+    pub fn require(&self, kind: Kind) -> Result<(), CtlError> {
+        let supported = match self.format {
+            Format::Simple | Format::Json | Format::Person => true,
+            Format::Fields => !matches!(kind, Kind::MemberChange | Kind::MoveLeader),
+            Format::Table => matches!(kind, Kind::Range | Kind::MemberList | Kind::EndpointTable),
+        };
+        if supported {
+            return Ok(());
+        }
+        let name = if self.format == Format::Fields {
+            "fields"
+        } else {
+            "table"
+        };
+        Err(CtlError::Unsupported(format!(
+            "{name} not supported as output format of this command; use simple or json"
+        )))
+    }
+
+    /// The bytes of a reply.
+    pub fn render(&self, reply: &Reply<'_>) -> Vec<u8> {
+        match self.format {
+            Format::Simple => simple::render(self, reply),
+            Format::Fields => fields::render(reply),
+            Format::Json => json::render(self, reply),
+            Format::Table => {
+                table::render(self, reply).unwrap_or_else(|| simple::render(self, reply))
+            }
+            Format::Person => match reply {
+                // At a terminal, the keys and values themselves are what is wanted.
+                Reply::Range(_) => simple::render(self, reply),
+                _ => table::render(self, reply).unwrap_or_else(|| simple::render(self, reply)),
+            },
+        }
+    }
+
+    /// Prints a reply.
+    pub fn print(&self, reply: &Reply<'_>) -> Result<(), CtlError> {
+        write_stdout(&self.render(reply))
+    }
+
+    /// Whether the format is made for people or for pipes that expect etcdctl's sentences.
+    pub fn is_simple(&self) -> bool {
+        matches!(self.format, Format::Simple | Format::Person)
+    }
+}
+
+/// Writes to stdout and flushes, so that a pipe sees whole replies at once.
+pub fn write_stdout(bytes: &[u8]) -> Result<(), CtlError> {
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(bytes)
+        .and_then(|()| stdout.flush())
+        .map_err(|source| CtlError::Stdio {
+            stream: "stdout",
+            source,
+        })
+}
+
+/// The name of an alarm, as in the protocol.
+fn alarm_name(alarm: i32) -> String {
+    match alarm {
+        0 => "NONE".to_owned(),
+        1 => "NOSPACE".to_owned(),
+        2 => "CORRUPT".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// The name of an event's type, as in the protocol.
+pub fn event_name(event: &PbEvent) -> String {
+    match event.r#type {
+        0 => "PUT".to_owned(),
+        1 => "DELETE".to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,202 @@
+//! `-w table`, and the tables that a person at a terminal gets.
+
+use super::{Format, Output, Reply};
+use crate::go::{duration, human_bytes, quote::quote};
+use comfy_table::presets::{ASCII_FULL_CONDENSED, UTF8_FULL_CONDENSED};
+use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, LineStyle, Table, TableStyle};
+use etcd_client::proto::PbMember;
+
+/// The lines that etcdctl draws.
+const ETCDCTL: TableStyle =
+    ASCII_FULL_CONDENSED.header_separator(LineStyle::new('+', '-', '+', '+'));
+
+/// A reply in rows and columns; also the source of the comma-separated lines of `-w simple`.
+pub struct Rows {
+    /// The names of the columns.
+    pub header: Vec<&'static str>,
+    /// The cells.
+    pub rows: Vec<Vec<String>>,
+}
+
+/// The table of a reply, if it is one that has rows and columns.
+pub fn render(output: &Output, reply: &Reply<'_>) -> Option<Vec<u8>> {
+    let Rows { header, rows } = rows(reply)?;
+    let mut table = Table::new();
+    let person = output.format == Format::Person;
+    // A wrapped id or URL cannot be copied: let a narrow terminal fold the line instead.
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(if person {
+        UTF8_FULL_CONDENSED.with_solid_inner_borders()
+    } else {
+        ETCDCTL
+    });
+    if output.colour {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    table.set_header(header.iter().enumerate().map(|(column, name)| {
+        let cell = Cell::new(if person {
+            name.to_uppercase()
+        } else {
+            centred(name, rows.iter().filter_map(|row| row.get(column)))
+        });
+        if output.colour {
+            cell.fg(Color::Cyan)
+        } else {
+            cell
+        }
+    }));
+    for row in rows {
+        table.add_row(row.into_iter().zip(&header).map(|(text, name)| {
+            let colour = if output.colour {
+                colour_of(name, &text)
+            } else {
+                None
+            };
+            let alignment = if person {
+                CellAlignment::Left
+            } else {
+                CellAlignment::Right
+            };
+            let cell = Cell::new(text).set_alignment(alignment);
+            match colour {
+                Some(colour) => cell.fg(colour),
+                None => cell,
+            }
+        }));
+    }
+    Some(format!("{table}\n").into_bytes())
+}
+
+/// A column's name in the middle, as etcdctl has it: an odd space goes to the right.
+fn centred<'a>(name: &str, column: impl Iterator<Item = &'a String>) -> String {
+    let widest = column.map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let before = widest.saturating_sub(name.len()) / 2;
+    " ".repeat(before) + &name.to_uppercase()
+}
+
+fn colour_of(column: &str, text: &str) -> Option<Color> {
+    match (column, text) {
+        ("Status", "started") | ("health", "true") | ("is leader", "true") => Some(Color::Green),
+        ("Status", "unstarted") | ("is learner" | "Is Learner", "true") => Some(Color::Yellow),
+        ("health", "false") => Some(Color::Red),
+        ("errors" | "error", text) if !text.is_empty() => Some(Color::Red),
+        _ => None,
+    }
+}
+
+/// The rows and columns of a reply, if it has them.
+pub fn rows(reply: &Reply<'_>) -> Option<Rows> {
+    match reply {
+        Reply::MemberList(reply) => Some(Rows {
+            header: vec![
+                "ID",
+                "Status",
+                "Name",
+                "Peer Addrs",
+                "Client Addrs",
+                "Is Learner",
+            ],
+            rows: reply.members.iter().map(member).collect(),
+        }),
+        Reply::Health(endpoints) => Some(Rows {
+            header: vec!["endpoint", "health", "took", "error"],
+            rows: endpoints
+                .iter()
+                .map(|health| {
+                    vec![
+                        health.endpoint.clone(),
+                        health.error.is_none().to_string(),
+                        health.took.map(duration::format).unwrap_or_default(),
+                        health.error.clone().unwrap_or_default(),
+                    ]
+                })
+                .collect(),
+        }),
+        Reply::Status(endpoints) => Some(Rows {
+            header: vec![
+                "endpoint",
+                "ID",
+                "version",
+                "db size",
+                "is leader",
+                "is learner",
+                "raft term",
+                "raft index",
+                "raft applied index",
+                "errors",
+            ],
+            rows: endpoints
+                .iter()
+                .map(|(endpoint, reply)| {
+                    let id = reply.header.map_or(0, |header| header.member_id);
+                    vec![
+                        endpoint.clone(),
+                        format!("{id:x}"),
+                        reply.version.clone(),
+                        human_bytes(u64::try_from(reply.db_size).unwrap_or_default()),
+                        (reply.leader == id).to_string(),
+                        reply.is_learner.to_string(),
+                        reply.raft_term.to_string(),
+                        reply.raft_index.to_string(),
+                        reply.raft_applied_index.to_string(),
+                        reply.errors.join(", "),
+                    ]
+                })
+                .collect(),
+        }),
+        Reply::HashKv(endpoints) => Some(Rows {
+            header: vec!["endpoint", "hash"],
+            rows: endpoints
+                .iter()
+                .map(|(endpoint, reply)| vec![endpoint.clone(), reply.hash.to_string()])
+                .collect(),
+        }),
+        Reply::Range(reply) => Some(Rows {
+            header: vec![
+                "key",
+                "value",
+                "create revision",
+                "mod revision",
+                "version",
+                "lease",
+            ],
+            rows: reply
+                .kvs
+                .iter()
+                .map(|kv| {
+                    vec![
+                        quote(&kv.key),
+                        quote(&kv.value),
+                        kv.create_revision.to_string(),
+                        kv.mod_revision.to_string(),
+                        kv.version.to_string(),
+                        if kv.lease == 0 {
+                            String::new()
+                        } else {
+                            format!("{:016x}", kv.lease)
+                        },
+                    ]
+                })
+                .collect(),
+        }),
+        _ => None,
+    }
+}
+
+fn member(member: &PbMember) -> Vec<String> {
+    let status = if member.name.is_empty() {
+        "unstarted"
+    } else {
+        "started"
+    };
+    vec![
+        format!("{:x}", member.id),
+        status.to_owned(),
+        member.name.clone(),
+        member.peer_ur_ls.join(","),
+        member.client_ur_ls.join(","),
+        member.is_learner.to_string(),
+    ]
+}
