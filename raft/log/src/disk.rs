@@ -68,7 +68,11 @@ impl LogDir for DiskDir {
     }
 
     fn open(&self, name: &str) -> io::Result<DiskFile> {
-        OpenOptions::new().read(true).write(true).open(self.path.join(name)).map(DiskFile)
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.path.join(name))
+            .map(DiskFile)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

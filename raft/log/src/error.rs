@@ -46,7 +46,9 @@ pub enum LogError {
         found: u64,
     },
     /// Written by a later release. Nothing was touched.
-    #[error("raft log: {file} has format version {found}, and this program reads up to {supported}")]
+    #[error(
+        "raft log: {file} has format version {found}, and this program reads up to {supported}"
+    )]
     NewerFormat {
         /// Segment file name.
         file: String,
@@ -81,11 +83,19 @@ pub enum LogError {
 
 impl LogError {
     pub(crate) fn io(action: &'static str, file: &str, source: io::Error) -> Self {
-        LogError::Io { action, file: file.to_owned(), source }
+        LogError::Io {
+            action,
+            file: file.to_owned(),
+            source,
+        }
     }
 
     pub(crate) fn corrupt(file: &str, offset: u64, what: impl Into<String>) -> Self {
-        LogError::Corrupt { file: file.to_owned(), offset, what: what.into() }
+        LogError::Corrupt {
+            file: file.to_owned(),
+            offset,
+            what: what.into(),
+        }
     }
 
     /// The kind under which this travels as an [`io::Error`].
@@ -93,9 +103,9 @@ impl LogError {
         match self {
             LogError::Io { source, .. } => source.kind(),
             LogError::Failed { kind, .. } => *kind,
-            LogError::Corrupt { .. } | LogError::MissingSegment { .. } | LogError::WrongLength { .. } => {
-                io::ErrorKind::InvalidData
-            }
+            LogError::Corrupt { .. }
+            | LogError::MissingSegment { .. }
+            | LogError::WrongLength { .. } => io::ErrorKind::InvalidData,
             LogError::NewerFormat { .. } => io::ErrorKind::Unsupported,
             LogError::Closed => io::ErrorKind::BrokenPipe,
             LogError::Refused(_) => io::ErrorKind::InvalidInput,

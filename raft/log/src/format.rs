@@ -87,7 +87,9 @@ impl SegmentHeader {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
         let Some(bytes) = bytes.get(..SEGMENT_HEADER_LEN as usize) else {
-            return Err(HeaderError::Bad("the file is shorter than a segment header"));
+            return Err(HeaderError::Bad(
+                "the file is shorter than a segment header",
+            ));
         };
         if bytes[..8] != SEGMENT_MAGIC {
             return Err(HeaderError::Bad("not the magic number of a segment"));
@@ -214,7 +216,10 @@ impl Record<'_> {
 
     /// Bytes in the stream.
     pub(crate) fn encoded_len(&self) -> u32 {
-        record_len(u32::try_from(self.payload_len()).expect("PAYLOAD_BYTES_MAX is checked when an entry is queued"))
+        record_len(
+            u32::try_from(self.payload_len())
+                .expect("PAYLOAD_BYTES_MAX is checked when an entry is queued"),
+        )
     }
 }
 
@@ -254,7 +259,14 @@ pub(crate) fn encode(out: &mut Vec<u8>, place: Place, record: &Record<'_>) {
     let (flag, id) = match record {
         Record::Entry(id, _) | Record::Purged { upto: id, .. } => (true, Some(*id)),
         Record::Committed(id) | Record::TruncateAfter(id) => (id.is_some(), *id),
-        Record::Vote(vote) => (vote.committed, Some(LogId { term: vote.term, node: vote.node, index: 0 })),
+        Record::Vote(vote) => (
+            vote.committed,
+            Some(LogId {
+                term: vote.term,
+                node: vote.node,
+                index: 0,
+            }),
+        ),
         Record::State(_) | Record::Synced | Record::Seal => (false, None),
     };
     let header = &mut out[start..payload_at];
@@ -305,13 +317,16 @@ impl RecordHeader {
 
     /// Bytes of the whole record.
     pub(crate) fn record_len(&self) -> u64 {
-        u64::from(RECORD_HEADER_LEN) + u64::from(self.payload_len).next_multiple_of(u64::from(ALIGN))
+        u64::from(RECORD_HEADER_LEN)
+            + u64::from(self.payload_len).next_multiple_of(u64::from(ALIGN))
     }
 
     /// Checks the payload of the record that starts `bytes`, and interprets it.
     pub(crate) fn record<'a>(&self, bytes: &'a [u8]) -> Result<Record<'a>, PayloadError> {
         let end = usize::try_from(self.record_len()).map_err(|_| PayloadError::Torn)?;
-        let padded = bytes.get(RECORD_HEADER_LEN as usize..end).ok_or(PayloadError::Torn)?;
+        let padded = bytes
+            .get(RECORD_HEADER_LEN as usize..end)
+            .ok_or(PayloadError::Torn)?;
         if crc32c::crc32c(padded) != self.payload_crc {
             return Err(PayloadError::Torn);
         }
@@ -319,10 +334,17 @@ impl RecordHeader {
         let id = self.flag.then_some(self.id);
         Ok(match (self.kind, payload.len()) {
             (1, _) => Record::Entry(self.id, payload),
-            (2, 0) => Record::Vote(Vote { term: self.id.term, node: self.id.node, committed: self.flag }),
+            (2, 0) => Record::Vote(Vote {
+                term: self.id.term,
+                node: self.id.node,
+                committed: self.flag,
+            }),
             (3, 0) => Record::Committed(id),
             (4, 0) => Record::TruncateAfter(id),
-            (5, 4) => Record::Purged { upto: self.id, keep_from: u32_at(payload, 0) },
+            (5, 4) => Record::Purged {
+                upto: self.id,
+                keep_from: u32_at(payload, 0),
+            },
             (6, STATE_LEN) => Record::State(State::decode(payload).ok_or(PayloadError::Unknown)?),
             (7, 0) => Record::Synced,
             (8, 0) => Record::Seal,
@@ -357,7 +379,11 @@ fn encode_id(id: Option<LogId>) -> [u8; ID_LEN] {
 }
 
 fn decode_id(bytes: &[u8]) -> LogId {
-    LogId { term: u64_at(bytes, 0), node: u64_at(bytes, 8), index: u64_at(bytes, 16) }
+    LogId {
+        term: u64_at(bytes, 0),
+        node: u64_at(bytes, 8),
+        index: u64_at(bytes, 16),
+    }
 }
 
 /// Callers pass a slice whose length they have checked.
@@ -374,20 +400,34 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 mod tests {
     use super::*;
 
-    const ID: LogId = LogId { term: 3, node: 2, index: 77 };
+    const ID: LogId = LogId {
+        term: 3,
+        node: 2,
+        index: 77,
+    };
 
     fn records() -> Vec<Record<'static>> {
-        let vote = Vote { term: 9, node: 4, committed: true };
+        let vote = Vote {
+            term: 9,
+            node: 4,
+            committed: true,
+        };
         vec![
             Record::Entry(ID, b"thirteen long"),
             Record::Entry(ID, b""),
             Record::Vote(vote),
-            Record::Vote(Vote { committed: false, ..vote }),
+            Record::Vote(Vote {
+                committed: false,
+                ..vote
+            }),
             Record::Committed(Some(ID)),
             Record::Committed(None),
             Record::TruncateAfter(Some(ID)),
             Record::TruncateAfter(None),
-            Record::Purged { upto: ID, keep_from: 6 },
+            Record::Purged {
+                upto: ID,
+                keep_from: 6,
+            },
             Record::State(State::default()),
             Record::State(State {
                 vote: Some(vote),
@@ -405,7 +445,11 @@ mod tests {
     fn every_record_reads_back_as_it_was_written() {
         for record in records() {
             let mut bytes = Vec::new();
-            let place = Place { segment: 7, offset: 144, synced_to: 96 };
+            let place = Place {
+                segment: 7,
+                offset: 144,
+                synced_to: 96,
+            };
             encode(&mut bytes, place, &record);
             assert_eq!(bytes.len() as u32, record.encoded_len());
             let header = RecordHeader::decode(&bytes, 7, 144).expect("sound header");
@@ -419,10 +463,19 @@ mod tests {
     fn no_flipped_bit_of_a_record_goes_unseen() {
         for record in records() {
             let mut bytes = Vec::new();
-            encode(&mut bytes, Place { segment: 7, offset: 144, synced_to: 96 }, &record);
+            encode(
+                &mut bytes,
+                Place {
+                    segment: 7,
+                    offset: 144,
+                    synced_to: 96,
+                },
+                &record,
+            );
             for bit in 0..bytes.len() * 8 {
                 bytes[bit / 8] ^= 1 << (bit % 8);
-                let sound = RecordHeader::decode(&bytes, 7, 144).is_some_and(|h| h.record(&bytes).is_ok());
+                let sound =
+                    RecordHeader::decode(&bytes, 7, 144).is_some_and(|h| h.record(&bytes).is_ok());
                 assert!(!sound, "bit {bit} of {record:?}");
                 bytes[bit / 8] ^= 1 << (bit % 8);
             }
@@ -432,7 +485,15 @@ mod tests {
     #[test]
     fn a_record_is_not_sound_in_another_segment_or_place() {
         let mut bytes = Vec::new();
-        encode(&mut bytes, Place { segment: 7, offset: 144, synced_to: 96 }, &Record::Seal);
+        encode(
+            &mut bytes,
+            Place {
+                segment: 7,
+                offset: 144,
+                synced_to: 96,
+            },
+            &Record::Seal,
+        );
         assert!(RecordHeader::decode(&bytes, 7, 144).is_some());
         assert!(RecordHeader::decode(&bytes, 8, 144).is_none());
         assert!(RecordHeader::decode(&bytes, 7, 152).is_none());
@@ -440,13 +501,21 @@ mod tests {
 
     #[test]
     fn no_flipped_bit_of_a_segment_header_goes_unseen_or_reads_as_a_newer_format() {
-        let header = SegmentHeader { seq: 4, file_len: 65536, prev_end: 4096, first_index: 12 };
+        let header = SegmentHeader {
+            seq: 4,
+            file_len: 65536,
+            prev_end: 4096,
+            first_index: 12,
+        };
         let mut bytes = Vec::new();
         header.encode(&mut bytes);
         assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
         for bit in 0..bytes.len() * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(matches!(SegmentHeader::decode(&bytes), Err(HeaderError::Bad(_))), "bit {bit}");
+            assert!(
+                matches!(SegmentHeader::decode(&bytes), Err(HeaderError::Bad(_))),
+                "bit {bit}"
+            );
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
     }
@@ -454,7 +523,13 @@ mod tests {
     #[test]
     fn segment_names_read_back_and_nothing_else_does() {
         assert_eq!(parse_segment_name(&segment_name(12)), Some(12));
-        for other in ["12.seg", "0000000012.new", "0000000012.seg.bak", "000000001x.seg", "+000000012.seg"] {
+        for other in [
+            "12.seg",
+            "0000000012.new",
+            "0000000012.seg.bak",
+            "000000001x.seg",
+            "+000000012.seg",
+        ] {
             assert_eq!(parse_segment_name(other), None, "{other}");
         }
     }

@@ -23,7 +23,11 @@ pub(crate) struct Slot {
 impl Slot {
     /// The slot of an entry that is queued.
     pub(crate) fn unwritten(len: u32) -> Self {
-        Slot { segment: 0, offset: 0, len }
+        Slot {
+            segment: 0,
+            offset: 0,
+            len,
+        }
     }
 
     pub(crate) fn is_written(self) -> bool {
@@ -51,7 +55,10 @@ pub(crate) struct EntryIndex {
 impl EntryIndex {
     /// An empty index whose first entry will be `first`.
     pub(crate) fn starting_at(first: u64) -> Self {
-        EntryIndex { first, ..EntryIndex::default() }
+        EntryIndex {
+            first,
+            ..EntryIndex::default()
+        }
     }
 
     /// Index of the first entry, or of the next one if there is none.
@@ -67,15 +74,24 @@ impl EntryIndex {
     /// Adds an entry, whose index must be [`EntryIndex::next`].
     pub(crate) fn push(&mut self, id: LogId, slot: Slot) {
         debug_assert_eq!(id.index, self.next());
-        if self.runs.back().is_none_or(|run| (run.term, run.node) != (id.term, id.node)) {
-            self.runs.push_back(Run { first: id.index, term: id.term, node: id.node });
+        if self
+            .runs
+            .back()
+            .is_none_or(|run| (run.term, run.node) != (id.term, id.node))
+        {
+            self.runs.push_back(Run {
+                first: id.index,
+                term: id.term,
+                node: id.node,
+            });
         }
         self.slots.push_back(slot);
     }
 
     /// Drops the entries at `next` and above. May lower [`EntryIndex::first`].
     pub(crate) fn truncate(&mut self, next: u64) {
-        self.slots.truncate(usize::try_from(next.saturating_sub(self.first)).unwrap_or(usize::MAX));
+        self.slots
+            .truncate(usize::try_from(next.saturating_sub(self.first)).unwrap_or(usize::MAX));
         self.first = self.first.min(next);
         while self.runs.back().is_some_and(|run| run.first >= next) {
             self.runs.pop_back();
@@ -87,7 +103,9 @@ impl EntryIndex {
         if first <= self.first {
             return;
         }
-        let gone = usize::try_from(first - self.first).unwrap_or(usize::MAX).min(self.slots.len());
+        let gone = usize::try_from(first - self.first)
+            .unwrap_or(usize::MAX)
+            .min(self.slots.len());
         self.slots.drain(..gone);
         self.first = first;
         if self.slots.is_empty() {
@@ -109,7 +127,9 @@ impl EntryIndex {
 
     /// Sets where the entry `index` is, if it is present.
     pub(crate) fn set_slot(&mut self, index: u64, slot: Slot) {
-        let at = index.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        let at = index
+            .checked_sub(self.first)
+            .and_then(|at| usize::try_from(at).ok());
         if let Some(old) = at.and_then(|at| self.slots.get_mut(at)) {
             *old = slot;
         }
@@ -119,7 +139,11 @@ impl EntryIndex {
         self.slot(index)?;
         let after = self.runs.partition_point(|run| run.first <= index);
         let run = self.runs.get(after.checked_sub(1)?)?;
-        Some(LogId { term: run.term, node: run.node, index })
+        Some(LogId {
+            term: run.term,
+            node: run.node,
+            index,
+        })
     }
 
     /// The last entry.
@@ -139,11 +163,15 @@ pub(crate) struct Cache {
 impl Cache {
     /// An empty cache, before the entry `first`.
     pub(crate) fn starting_at(first: u64) -> Self {
-        Cache { first, ..Cache::default() }
+        Cache {
+            first,
+            ..Cache::default()
+        }
     }
 
     pub(crate) fn get(&self, index: u64) -> Option<&Bytes> {
-        self.payloads.get(usize::try_from(index.checked_sub(self.first)?).ok()?)
+        self.payloads
+            .get(usize::try_from(index.checked_sub(self.first)?).ok()?)
     }
 
     /// Adds the payload of the entry after the last.
@@ -188,11 +216,19 @@ mod tests {
     use super::*;
 
     fn id(term: u64, index: u64) -> LogId {
-        LogId { term, node: term % 3, index }
+        LogId {
+            term,
+            node: term % 3,
+            index,
+        }
     }
 
     fn slot(n: u32) -> Slot {
-        Slot { segment: 1, offset: n, len: n }
+        Slot {
+            segment: 1,
+            offset: n,
+            len: n,
+        }
     }
 
     #[test]
@@ -207,7 +243,10 @@ mod tests {
         index.push(id(5, 8), slot(80));
         index.purge(7);
         assert_eq!((index.first(), index.next()), (7, 9));
-        assert_eq!([index.id(6), index.id(7), index.id(8)], [None, Some(id(2, 7)), Some(id(5, 8))]);
+        assert_eq!(
+            [index.id(6), index.id(7), index.id(8)],
+            [None, Some(id(2, 7)), Some(id(5, 8))]
+        );
         assert_eq!(index.slot(8), Some(slot(80)));
     }
 
@@ -230,7 +269,10 @@ mod tests {
             cache.push(Bytes::from_static(b"four"));
         }
         cache.evict(0, &index);
-        assert_eq!([0, 1, 2, 3].map(|i| cache.get(i).is_some()), [false, false, true, true]);
+        assert_eq!(
+            [0, 1, 2, 3].map(|i| cache.get(i).is_some()),
+            [false, false, true, true]
+        );
     }
 
     #[test]

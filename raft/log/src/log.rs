@@ -47,7 +47,9 @@ impl<D: LogDir> std::fmt::Debug for RaftLog<D> {
 
 impl<D: LogDir> Clone for RaftLog<D> {
     fn clone(&self) -> Self {
-        RaftLog { shared: Arc::clone(&self.shared) }
+        RaftLog {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
@@ -94,14 +96,20 @@ struct Memory<F> {
 #[derive(Debug, Clone)]
 enum Stop {
     Closed,
-    Failed { reason: Arc<str>, kind: io::ErrorKind },
+    Failed {
+        reason: Arc<str>,
+        kind: io::ErrorKind,
+    },
 }
 
 impl Stop {
     fn error(&self) -> LogError {
         match self {
             Stop::Closed => LogError::Closed,
-            Stop::Failed { reason, kind } => LogError::Failed { reason: Arc::clone(reason), kind: *kind },
+            Stop::Failed { reason, kind } => LogError::Failed {
+                reason: Arc::clone(reason),
+                kind: *kind,
+            },
         }
     }
 }
@@ -116,7 +124,11 @@ impl<F> Memory<F> {
         for (id, payload) in entries {
             check_follows(last, *id).map_err(LogError::Refused)?;
             if payload.len() > PAYLOAD_BYTES_MAX {
-                let what = format!("entry {} has {} bytes, at most {PAYLOAD_BYTES_MAX} fit", id.index, payload.len());
+                let what = format!(
+                    "entry {} has {} bytes, at most {PAYLOAD_BYTES_MAX} fit",
+                    id.index,
+                    payload.len()
+                );
                 return Err(LogError::Refused(what));
             }
             last = Some(*id);
@@ -137,7 +149,10 @@ impl<F> Memory<F> {
             None => 0,
         };
         if next < self.index.first() {
-            let what = format!("truncation after {last:?}, and {:?} was purged", self.purged);
+            let what = format!(
+                "truncation after {last:?}, and {:?} was purged",
+                self.purged
+            );
             return Err(LogError::Refused(what));
         }
         if next >= self.index.next() {
@@ -155,7 +170,9 @@ impl<F> Memory<F> {
             return Ok(Request::Barrier);
         }
         if let Some(own) = self.index.id(upto.index).filter(|own| *own != upto) {
-            return Err(LogError::Refused(format!("purge up to {upto:?}, and the log has {own:?}")));
+            return Err(LogError::Refused(format!(
+                "purge up to {upto:?}, and the log has {own:?}"
+            )));
         }
         self.index.purge(upto.index + 1);
         self.cache.purge(upto.index + 1);
@@ -177,7 +194,10 @@ impl<D: LogDir> RaftLog<D> {
         let memory = Memory {
             cache: Cache::starting_at(index.next()),
             index,
-            segments: segments.into_iter().map(|segment| (segment.seq, segment)).collect(),
+            segments: segments
+                .into_iter()
+                .map(|segment| (segment.seq, segment))
+                .collect(),
             vote,
             committed,
             purged,
@@ -197,7 +217,9 @@ impl<D: LogDir> RaftLog<D> {
             room: Condvar::new(),
             writer: Mutex::new(writer),
         };
-        RaftLog { shared: Arc::new(shared) }
+        RaftLog {
+            shared: Arc::new(shared),
+        }
     }
 
     /// Appends entries. They can be read when this returns; `done` is told once they are on the
@@ -209,7 +231,11 @@ impl<D: LogDir> RaftLog<D> {
     pub fn append(&self, entries: Vec<(LogId, Bytes)>, done: Done) {
         self.submit(Some(done), |memory| {
             memory.append(&entries)?;
-            Ok(if entries.is_empty() { Request::Barrier } else { Request::Append(entries) })
+            Ok(if entries.is_empty() {
+                Request::Barrier
+            } else {
+                Request::Append(entries)
+            })
         });
     }
 
@@ -249,7 +275,10 @@ impl<D: LogDir> RaftLog<D> {
             let memory = self.shared.memory.lock();
             let (first, next) = (memory.index.first(), memory.index.next());
             if range.start < first && range.start < range.end {
-                return Err(LogError::Purged { index: range.start, first });
+                return Err(LogError::Purged {
+                    index: range.start,
+                    first,
+                });
             }
             let mut bytes = 0;
             let mut wanted = Vec::new();
@@ -265,7 +294,10 @@ impl<D: LogDir> RaftLog<D> {
                     Some(payload) => read::Source::Memory(payload.clone()),
                     None => {
                         let segment = memory.segments.get(&slot.segment).ok_or_else(missing)?;
-                        read::Source::Disk { slot, file: Arc::clone(&segment.file) }
+                        read::Source::Disk {
+                            slot,
+                            file: Arc::clone(&segment.file),
+                        }
                     }
                 };
                 wanted.push((id, source));
@@ -283,7 +315,10 @@ impl<D: LogDir> RaftLog<D> {
     /// The id of an entry that is present, or of the last one purged.
     pub fn id_at(&self, index: u64) -> Option<LogId> {
         let memory = self.shared.memory.lock();
-        memory.index.id(index).or(memory.purged.filter(|purged| purged.index == index))
+        memory
+            .index
+            .id(index)
+            .or(memory.purged.filter(|purged| purged.index == index))
     }
 
     /// Index of the first entry, or of the next one if there is none.
@@ -313,7 +348,13 @@ impl<D: LogDir> RaftLog<D> {
 
     /// Bytes of the stream in the segments that are kept, purged entries in them included.
     pub fn size_bytes(&self) -> u64 {
-        self.shared.memory.lock().segments.values().map(|segment| u64::from(segment.used)).sum()
+        self.shared
+            .memory
+            .lock()
+            .segments
+            .values()
+            .map(|segment| u64::from(segment.used))
+            .sum()
     }
 
     /// Bytes of entries appended since the log was opened; only grows.
@@ -336,7 +377,11 @@ impl<D: LogDir> RaftLog<D> {
     /// Why the log stopped taking requests, if a write or sync failed.
     pub fn failure(&self) -> Option<LogError> {
         let memory = self.shared.memory.lock();
-        memory.stop.as_ref().filter(|stop| matches!(stop, Stop::Failed { .. })).map(Stop::error)
+        memory
+            .stop
+            .as_ref()
+            .filter(|stop| matches!(stop, Stop::Failed { .. }))
+            .map(Stop::error)
     }
 
     /// Takes what is queued, writes it, syncs it, and returns the waiters to be told; then removes
@@ -359,7 +404,10 @@ impl<D: LogDir> RaftLog<D> {
         match writer.write(&batch) {
             Ok(written) => {
                 self.publish(written);
-                Completions { waiters, failure: None }
+                Completions {
+                    waiters,
+                    failure: None,
+                }
             }
             Err(error) => {
                 let mut completions = self.poison(&error);
@@ -396,7 +444,10 @@ impl<D: LogDir> RaftLog<D> {
         let mut memory = self.shared.memory.lock();
         if memory.stop.is_none() {
             memory.stop = Some(Stop::Closed);
-            memory.queue.push(Queued { request: Request::Barrier, done: None });
+            memory.queue.push(Queued {
+                request: Request::Barrier,
+                done: None,
+            });
         }
         drop(memory);
         self.shared.work.notify_all();
@@ -410,21 +461,35 @@ impl<D: LogDir> RaftLog<D> {
             reason = format!("{reason}: {source}");
         }
         tracing::error!(%reason, "the raft log stops");
-        let stop = Stop::Failed { reason: reason.into(), kind: error.kind() };
+        let stop = Stop::Failed {
+            reason: reason.into(),
+            kind: error.kind(),
+        };
         let mut memory = self.shared.memory.lock();
         memory.stop = Some(stop.clone());
         memory.queued_bytes = 0;
         memory.writing_bytes = 0;
         memory.writing = 0;
-        let waiters = memory.queue.drain(..).filter_map(|queued| queued.done).collect();
+        let waiters = memory
+            .queue
+            .drain(..)
+            .filter_map(|queued| queued.done)
+            .collect();
         drop(memory);
         self.shared.work.notify_all();
         self.shared.room.notify_all();
-        Completions { waiters, failure: Some(stop) }
+        Completions {
+            waiters,
+            failure: Some(stop),
+        }
     }
 
     /// Applies a request to memory and queues it, or tells `done` why not.
-    fn submit(&self, done: Option<Done>, apply: impl FnOnce(&mut Memory<D::File>) -> Result<Request, LogError>) {
+    fn submit(
+        &self,
+        done: Option<Done>,
+        apply: impl FnOnce(&mut Memory<D::File>) -> Result<Request, LogError>,
+    ) {
         let mut memory = self.lock_with_room();
         let applied = match &memory.stop {
             Some(stop) => Err(stop.error()),
@@ -469,7 +534,8 @@ impl<D: LogDir> RaftLog<D> {
             .queue
             .iter()
             .take_while(|queued| {
-                let fits = bytes == 0 || bytes + queued.request.bytes() <= self.shared.options.batch_bytes_max;
+                let fits = bytes == 0
+                    || bytes + queued.request.bytes() <= self.shared.options.batch_bytes_max;
                 bytes += if fits { queued.request.bytes() } else { 0 };
                 fits
             })
@@ -478,7 +544,11 @@ impl<D: LogDir> RaftLog<D> {
         memory.queued_bytes -= bytes.min(memory.queued_bytes);
         memory.writing_bytes = bytes;
         memory.writing = take;
-        let truncated_later = memory.queue.iter().filter_map(|queued| queued.request.truncates_to()).min();
+        let truncated_later = memory
+            .queue
+            .iter()
+            .filter_map(|queued| queued.request.truncates_to())
+            .min();
         memory.writing_stands_below = truncated_later.unwrap_or(u64::MAX);
         drop(memory);
         let mut batch = Vec::with_capacity(take);
@@ -523,7 +593,10 @@ pub struct Completions {
 
 impl std::fmt::Debug for Completions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Completions").field("waiters", &self.len()).field("failure", &self.failure).finish()
+        f.debug_struct("Completions")
+            .field("waiters", &self.len())
+            .field("failure", &self.failure)
+            .finish()
     }
 }
 

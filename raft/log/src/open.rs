@@ -22,34 +22,71 @@ impl<D: LogDir> RaftLog<D> {
     /// names the file and the byte, and then nothing in `dir` has been changed.
     pub fn open(dir: D, options: Options) -> Result<(RaftLog<D>, Opened), LogError> {
         let dir = Arc::new(dir);
-        let segment_bytes = options.segment_bytes.clamp(1 << 10, 1 << 30).next_multiple_of(8);
+        let segment_bytes = options
+            .segment_bytes
+            .clamp(1 << 10, 1 << 30)
+            .next_multiple_of(8);
         let (writer, index, segments, opened) = match recover(&*dir)? {
             Found::Nothing { remove } => create(dir, segment_bytes, &remove)?,
             Found::Log(recovered) => resume(dir, segment_bytes, *recovered)?,
         };
-        let log = RaftLog::new(options, writer, index, (opened.vote, opened.committed, opened.purged), segments);
+        let log = RaftLog::new(
+            options,
+            writer,
+            index,
+            (opened.vote, opened.committed, opened.purged),
+            segments,
+        );
         Ok((log, opened))
     }
 }
 
-type Parts<D> = (Writer<D>, EntryIndex, Vec<OpenSegment<<D as LogDir>::File>>, Opened);
+type Parts<D> = (
+    Writer<D>,
+    EntryIndex,
+    Vec<OpenSegment<<D as LogDir>::File>>,
+    Opened,
+);
 
-fn create<D: LogDir>(dir: Arc<D>, segment_bytes: u32, remove: &[String]) -> Result<Parts<D>, LogError> {
+fn create<D: LogDir>(
+    dir: Arc<D>,
+    segment_bytes: u32,
+    remove: &[String],
+) -> Result<Parts<D>, LogError> {
     remove_files(&*dir, remove)?;
     let writer = Writer::create(dir, segment_bytes)?;
     let segments = vec![writer.active().clone()];
-    let opened = Opened { fresh: true, vote: None, committed: None, purged: None, last: None, cut: None };
+    let opened = Opened {
+        fresh: true,
+        vote: None,
+        committed: None,
+        purged: None,
+        last: None,
+        cut: None,
+    };
     tracing::info!("created a raft log");
     Ok((writer, EntryIndex::default(), segments, opened))
 }
 
-fn resume<D: LogDir>(dir: Arc<D>, segment_bytes: u32, recovered: Recovered) -> Result<Parts<D>, LogError> {
-    let Recovered { stream, index, segments, remove, cut } = recovered;
+fn resume<D: LogDir>(
+    dir: Arc<D>,
+    segment_bytes: u32,
+    recovered: Recovered,
+) -> Result<Parts<D>, LogError> {
+    let Recovered {
+        stream,
+        index,
+        segments,
+        remove,
+        cut,
+    } = recovered;
     remove_files(&*dir, &remove)?;
     let mut open = Vec::with_capacity(segments.len());
     for segment in segments {
         let name = segment_name(segment.seq);
-        let file = dir.open(&name).map_err(|e| LogError::io("open", &name, e))?;
+        let file = dir
+            .open(&name)
+            .map_err(|e| LogError::io("open", &name, e))?;
         open.push((segment, Arc::new(file)));
     }
     if let (Some(cut), Some((_, file))) = (&cut, open.last()) {
@@ -59,11 +96,22 @@ fn resume<D: LogDir>(dir: Arc<D>, segment_bytes: u32, recovered: Recovered) -> R
     }
     let state = *stream.state();
     let writer = Writer::resume(dir, segment_bytes, stream, &open)?;
-    let mut segments: Vec<_> =
-        open.into_iter().map(|(segment, file)| OpenSegment { seq: segment.seq, file, used: segment.end }).collect();
+    let mut segments: Vec<_> = open
+        .into_iter()
+        .map(|(segment, file)| OpenSegment {
+            seq: segment.seq,
+            file,
+            used: segment.end,
+        })
+        .collect();
     segments.pop();
     segments.push(writer.active().clone());
-    tracing::info!(segments = segments.len(), first = index.first(), next = index.next(), "opened the raft log");
+    tracing::info!(
+        segments = segments.len(),
+        first = index.first(),
+        next = index.next(),
+        "opened the raft log"
+    );
     let opened = Opened {
         fresh: false,
         vote: state.vote,
@@ -79,9 +127,11 @@ fn resume<D: LogDir>(dir: Arc<D>, segment_bytes: u32, recovered: Recovered) -> R
 /// left a name that is only in memory.
 fn remove_files<D: LogDir>(dir: &D, names: &[String]) -> Result<(), LogError> {
     for name in names {
-        dir.remove(name).map_err(|e| LogError::io("remove", name, e))?;
+        dir.remove(name)
+            .map_err(|e| LogError::io("remove", name, e))?;
     }
-    dir.sync_dir().map_err(|e| LogError::io("sync", "the log directory", e))
+    dir.sync_dir()
+        .map_err(|e| LogError::io("sync", "the log directory", e))
 }
 
 /// Overwrites a tail with zeros, durably, so that none of its records can look valid once new ones
@@ -91,9 +141,13 @@ fn wipe<F: LogFile>(file: &F, cut: &Cut) -> Result<(), LogError> {
     let mut offset = cut.offset;
     let end = cut.offset + cut.bytes;
     while offset < end {
-        let len = usize::try_from(end - offset).unwrap_or(WIPE_BYTES).min(WIPE_BYTES);
-        file.write_at(offset, &zeros[..len]).map_err(|e| LogError::io("wipe the tail of", &cut.file, e))?;
+        let len = usize::try_from(end - offset)
+            .unwrap_or(WIPE_BYTES)
+            .min(WIPE_BYTES);
+        file.write_at(offset, &zeros[..len])
+            .map_err(|e| LogError::io("wipe the tail of", &cut.file, e))?;
         offset += len as u64;
     }
-    file.sync_data().map_err(|e| LogError::io("sync", &cut.file, e))
+    file.sync_data()
+        .map_err(|e| LogError::io("sync", &cut.file, e))
 }

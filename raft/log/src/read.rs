@@ -20,7 +20,9 @@ pub(crate) enum Source<F> {
 }
 
 /// Gets the entries, in order.
-pub(crate) fn fetch<F: LogFile>(wanted: Vec<(LogId, Source<F>)>) -> Result<Vec<(LogId, Bytes)>, LogError> {
+pub(crate) fn fetch<F: LogFile>(
+    wanted: Vec<(LogId, Source<F>)>,
+) -> Result<Vec<(LogId, Bytes)>, LogError> {
     let mut entries = Vec::with_capacity(wanted.len());
     let mut span: Vec<(LogId, Slot)> = Vec::new();
     let mut span_file: Option<Arc<F>> = None;
@@ -66,13 +68,22 @@ fn read_span<F: LogFile>(
     let name = segment_name(first.segment);
     let start = first.offset;
     // Offsets in a segment grow with the index, since truncated entries are never reused.
-    let len = usize::try_from(end(*last) - u64::from(start)).expect("bounded by SPAN_BYTES_MAX or one record");
+    let len = usize::try_from(end(*last) - u64::from(start))
+        .expect("bounded by SPAN_BYTES_MAX or one record");
     let mut bytes = vec![0; len];
-    file.read_at(u64::from(start), &mut bytes).map_err(|e| LogError::io("read", &name, e))?;
+    file.read_at(u64::from(start), &mut bytes)
+        .map_err(|e| LogError::io("read", &name, e))?;
     for (id, slot) in span.drain(..) {
-        let record = bytes.get((slot.offset - start) as usize..).unwrap_or_default();
-        let payload = verify(record, id, slot)
-            .ok_or_else(|| LogError::corrupt(&name, u64::from(slot.offset), format!("entry {} is damaged", id.index)))?;
+        let record = bytes
+            .get((slot.offset - start) as usize..)
+            .unwrap_or_default();
+        let payload = verify(record, id, slot).ok_or_else(|| {
+            LogError::corrupt(
+                &name,
+                u64::from(slot.offset),
+                format!("entry {} is damaged", id.index),
+            )
+        })?;
         entries.push((id, payload));
     }
     Ok(())

@@ -16,8 +16,8 @@
 
 use crate::error::LogError;
 use crate::format::{
-    FORMAT_VERSION, HEAD_LEN, HeaderError, Record, SEGMENT_HEADER_LEN, SegmentHeader, State, parse_segment_name,
-    segment_name,
+    FORMAT_VERSION, HEAD_LEN, HeaderError, Record, SEGMENT_HEADER_LEN, SegmentHeader, State,
+    parse_segment_name, segment_name,
 };
 use crate::index::{EntryIndex, Slot};
 use crate::io::{LogDir, LogFile};
@@ -62,8 +62,13 @@ pub(crate) enum Found {
 
 /// Reads the log in `dir`.
 pub(crate) fn recover<D: LogDir>(dir: &D) -> Result<Found, LogError> {
-    let names = dir.list().map_err(|e| LogError::io("list", "the log directory", e))?;
-    let mut sequence: Vec<u32> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
+    let names = dir
+        .list()
+        .map_err(|e| LogError::io("list", "the log directory", e))?;
+    let mut sequence: Vec<u32> = names
+        .iter()
+        .filter_map(|name| parse_segment_name(name))
+        .collect();
     sequence.sort_unstable();
     let unfinished = names.into_iter().filter(|name| name.ends_with(".new"));
     let mut remove: Vec<String> = unfinished.collect();
@@ -72,9 +77,17 @@ pub(crate) fn recover<D: LogDir>(dir: &D) -> Result<Found, LogError> {
     };
 
     // Every header is looked at before any content: a newer format anywhere is the better answer.
-    let headers = sequence.iter().map(|seq| read_header(dir, *seq)).collect::<Result<Vec<_>, _>>()?;
+    let headers = sequence
+        .iter()
+        .map(|seq| read_header(dir, *seq))
+        .collect::<Result<Vec<_>, _>>()?;
     // The segments without a gap up to the last; whether those before are needed, the stream tells.
-    let gapless = sequence.iter().rev().zip(0..).take_while(|(seq, back)| **seq == last - back).count();
+    let gapless = sequence
+        .iter()
+        .rev()
+        .zip(0..)
+        .take_while(|(seq, back)| **seq == last - back)
+        .count();
     let from = sequence.len() - gapless;
     let mut replay = Replay::default();
     for header in &headers[from..] {
@@ -83,15 +96,15 @@ pub(crate) fn recover<D: LogDir>(dir: &D) -> Result<Found, LogError> {
     let mut recovered = replay.finish()?;
 
     let keep_from = recovered.stream.state().keep_from;
-    let oldest = recovered.segments.first().map_or(last, |segment| segment.seq);
-    if keep_from < oldest {
-        return Err(LogError::MissingSegment {
-            file: segment_name(oldest - 1),
-            why: format!("{} exists, and the log is kept from {}", segment_name(oldest), segment_name(keep_from)),
-        });
-    }
-    remove.extend(sequence.iter().filter(|seq| **seq < keep_from).map(|seq| segment_name(*seq)));
-    recovered.segments.retain(|segment| segment.seq >= keep_from);
+    remove.extend(
+        sequence
+            .iter()
+            .filter(|seq| **seq < keep_from)
+            .map(|seq| segment_name(*seq)),
+    );
+    recovered
+        .segments
+        .retain(|segment| segment.seq >= keep_from);
     recovered.remove.append(&mut remove);
     Ok(Found::Log(Box::new(recovered)))
 }
@@ -99,22 +112,40 @@ pub(crate) fn recover<D: LogDir>(dir: &D) -> Result<Found, LogError> {
 /// Reads and checks the header of a segment file, and the length of the file.
 fn read_header<D: LogDir>(dir: &D, seq: u32) -> Result<SegmentHeader, LogError> {
     let name = segment_name(seq);
-    let file = dir.open(&name).map_err(|e| LogError::io("open", &name, e))?;
-    let len = file.len().map_err(|e| LogError::io("read the length of", &name, e))?;
-    let mut bytes = vec![0; usize::try_from(len.min(u64::from(SEGMENT_HEADER_LEN))).expect("a few bytes")];
-    file.read_at(0, &mut bytes).map_err(|e| LogError::io("read", &name, e))?;
+    let file = dir
+        .open(&name)
+        .map_err(|e| LogError::io("open", &name, e))?;
+    let len = file
+        .len()
+        .map_err(|e| LogError::io("read the length of", &name, e))?;
+    let mut bytes =
+        vec![0; usize::try_from(len.min(u64::from(SEGMENT_HEADER_LEN))).expect("a few bytes")];
+    file.read_at(0, &mut bytes)
+        .map_err(|e| LogError::io("read", &name, e))?;
     let header = match SegmentHeader::decode(&bytes) {
         Ok(header) => header,
         Err(HeaderError::Newer(found)) => {
-            return Err(LogError::NewerFormat { file: name, found, supported: FORMAT_VERSION });
+            return Err(LogError::NewerFormat {
+                file: name,
+                found,
+                supported: FORMAT_VERSION,
+            });
         }
         Err(HeaderError::Bad(what)) => return Err(LogError::corrupt(&name, 0, what)),
     };
     if header.seq != seq {
-        return Err(LogError::corrupt(&name, 0, format!("the header is that of {}", segment_name(header.seq))));
+        return Err(LogError::corrupt(
+            &name,
+            0,
+            format!("the header is that of {}", segment_name(header.seq)),
+        ));
     }
     if len != u64::from(header.file_len) {
-        return Err(LogError::WrongLength { file: name, expected: u64::from(header.file_len), found: len });
+        return Err(LogError::WrongLength {
+            file: name,
+            expected: u64::from(header.file_len),
+            found: len,
+        });
     }
     Ok(header)
 }
@@ -136,8 +167,15 @@ impl Replay {
         let seq = header.seq;
         let name = segment_name(seq);
         if let Some(premature) = self.premature {
-            let why = format!("{} was never used, and {name} follows it", segment_name(premature));
-            return Err(LogError::corrupt(&segment_name(premature), u64::from(HEAD_LEN), why));
+            let why = format!(
+                "{} was never used, and {name} follows it",
+                segment_name(premature)
+            );
+            return Err(LogError::corrupt(
+                &segment_name(premature),
+                u64::from(HEAD_LEN),
+                why,
+            ));
         }
         let bytes = read_all(dir, &name, header.file_len)?;
         if let Some(before) = &self.before
@@ -149,7 +187,13 @@ impl Replay {
         let Replay { stream, index, .. } = self;
         let scan = scan(&bytes, seq, |offset, record| match record {
             Record::State(state) => open(stream, index, header, state),
-            _ => apply(stream.as_mut().ok_or("a record before the state")?, index, seq, offset, record),
+            _ => apply(
+                stream.as_mut().ok_or("a record before the state")?,
+                index,
+                seq,
+                offset,
+                record,
+            ),
         })
         .map_err(|Nonsense { offset, what }| LogError::corrupt(&name, u64::from(offset), what))?;
         // The state is synced before the file is named: no crash leaves it bad.
@@ -170,8 +214,9 @@ impl Replay {
     /// A segment follows one that does not end with its seal. That is the work of a crash only if
     /// it has no record.
     fn after_unsealed(&mut self, bytes: &[u8], header: &SegmentHeader) -> Result<(), LogError> {
-        let unused = scan(bytes, header.seq, |_, _| Ok(()))
-            .is_ok_and(|scan| scan.end == HEAD_LEN && scan.records == 0 && scan.dirty_to == HEAD_LEN);
+        let unused = scan(bytes, header.seq, |_, _| Ok(())).is_ok_and(|scan| {
+            scan.end == HEAD_LEN && scan.records == 0 && scan.dirty_to == HEAD_LEN
+        });
         if unused {
             self.premature = Some(header.seq);
             return Ok(());
@@ -193,14 +238,21 @@ impl Replay {
 
     /// Judges how the last segment ends, and whether every entry is there.
     fn finish(self) -> Result<Recovered, LogError> {
-        let (Some(scan), Some(stream), Some(last)) = (self.before, self.stream, self.segments.last()) else {
+        let (Some(scan), Some(stream), Some(oldest), Some(last)) = (
+            self.before,
+            self.stream,
+            self.segments.first(),
+            self.segments.last(),
+        ) else {
             return Err(LogError::corrupt("the log", 0, "no segment could be read"));
         };
         let name = segment_name(last.seq);
         if scan.sealed && self.premature.is_none() {
             return Err(LogError::MissingSegment {
                 file: segment_name(last.seq + 1),
-                why: format!("{name} ends with a seal, which is written once the next segment exists"),
+                why: format!(
+                    "{name} ends with a seal, which is written once the next segment exists"
+                ),
             });
         }
         if scan.end < scan.synced_to {
@@ -208,11 +260,29 @@ impl Replay {
         }
         if scan.sealed {
             // Sealed, and the next one has another idea of where.
-            return Err(LogError::corrupt(&name, u64::from(scan.end), "the seal is not where the next segment says"));
+            return Err(LogError::corrupt(
+                &name,
+                u64::from(scan.end),
+                "the seal is not where the next segment says",
+            ));
+        }
+        let keep_from = stream.state().keep_from;
+        if keep_from < oldest.seq {
+            return Err(LogError::MissingSegment {
+                file: segment_name(oldest.seq - 1),
+                why: format!(
+                    "{} exists, and the log is kept from {} on",
+                    segment_name(oldest.seq),
+                    segment_name(keep_from)
+                ),
+            });
         }
         let first = stream.state().purged.map_or(0, |id| id.index + 1);
         if self.index.first() != first || self.index.next() != stream.state().next_index() {
-            let what = format!("entries from {first} are needed, and {} is the first found", self.index.first());
+            let what = format!(
+                "entries from {first} are needed, and {} is the first found",
+                self.index.first()
+            );
             return Err(LogError::corrupt(&name, u64::from(scan.end), what));
         }
         let cut = scan.bad.map(|reason| Cut {
@@ -222,7 +292,13 @@ impl Replay {
             reason,
         });
         let remove = self.premature.map(segment_name).into_iter().collect();
-        Ok(Recovered { stream, index: self.index, segments: self.segments, remove, cut })
+        Ok(Recovered {
+            stream,
+            index: self.index,
+            segments: self.segments,
+            remove,
+            cut,
+        })
     }
 }
 
@@ -234,7 +310,11 @@ fn open(
     state: &State,
 ) -> Result<(), String> {
     if header.first_index != state.next_index() {
-        return Err(format!("the header has the next index at {}, the state at {}", header.first_index, state.next_index()));
+        return Err(format!(
+            "the header has the next index at {}, the state at {}",
+            header.first_index,
+            state.next_index()
+        ));
     }
     match stream {
         None => {
@@ -242,7 +322,9 @@ fn open(
             *stream = Some(Stream::at_head(header.seq, *state));
         }
         Some(stream) if stream.state() == state => stream.open_segment(header.seq),
-        Some(_) => return Err("the state is not the one that the segments before lead to".to_owned()),
+        Some(_) => {
+            return Err("the state is not the one that the segments before lead to".to_owned());
+        }
     }
     Ok(())
 }
@@ -258,7 +340,14 @@ fn apply(
         Record::Entry(id, payload) => {
             stream.entry(id)?;
             let len = u32::try_from(payload.len()).map_err(|_| "payload too long")?;
-            index.push(id, Slot { segment, offset, len });
+            index.push(
+                id,
+                Slot {
+                    segment,
+                    offset,
+                    len,
+                },
+            );
         }
         Record::Vote(vote) => stream.vote(vote),
         Record::Committed(id) => stream.committed(id),
@@ -268,7 +357,10 @@ fn apply(
         }
         Record::Purged { upto, keep_from } => {
             if keep_from > segment {
-                return Err(format!("a purge keeps the log from {}, which comes later", segment_name(keep_from)));
+                return Err(format!(
+                    "a purge keeps the log from {}, which comes later",
+                    segment_name(keep_from)
+                ));
             }
             stream.purge(upto)?;
             stream.keep_from(keep_from);
@@ -291,6 +383,7 @@ fn bad_at(name: &str, scan: &Scan) -> LogError {
 fn read_all<D: LogDir>(dir: &D, name: &str, len: u32) -> Result<Vec<u8>, LogError> {
     let file = dir.open(name).map_err(|e| LogError::io("open", name, e))?;
     let mut bytes = vec![0; len as usize];
-    file.read_at(0, &mut bytes).map_err(|e| LogError::io("read", name, e))?;
+    file.read_at(0, &mut bytes)
+        .map_err(|e| LogError::io("read", name, e))?;
     Ok(bytes)
 }

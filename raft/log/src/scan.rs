@@ -9,7 +9,9 @@
 //!
 //! [`Place::synced_to`]: crate::format::Place
 
-use crate::format::{ALIGN, PayloadError, RECORD_HEADER_LEN, Record, RecordHeader, SEGMENT_HEADER_LEN};
+use crate::format::{
+    ALIGN, PayloadError, RECORD_HEADER_LEN, Record, RecordHeader, SEGMENT_HEADER_LEN,
+};
 
 /// How the sound records of a segment end.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,7 +64,11 @@ pub(crate) fn scan(
         let rest = bytes.get(offset as usize..).unwrap_or_default();
         let Some(header) = RecordHeader::decode(rest, seq, offset) else {
             let zeros = is_zero(&rest[..rest.len().min(RECORD_HEADER_LEN as usize)]);
-            scan.bad = Some(if zeros { "zeros before data" } else { "checksum of the record header" });
+            scan.bad = Some(if zeros {
+                "zeros before data"
+            } else {
+                "checksum of the record header"
+            });
             return Ok(search_tail(bytes, seq, scan, offset + ALIGN));
         };
         let nonsense = |what: String| Nonsense { offset, what };
@@ -74,7 +80,9 @@ pub(crate) fn scan(
             Ok(record) => {
                 let opens = matches!(record, Record::State(_));
                 if opens != (offset == SEGMENT_HEADER_LEN) {
-                    return Err(nonsense("a segment opens with its state, and has it nowhere else".to_owned()));
+                    return Err(nonsense(
+                        "a segment opens with its state, and has it nowhere else".to_owned(),
+                    ));
                 }
                 visit(offset, &record).map_err(nonsense)?;
                 scan.end = after(offset, &header, bytes);
@@ -93,7 +101,9 @@ pub(crate) fn scan(
                 let next = after(offset, &header, bytes);
                 return Ok(search_tail(bytes, seq, scan, next));
             }
-            Err(PayloadError::Unknown) => return Err(nonsense("a record of unknown kind".to_owned())),
+            Err(PayloadError::Unknown) => {
+                return Err(nonsense("a record of unknown kind".to_owned()));
+            }
         }
     }
 }
@@ -107,7 +117,10 @@ fn search_tail(bytes: &[u8], seq: u32, mut scan: Scan, from: u32) -> Scan {
     }
     let mut offset = from;
     while offset < scan.dirty_to {
-        match bytes.get(offset as usize..).and_then(|rest| RecordHeader::decode(rest, seq, offset)) {
+        match bytes
+            .get(offset as usize..)
+            .and_then(|rest| RecordHeader::decode(rest, seq, offset))
+        {
             Some(header) => {
                 scan.sound_after.get_or_insert(offset);
                 scan.synced_to = scan.synced_to.max(header.synced_to.min(offset));
@@ -122,7 +135,8 @@ fn search_tail(bytes: &[u8], seq: u32, mut scan: Scan, from: u32) -> Scan {
 /// Offset after the record at `offset`, at most the (aligned) end of the file.
 fn after(offset: u32, header: &RecordHeader, bytes: &[u8]) -> u32 {
     let next = u64::from(offset) + header.record_len();
-    u32::try_from(next.min(bytes.len() as u64)).expect("a segment's length fits u32, checked against its header")
+    u32::try_from(next.min(bytes.len() as u64))
+        .expect("a segment's length fits u32, checked against its header")
 }
 
 /// One past the last byte at or after `from` that is not zero, or `from`.
@@ -142,7 +156,11 @@ fn last_nonzero(bytes: &[u8], from: u32) -> u32 {
 
 fn is_zero(bytes: &[u8]) -> bool {
     let (words, rest) = bytes.as_chunks::<16>();
-    words.iter().fold(0, |acc, word| acc | u128::from_ne_bytes(*word)) == 0 && rest.iter().all(|b| *b == 0)
+    words
+        .iter()
+        .fold(0, |acc, word| acc | u128::from_ne_bytes(*word))
+        == 0
+        && rest.iter().all(|b| *b == 0)
 }
 
 #[cfg(test)]
@@ -156,12 +174,26 @@ mod tests {
     /// A segment of 8 KiB holding its state and `records`, each with the sync it claims.
     fn segment(records: &[(Record<'_>, u32)]) -> (Vec<u8>, Vec<u32>) {
         let mut bytes = Vec::new();
-        SegmentHeader { seq: SEQ, file_len: 8192, prev_end: 0, first_index: 0 }.encode(&mut bytes);
+        SegmentHeader {
+            seq: SEQ,
+            file_len: 8192,
+            prev_end: 0,
+            first_index: 0,
+        }
+        .encode(&mut bytes);
         let mut offsets = Vec::new();
         for (record, synced_to) in [(Record::State(State::default()), 0)].iter().chain(records) {
             let offset = bytes.len() as u32;
             offsets.push(offset);
-            encode(&mut bytes, Place { segment: SEQ, offset, synced_to: *synced_to }, record);
+            encode(
+                &mut bytes,
+                Place {
+                    segment: SEQ,
+                    offset,
+                    synced_to: *synced_to,
+                },
+                record,
+            );
         }
         offsets.push(bytes.len() as u32);
         bytes.resize(8192, 0);
@@ -169,7 +201,14 @@ mod tests {
     }
 
     fn entry(index: u64) -> Record<'static> {
-        Record::Entry(LogId { term: 1, node: 1, index }, b"some payload of an entry")
+        Record::Entry(
+            LogId {
+                term: 1,
+                node: 1,
+                index,
+            },
+            b"some payload of an entry",
+        )
     }
 
     fn run(bytes: &[u8]) -> Scan {
@@ -180,7 +219,10 @@ mod tests {
     fn zeros_after_the_last_record_are_a_clean_end() {
         let (bytes, at) = segment(&[(entry(0), 192), (entry(1), 192)]);
         let scan = run(&bytes);
-        assert_eq!((scan.end, scan.bad, scan.dirty_to, scan.records), (at[3], None, at[3], 2));
+        assert_eq!(
+            (scan.end, scan.bad, scan.dirty_to, scan.records),
+            (at[3], None, at[3], 2)
+        );
         assert!(!scan.sealed);
     }
 
@@ -189,7 +231,10 @@ mod tests {
         let (mut bytes, at) = segment(&[(entry(0), 192), (entry(1), 192), (Record::Synced, 336)]);
         bytes[at[1] as usize + 60] ^= 4;
         let scan = run(&bytes);
-        assert_eq!((scan.end, scan.bad), (at[1], Some("checksum of the payload")));
+        assert_eq!(
+            (scan.end, scan.bad),
+            (at[1], Some("checksum of the payload"))
+        );
         assert_eq!((scan.synced_to, scan.sound_after), (336, Some(at[2])));
     }
 
@@ -207,7 +252,10 @@ mod tests {
         let (mut bytes, at) = segment(&[(entry(0), 192), (entry(1), 192)]);
         bytes[at[2] as usize + 50..].fill(0);
         let scan = run(&bytes);
-        assert_eq!((scan.end, scan.synced_to, scan.sound_after), (at[2], 192, None));
+        assert_eq!(
+            (scan.end, scan.synced_to, scan.sound_after),
+            (at[2], 192, None)
+        );
         assert_eq!(scan.dirty_to, at[2] + 50);
     }
 

@@ -79,7 +79,9 @@ enum NameChange {
 
 impl std::fmt::Debug for SimDir {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SimDir").field("life", &self.life).finish_non_exhaustive()
+        f.debug_struct("SimDir")
+            .field("life", &self.life)
+            .finish_non_exhaustive()
     }
 }
 
@@ -92,7 +94,10 @@ impl Default for SimDir {
 impl SimDir {
     /// An empty disk.
     pub fn new() -> Self {
-        SimDir { disk: Arc::default(), life: 0 }
+        SimDir {
+            disk: Arc::default(),
+            life: 0,
+        }
     }
 
     /// The machine loses power. What was synced stays; everything else is kept, dropped or torn as
@@ -120,7 +125,11 @@ impl SimDir {
     pub fn durable_copy(&self) -> SimDir {
         let disk = self.disk.lock();
         let files = disk.files.iter().map(|(id, file)| {
-            let copy = File { durable: file.durable.clone(), cached: file.durable.clone(), pending: Vec::new() };
+            let copy = File {
+                durable: file.durable.clone(),
+                cached: file.durable.clone(),
+                pending: Vec::new(),
+            };
             (*id, copy)
         });
         let copy = Disk {
@@ -130,7 +139,10 @@ impl SimDir {
             durable_names: disk.durable_names.clone(),
             ..Disk::default()
         };
-        SimDir { disk: Arc::new(Mutex::new(copy)), life: 0 }
+        SimDir {
+            disk: Arc::new(Mutex::new(copy)),
+            life: 0,
+        }
     }
 
     fn next_life(&self, disk: &mut Disk) -> SimDir {
@@ -138,7 +150,10 @@ impl SimDir {
         disk.fail_next_sync = false;
         disk.fail_next_write = false;
         disk.changes_left = None;
-        SimDir { disk: Arc::clone(&self.disk), life: disk.life }
+        SimDir {
+            disk: Arc::clone(&self.disk),
+            life: disk.life,
+        }
     }
 
     /// The next `sync_data` fails, and what it should have synced will never be.
@@ -176,16 +191,30 @@ impl SimDir {
     /// The content of a file as a read sees it.
     pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
         let disk = self.disk.lock();
-        disk.names.get(name).and_then(|id| disk.files.get(id)).map(|file| file.cached.clone())
+        disk.names
+            .get(name)
+            .and_then(|id| disk.files.get(id))
+            .map(|file| file.cached.clone())
     }
 
     /// Sets the content of a file, durably, whatever it was: damage, by a test's hand.
     pub fn set_contents(&self, name: &str, bytes: Vec<u8>) {
         let mut disk = self.disk.lock();
-        let id = disk.names.get(name).copied().unwrap_or_else(|| disk.new_file());
+        let id = disk
+            .names
+            .get(name)
+            .copied()
+            .unwrap_or_else(|| disk.new_file());
         disk.names.insert(name.to_owned(), id);
         disk.durable_names.insert(name.to_owned(), id);
-        disk.files.insert(id, File { durable: bytes.clone(), cached: bytes, pending: Vec::new() });
+        disk.files.insert(
+            id,
+            File {
+                durable: bytes.clone(),
+                cached: bytes,
+                pending: Vec::new(),
+            },
+        );
     }
 
     /// Runs `change` on the disk, unless this handle or the disk is dead.
@@ -217,11 +246,16 @@ impl Disk {
     }
 
     fn id(&self, name: &str) -> io::Result<u64> {
-        self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.names
+            .get(name)
+            .copied()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn file(&mut self, id: u64) -> io::Result<&mut File> {
-        self.files.get_mut(&id).ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.files
+            .get_mut(&id)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Lets a fate befall everything that is not synced.
@@ -231,7 +265,9 @@ impl Disk {
                 match (change, fate()) {
                     (_, Fate::Dropped) => {}
                     (Change::Length(len), _) => file.durable.resize(len, 0),
-                    (Change::Write(offset, data), fate) => fate.write(&mut file.durable, offset, &data),
+                    (Change::Write(offset, data), fate) => {
+                        fate.write(&mut file.durable, offset, &data)
+                    }
                 }
             }
             file.cached = file.durable.clone();
@@ -243,7 +279,8 @@ impl Disk {
         }
         self.names = self.durable_names.clone();
         let named = &self.names;
-        self.files.retain(|id, _| named.values().any(|named| named == id));
+        self.files
+            .retain(|id, _| named.values().any(|named| named == id));
     }
 }
 
@@ -276,18 +313,29 @@ impl LogDir for SimDir {
         let file = self.alive(|disk| {
             disk.spend()?;
             let id = disk.new_file();
-            let file = File { durable: Vec::new(), cached: vec![0; size], pending: vec![Change::Length(size)] };
+            let file = File {
+                durable: Vec::new(),
+                cached: vec![0; size],
+                pending: vec![Change::Length(size)],
+            };
             disk.files.insert(id, file);
             disk.names.insert(name.to_owned(), id);
-            disk.pending_names.push(NameChange::Set(name.to_owned(), id));
+            disk.pending_names
+                .push(NameChange::Set(name.to_owned(), id));
             Ok(id)
         })?;
-        Ok(SimFile { dir: self.clone(), file })
+        Ok(SimFile {
+            dir: self.clone(),
+            file,
+        })
     }
 
     fn open(&self, name: &str) -> io::Result<SimFile> {
         let file = self.alive(|disk| disk.id(name))?;
-        Ok(SimFile { dir: self.clone(), file })
+        Ok(SimFile {
+            dir: self.clone(),
+            file,
+        })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -329,7 +377,9 @@ impl LogFile for SimFile {
             let file = disk.file(self.file)?;
             let start = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
             let place = file.cached.get_mut(start..start + buf.len());
-            place.ok_or(io::ErrorKind::FileTooLarge)?.copy_from_slice(buf);
+            place
+                .ok_or(io::ErrorKind::FileTooLarge)?
+                .copy_from_slice(buf);
             file.pending.push(Change::Write(offset, buf.to_vec()));
             spent?;
             if fails {
@@ -351,8 +401,15 @@ impl LogFile for SimFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let hook = self.dir.alive(|disk| {
-            let name = disk.names.iter().find(|(_, id)| **id == self.file).map(|(name, _)| name.clone());
-            Ok(disk.sync_hook.clone().map(|hook| (hook, name.unwrap_or_default())))
+            let name = disk
+                .names
+                .iter()
+                .find(|(_, id)| **id == self.file)
+                .map(|(name, _)| name.clone());
+            Ok(disk
+                .sync_hook
+                .clone()
+                .map(|hook| (hook, name.unwrap_or_default())))
         })?;
         if let Some((hook, name)) = hook {
             hook(&name);
@@ -368,7 +425,9 @@ impl LogFile for SimFile {
             for change in pending {
                 match change {
                     Change::Length(len) => file.durable = vec![0; len],
-                    Change::Write(offset, data) => Fate::Kept.write(&mut file.durable, offset, &data),
+                    Change::Write(offset, data) => {
+                        Fate::Kept.write(&mut file.durable, offset, &data)
+                    }
                 }
             }
             disk.syncs += 1;
@@ -377,7 +436,8 @@ impl LogFile for SimFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        self.dir.alive(|disk| Ok(disk.file(self.file)?.cached.len() as u64))
+        self.dir
+            .alive(|disk| Ok(disk.file(self.file)?.cached.len() as u64))
     }
 }
 
@@ -418,9 +478,14 @@ impl Fate {
     /// Writes what survives of `data` into `durable`. Beyond its length nothing does.
     fn write(&self, durable: &mut [u8], offset: u64, data: &[u8]) {
         let mut put = |from: usize, to: usize| {
-            let at = usize::try_from(offset).unwrap_or(usize::MAX).saturating_add(from);
+            let at = usize::try_from(offset)
+                .unwrap_or(usize::MAX)
+                .saturating_add(from);
             let to = to.min(durable.len().saturating_sub(at).saturating_add(from));
-            if let (Some(place), Some(data)) = (durable.get_mut(at..at + to.saturating_sub(from)), data.get(from..to)) {
+            if let (Some(place), Some(data)) = (
+                durable.get_mut(at..at + to.saturating_sub(from)),
+                data.get(from..to),
+            ) {
                 place.copy_from_slice(data);
             }
         };
@@ -431,7 +496,11 @@ impl Fate {
                 let mut random = Random(*seed);
                 let len = data.len() as u64;
                 let to = random.below(len + 1);
-                let from = if random.below(2) == 0 { 0 } else { random.below(to + 1) };
+                let from = if random.below(2) == 0 {
+                    0
+                } else {
+                    random.below(to + 1)
+                };
                 put(from as usize, to as usize);
             }
             Fate::TornSectors(seed) => {
@@ -502,7 +571,10 @@ mod tests {
             })
             .collect();
         for expected in [*b"abcd", *b"\0\0\0\0", *b"ab\0\0", *b"\0\0cd", *b"abc\0"] {
-            assert!(survivors.contains(&expected[..]), "{expected:?} of {survivors:?}");
+            assert!(
+                survivors.contains(&expected[..]),
+                "{expected:?} of {survivors:?}"
+            );
         }
     }
 
@@ -547,6 +619,9 @@ mod tests {
         file.write_at(0, b"cached").expect("written");
         let dir = dir.kill();
         assert_eq!(dir.contents("a").expect("named")[..6], *b"cached");
-        assert_eq!(dir.durable_copy().contents("a").expect("named")[..6], [0; 6]);
+        assert_eq!(
+            dir.durable_copy().contents("a").expect("named")[..6],
+            [0; 6]
+        );
     }
 }

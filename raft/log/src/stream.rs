@@ -27,7 +27,14 @@ impl Stream {
     /// The stream at the head of `segment`, which opens with `state`.
     pub(crate) fn at_head(segment: u32, state: State) -> Self {
         let next = state.next_index();
-        Stream { state, live: VecDeque::from([Live { segment, first: next, next }]) }
+        Stream {
+            state,
+            live: VecDeque::from([Live {
+                segment,
+                first: next,
+                next,
+            }]),
+        }
     }
 
     pub(crate) fn state(&self) -> &State {
@@ -37,7 +44,11 @@ impl Stream {
     /// Records that follow are in `segment`.
     pub(crate) fn open_segment(&mut self, segment: u32) {
         let next = self.state.next_index();
-        self.live.push_back(Live { segment, first: next, next });
+        self.live.push_back(Live {
+            segment,
+            first: next,
+            next,
+        });
     }
 
     /// An entry; the error tells what is out of order.
@@ -61,7 +72,10 @@ impl Stream {
     pub(crate) fn truncate(&mut self, last: Option<LogId>) -> Result<(), String> {
         let next = last.map_or(0, |id| id.index + 1);
         if next > self.state.next_index() {
-            return Err(format!("truncation after {next} of a log that ends before {}", self.state.next_index()));
+            return Err(format!(
+                "truncation after {next} of a log that ends before {}",
+                self.state.next_index()
+            ));
         }
         if self.state.purged.is_some_and(|purged| next <= purged.index) {
             return Err(format!("truncation to {next} of what was purged"));
@@ -77,7 +91,11 @@ impl Stream {
     /// A purge; returns the lowest segment still needed. It takes effect by [`Stream::keep_from`]:
     /// replay, which may not know every segment, takes the number that the writer recorded.
     pub(crate) fn purge(&mut self, upto: LogId) -> Result<u32, String> {
-        if self.state.purged.is_some_and(|purged| upto.index <= purged.index) {
+        if self
+            .state
+            .purged
+            .is_some_and(|purged| upto.index <= purged.index)
+        {
             return Err(format!("purge up to {} again", upto.index));
         }
         self.state.purged = Some(upto);
@@ -89,7 +107,11 @@ impl Stream {
             live.first = live.first.max(first);
             live.next = live.next.max(live.first);
         }
-        let needed = self.live.iter().find(|live| live.next > live.first).or(self.live.back());
+        let needed = self
+            .live
+            .iter()
+            .find(|live| live.next > live.first)
+            .or(self.live.back());
         Ok(needed.map_or(0, |live| live.segment))
     }
 
@@ -109,9 +131,10 @@ pub(crate) fn check_follows(last: Option<LogId>, id: LogId) -> Result<(), String
         return Err(format!("entry {} where {expected} is next", id.index));
     }
     match last {
-        Some(last) if id.term < last.term => {
-            Err(format!("entry {} of term {} after one of term {}", id.index, id.term, last.term))
-        }
+        Some(last) if id.term < last.term => Err(format!(
+            "entry {} of term {} after one of term {}",
+            id.index, id.term, last.term
+        )),
         _ => Ok(()),
     }
 }
@@ -121,7 +144,11 @@ mod tests {
     use super::*;
 
     fn id(index: u64) -> LogId {
-        LogId { term: 1, node: 1, index }
+        LogId {
+            term: 1,
+            node: 1,
+            index,
+        }
     }
 
     /// Segments 1, 2 and 3 hold the entries 0..3, 3..6 and 6..9.
@@ -138,8 +165,21 @@ mod tests {
 
     #[test]
     fn a_purge_keeps_the_segment_of_the_first_entry_left() {
-        for (upto, keep) in [(0, 1), (1, 1), (2, 2), (4, 2), (5, 3), (7, 3), (8, 3), (50, 3)] {
-            assert_eq!(three_segments().purge(id(upto)), Ok(keep), "purge up to {upto}");
+        for (upto, keep) in [
+            (0, 1),
+            (1, 1),
+            (2, 2),
+            (4, 2),
+            (5, 3),
+            (7, 3),
+            (8, 3),
+            (50, 3),
+        ] {
+            assert_eq!(
+                three_segments().purge(id(upto)),
+                Ok(keep),
+                "purge up to {upto}"
+            );
         }
     }
 
@@ -164,7 +204,15 @@ mod tests {
     fn holes_terms_going_back_and_purges_going_back_are_refused() {
         let mut stream = three_segments();
         assert!(stream.entry(id(10)).is_err());
-        assert!(stream.entry(LogId { term: 0, node: 1, index: 9 }).is_err());
+        assert!(
+            stream
+                .entry(LogId {
+                    term: 0,
+                    node: 1,
+                    index: 9
+                })
+                .is_err()
+        );
         assert!(stream.truncate(Some(id(9))).is_err());
         stream.purge(id(4)).expect("forward");
         assert!(stream.purge(id(4)).is_err());

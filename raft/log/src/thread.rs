@@ -29,7 +29,10 @@ impl<D: LogDir> ThreadedLog<D> {
             .spawn(move || drain(&stepped))
             .map_err(|e| LogError::io("start the thread of", "the raft log", e))?;
         log.set_bounded(true);
-        Ok(ThreadedLog { log, thread: Some(thread) })
+        Ok(ThreadedLog {
+            log,
+            thread: Some(thread),
+        })
     }
 
     /// The log, to hand to others. Its clones are refused with [`LogError::Closed`] after
@@ -84,7 +87,11 @@ struct PoisonOnPanic<'a, D: LogDir>(&'a RaftLog<D>);
 impl<D: LogDir> Drop for PoisonOnPanic<'_, D> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let error = LogError::io("run", "the thread of the raft log", io::Error::other("a callback panicked"));
+            let error = LogError::io(
+                "run",
+                "the thread of the raft log",
+                io::Error::other("a callback panicked"),
+            );
             self.0.poison(&error).run();
         }
     }

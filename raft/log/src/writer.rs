@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 use crate::error::LogError;
 use crate::format::{
-    BARE_LEN, HEAD_LEN, Place, RESERVED_LEN, Record, SegmentHeader, State, encode, new_segment_name, segment_name,
+    BARE_LEN, HEAD_LEN, Place, RESERVED_LEN, Record, SegmentHeader, State, encode,
+    new_segment_name, segment_name,
 };
 use crate::index::Slot;
 use crate::io::{LogDir, LogFile};
@@ -38,7 +39,10 @@ impl Request {
     /// Bytes it holds in the queue, and about what it will take on the disk.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Request::Append(entries) => entries.iter().map(|(_, payload)| payload.len() + BARE_LEN as usize).sum(),
+            Request::Append(entries) => entries
+                .iter()
+                .map(|(_, payload)| payload.len() + BARE_LEN as usize)
+                .sum(),
             _ => BARE_LEN as usize,
         }
     }
@@ -67,7 +71,11 @@ pub(crate) struct OpenSegment<F> {
 
 impl<F> Clone for OpenSegment<F> {
     fn clone(&self) -> Self {
-        OpenSegment { seq: self.seq, file: Arc::clone(&self.file), used: self.used }
+        OpenSegment {
+            seq: self.seq,
+            file: Arc::clone(&self.file),
+            used: self.used,
+        }
     }
 }
 
@@ -102,11 +110,30 @@ pub(crate) struct Writer<D: LogDir> {
 impl<D: LogDir> Writer<D> {
     /// Creates the first segment of a log.
     pub(crate) fn create(dir: Arc<D>, segment_bytes: u32) -> Result<Self, LogError> {
-        let state = State { keep_from: 1, ..State::default() };
-        let header = SegmentHeader { seq: 1, file_len: segment_bytes, prev_end: 0, first_index: 0 };
+        let state = State {
+            keep_from: 1,
+            ..State::default()
+        };
+        let header = SegmentHeader {
+            seq: 1,
+            file_len: segment_bytes,
+            prev_end: 0,
+            first_index: 0,
+        };
         let file = create_segment(&*dir, header, &state)?;
-        let active = OpenSegment { seq: 1, file: Arc::new(file), used: HEAD_LEN };
-        Ok(Self::new(dir, segment_bytes, Stream::at_head(1, state), active, segment_bytes, 1))
+        let active = OpenSegment {
+            seq: 1,
+            file: Arc::new(file),
+            used: HEAD_LEN,
+        };
+        Ok(Self::new(
+            dir,
+            segment_bytes,
+            Stream::at_head(1, state),
+            active,
+            segment_bytes,
+            1,
+        ))
     }
 
     /// Goes on with the last segment of a log that was read back and repaired. Makes sure first
@@ -118,14 +145,22 @@ impl<D: LogDir> Writer<D> {
         segments: &[(Segment, Arc<D::File>)],
     ) -> Result<Self, LogError> {
         let [.., (last, file)] = segments else {
-            return Err(LogError::Refused("a log without segments cannot be resumed".to_owned()));
+            return Err(LogError::Refused(
+                "a log without segments cannot be resumed".to_owned(),
+            ));
         };
         // The last but one too: its seal may be all that the crash left unsynced.
         for (segment, file) in segments.iter().rev().take(2) {
             vouch(segment, &**file)?;
         }
-        let active = OpenSegment { seq: last.seq, file: Arc::clone(file), used: last.end };
-        let oldest = segments.first().map_or(last.seq, |(segment, _)| segment.seq);
+        let active = OpenSegment {
+            seq: last.seq,
+            file: Arc::clone(file),
+            used: last.end,
+        };
+        let oldest = segments
+            .first()
+            .map_or(last.seq, |(segment, _)| segment.seq);
         let mut writer = Self::new(dir, segment_bytes, stream, active, last.file_len, oldest);
         if last.synced_to < last.data_end {
             writer.mark_synced()?;
@@ -163,8 +198,11 @@ impl<D: LogDir> Writer<D> {
     /// Writes a batch, and syncs it unless it holds nothing but hints. When this returns, whatever
     /// must be on the disk is.
     pub(crate) fn write(&mut self, batch: &[Request]) -> Result<Written<D::File>, LogError> {
-        let mut written =
-            Written { placed: VecDeque::new(), segments: Vec::new(), keep_from: self.stream.state().keep_from };
+        let mut written = Written {
+            placed: VecDeque::new(),
+            segments: Vec::new(),
+            keep_from: self.stream.state().keep_from,
+        };
         for request in batch {
             self.encode(request, &mut written)?;
         }
@@ -193,7 +231,11 @@ impl<D: LogDir> Writer<D> {
         }
     }
 
-    fn encode(&mut self, request: &Request, written: &mut Written<D::File>) -> Result<(), LogError> {
+    fn encode(
+        &mut self,
+        request: &Request,
+        written: &mut Written<D::File>,
+    ) -> Result<(), LogError> {
         match request {
             Request::Append(entries) => {
                 for (id, payload) in entries {
@@ -201,8 +243,16 @@ impl<D: LogDir> Writer<D> {
                     self.make_room(&record, written)?;
                     self.stream.entry(*id).map_err(LogError::Refused)?;
                     let offset = self.push(&record);
-                    let len = u32::try_from(payload.len()).expect("PAYLOAD_BYTES_MAX is checked when it is queued");
-                    written.placed.push_back((id.index, Slot { segment: self.active.seq, offset, len }));
+                    let len = u32::try_from(payload.len())
+                        .expect("PAYLOAD_BYTES_MAX is checked when it is queued");
+                    written.placed.push_back((
+                        id.index,
+                        Slot {
+                            segment: self.active.seq,
+                            offset,
+                            len,
+                        },
+                    ));
                 }
             }
             Request::Vote(vote) => {
@@ -223,16 +273,29 @@ impl<D: LogDir> Writer<D> {
                 self.stream.truncate(*last).map_err(LogError::Refused)?;
                 self.push(&record);
                 let next = last.map_or(0, |id| id.index + 1);
-                while written.placed.back().is_some_and(|(index, _)| *index >= next) {
+                while written
+                    .placed
+                    .back()
+                    .is_some_and(|(index, _)| *index >= next)
+                {
                     written.placed.pop_back();
                 }
             }
             Request::Purge(upto) => {
                 // Room first: which segments are needed depends on which one this lands in.
-                self.make_room(&Record::Purged { upto: *upto, keep_from: 0 }, written)?;
+                self.make_room(
+                    &Record::Purged {
+                        upto: *upto,
+                        keep_from: 0,
+                    },
+                    written,
+                )?;
                 let keep_from = self.stream.purge(*upto).map_err(LogError::Refused)?;
                 self.stream.keep_from(keep_from);
-                self.push(&Record::Purged { upto: *upto, keep_from });
+                self.push(&Record::Purged {
+                    upto: *upto,
+                    keep_from,
+                });
             }
             Request::Barrier => {}
         }
@@ -240,9 +303,14 @@ impl<D: LogDir> Writer<D> {
     }
 
     /// Makes sure that `record`, and a mark and a seal after it, fit into the active segment.
-    fn make_room(&mut self, record: &Record<'_>, written: &mut Written<D::File>) -> Result<(), LogError> {
+    fn make_room(
+        &mut self,
+        record: &Record<'_>,
+        written: &mut Written<D::File>,
+    ) -> Result<(), LogError> {
         let len = record.encoded_len();
-        if u64::from(self.active.used) + u64::from(len + RESERVED_LEN) > u64::from(self.active_len) {
+        if u64::from(self.active.used) + u64::from(len + RESERVED_LEN) > u64::from(self.active_len)
+        {
             let sealed = self.rotate(len)?;
             written.segments.push(sealed);
         }
@@ -252,7 +320,11 @@ impl<D: LogDir> Writer<D> {
     /// Encodes a record for which there is room; returns its offset.
     fn push(&mut self, record: &Record<'_>) -> u32 {
         let offset = self.active.used;
-        let place = Place { segment: self.active.seq, offset, synced_to: self.synced_to };
+        let place = Place {
+            segment: self.active.seq,
+            offset,
+            synced_to: self.synced_to,
+        };
         encode(&mut self.buffer, place, record);
         self.active.used += record.encoded_len();
         debug_assert!(self.active.used <= self.active_len);
@@ -277,7 +349,10 @@ impl<D: LogDir> Writer<D> {
     /// The one place where the stream becomes durable.
     fn sync(&mut self) -> Result<(), LogError> {
         debug_assert!(self.buffer.is_empty(), "a sync covers what is written");
-        self.active.file.sync_data().map_err(|e| LogError::io("sync", &segment_name(self.active.seq), e))?;
+        self.active
+            .file
+            .sync_data()
+            .map_err(|e| LogError::io("sync", &segment_name(self.active.seq), e))?;
         self.synced_to = self.active.used;
         self.unsynced = false;
         Ok(())
@@ -302,17 +377,26 @@ impl<D: LogDir> Writer<D> {
     /// records without a seal, are both damage.
     fn rotate(&mut self, len: u32) -> Result<OpenSegment<D::File>, LogError> {
         let seq = self.active.seq + 1;
-        let file_len = self.segment_bytes.max((HEAD_LEN + len + RESERVED_LEN).next_multiple_of(4096));
+        let file_len = self.segment_bytes.max(HEAD_LEN + len + RESERVED_LEN);
         let state = *self.stream.state();
         let prev_end = self.active.used + Record::Seal.encoded_len();
-        let header = SegmentHeader { seq, file_len, prev_end, first_index: state.next_index() };
+        let header = SegmentHeader {
+            seq,
+            file_len,
+            prev_end,
+            first_index: state.next_index(),
+        };
         let file = create_segment(&*self.dir, header, &state)?;
 
         self.push(&Record::Seal);
         self.flush()?;
         self.sync()?;
 
-        let next = OpenSegment { seq, file: Arc::new(file), used: HEAD_LEN };
+        let next = OpenSegment {
+            seq,
+            file: Arc::new(file),
+            used: HEAD_LEN,
+        };
         let sealed = std::mem::replace(&mut self.active, next);
         self.active_len = file_len;
         self.synced_to = HEAD_LEN;
@@ -322,19 +406,37 @@ impl<D: LogDir> Writer<D> {
 }
 
 /// Creates a segment that holds its header and state; when this returns, its name is durable.
-fn create_segment<D: LogDir>(dir: &D, header: SegmentHeader, state: &State) -> Result<D::File, LogError> {
+fn create_segment<D: LogDir>(
+    dir: &D,
+    header: SegmentHeader,
+    state: &State,
+) -> Result<D::File, LogError> {
     let name = segment_name(header.seq);
     let new = new_segment_name(header.seq);
     let mut head = Vec::with_capacity(HEAD_LEN as usize);
     header.encode(&mut head);
     let offset = u32::try_from(head.len()).expect("a header is short");
-    encode(&mut head, Place { segment: header.seq, offset, synced_to: 0 }, &Record::State(*state));
+    encode(
+        &mut head,
+        Place {
+            segment: header.seq,
+            offset,
+            synced_to: 0,
+        },
+        &Record::State(*state),
+    );
 
-    let file = dir.create(&new, u64::from(header.file_len)).map_err(|e| LogError::io("create", &new, e))?;
-    file.write_at(0, &head).map_err(|e| LogError::io("write to", &new, e))?;
-    file.sync_data().map_err(|e| LogError::io("sync", &new, e))?;
-    dir.rename(&new, &name).map_err(|e| LogError::io("rename a new segment to", &name, e))?;
-    dir.sync_dir().map_err(|e| LogError::io("sync the directory for", &name, e))?;
+    let file = dir
+        .create(&new, u64::from(header.file_len))
+        .map_err(|e| LogError::io("create", &new, e))?;
+    file.write_at(0, &head)
+        .map_err(|e| LogError::io("write to", &new, e))?;
+    file.sync_data()
+        .map_err(|e| LogError::io("sync", &new, e))?;
+    dir.rename(&new, &name)
+        .map_err(|e| LogError::io("rename a new segment to", &name, e))?;
+    dir.sync_dir()
+        .map_err(|e| LogError::io("sync the directory for", &name, e))?;
     Ok(file)
 }
 
@@ -347,8 +449,10 @@ fn vouch<F: LogFile>(segment: &Segment, file: &F) -> Result<(), LogError> {
     if segment.synced_to < segment.end {
         let mut bytes = vec![0; (segment.end - segment.synced_to) as usize];
         let offset = u64::from(segment.synced_to);
-        file.read_at(offset, &mut bytes).map_err(|e| LogError::io("read", &name, e))?;
-        file.write_at(offset, &bytes).map_err(|e| LogError::io("write to", &name, e))?;
+        file.read_at(offset, &mut bytes)
+            .map_err(|e| LogError::io("read", &name, e))?;
+        file.write_at(offset, &bytes)
+            .map_err(|e| LogError::io("write to", &name, e))?;
     }
     file.sync_data().map_err(|e| LogError::io("sync", &name, e))
 }

@@ -4,7 +4,8 @@
 mod common;
 
 use common::{
-    Content, SEAL, SYNCED, append, content, done, entry, files, id, open, open_error, raw_records, several_segments,
+    Content, SEAL, SYNCED, append, content, done, entry, files, id, open, open_error, raw_records,
+    several_segments,
 };
 use keelson_log::{LogDir, LogError, LogFile, SimDir};
 
@@ -24,13 +25,21 @@ fn damaged(dir: &SimDir, name: &str, change: impl FnOnce(&mut Vec<u8>)) -> SimDi
 fn assert_corrupt(dir: &SimDir, name: &str, offset: usize, case: &str) {
     let before = files(dir);
     match open_error(dir) {
-        LogError::Corrupt { file, offset: found, .. } => {
+        LogError::Corrupt {
+            file,
+            offset: found,
+            ..
+        } => {
             assert_eq!((file.as_str(), found), (name, offset as u64), "{case}");
         }
         other => panic!("{case}: {other}"),
     }
     assert_eq!(files(dir), before, "{case}: refused, and yet changed");
-    assert_eq!((dir.write_count(), dir.sync_count()), (0, 0), "{case}: refused, and yet written");
+    assert_eq!(
+        (dir.write_count(), dir.sync_count()),
+        (0, 0),
+        "{case}: refused, and yet written"
+    );
 }
 
 /// Requires that the log opens with `expected`, having cut (or not) at `offset`.
@@ -45,10 +54,16 @@ fn the_log_under_test_has_every_kind_of_record_and_several_segments() {
     let (dir, expected) = several_segments();
     let files = files(&dir);
     assert!(files.len() >= 4, "{:?}", files.keys());
-    let kinds: std::collections::BTreeSet<u8> =
-        files.values().flat_map(|bytes| raw_records(bytes)).map(|record| record.kind).collect();
+    let kinds: std::collections::BTreeSet<u8> = files
+        .values()
+        .flat_map(|bytes| raw_records(bytes))
+        .map(|record| record.kind)
+        .collect();
     assert_eq!(kinds, (1..=8).collect());
-    assert_eq!((expected.entries.len(), expected.last), (14, Some(id(3, 14))));
+    assert_eq!(
+        (expected.entries.len(), expected.last),
+        (14, Some(id(3, 14)))
+    );
     assert_opens(&dir.durable_copy(), &expected, None, "as it is on the disk");
 }
 
@@ -65,7 +80,9 @@ fn a_flipped_bit_in_any_byte_is_refused_where_it_is_or_was_of_no_consequence() {
             let bit = 1 << (at % 8);
             let hurt = damaged(&dir, name, |bytes| bytes[at] ^= bit);
             let case = format!("{name}, byte {at}");
-            let record = records.iter().find(|record| (record.offset..record.end).contains(&at));
+            let record = records
+                .iter()
+                .find(|record| (record.offset..record.end).contains(&at));
             match record {
                 None if at < 48 => assert_corrupt(&hurt, name, 0, &case),
                 // The last mark says that what is before it was synced: without it, all is still there.
@@ -83,7 +100,10 @@ fn a_flipped_bit_in_any_byte_is_refused_where_it_is_or_was_of_no_consequence() {
             }
         }
     }
-    assert!(refused > 3000 && harmless == 48, "{refused} refused, {harmless} harmless");
+    assert!(
+        refused > 3000 && harmless == 48,
+        "{refused} refused, {harmless} harmless"
+    );
 }
 
 #[test]
@@ -92,8 +112,14 @@ fn every_bit_of_an_entry_in_the_middle_and_of_the_last_one_is_guarded() {
     let all = files(&dir);
     let (last_name, last_bytes) = all.iter().next_back().expect("several");
     let (first_name, first_bytes) = all.iter().next().expect("several");
-    let last_entry = raw_records(last_bytes).into_iter().rfind(|record| record.kind == 1).expect("an entry");
-    let middle = raw_records(first_bytes).into_iter().find(|record| record.kind == 1).expect("an entry");
+    let last_entry = raw_records(last_bytes)
+        .into_iter()
+        .rfind(|record| record.kind == 1)
+        .expect("an entry");
+    let middle = raw_records(first_bytes)
+        .into_iter()
+        .find(|record| record.kind == 1)
+        .expect("an entry");
     for (name, record) in [(first_name, middle), (last_name, last_entry)] {
         for bit in record.offset * 8..record.end * 8 {
             let hurt = damaged(&dir, name, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
@@ -108,7 +134,9 @@ fn a_zeroed_record_with_synced_ones_behind_it_is_refused() {
     for (name, bytes) in files(&dir) {
         let records = raw_records(&bytes);
         for record in &records[..records.len() - 2] {
-            let hurt = damaged(&dir, &name, |bytes| bytes[record.offset..record.end].fill(0));
+            let hurt = damaged(&dir, &name, |bytes| {
+                bytes[record.offset..record.end].fill(0)
+            });
             assert_corrupt(&hurt, &name, record.offset, &format!("{name}, {record:?}"));
         }
     }
@@ -135,11 +163,25 @@ fn a_file_of_another_length_is_refused_whichever_it_is() {
     let (dir, _) = several_segments();
     for (name, bytes) in files(&dir) {
         let boundaries = raw_records(&bytes).into_iter().map(|record| record.end);
-        for len in boundaries.chain([48, 49, 100, bytes.len() - 1, bytes.len() + 1, bytes.len() + 4096]) {
+        for len in boundaries.chain([
+            48,
+            49,
+            100,
+            bytes.len() - 1,
+            bytes.len() + 1,
+            bytes.len() + 4096,
+        ]) {
             let hurt = damaged(&dir, &name, |bytes| bytes.resize(len, 0));
             match open_error(&hurt) {
-                LogError::WrongLength { file, expected, found } => {
-                    assert_eq!((&file, expected, found), (&name, bytes.len() as u64, len as u64));
+                LogError::WrongLength {
+                    file,
+                    expected,
+                    found,
+                } => {
+                    assert_eq!(
+                        (&file, expected, found),
+                        (&name, bytes.len() as u64, len as u64)
+                    );
                 }
                 other => panic!("{name}, {len} bytes: {other}"),
             }
@@ -159,7 +201,12 @@ fn a_sealed_segment_that_ends_early_is_refused_where_it_ends() {
     for (name, bytes) in all.iter().filter(|(name, _)| **name != last_file) {
         for record in raw_records(bytes).iter().skip(1) {
             let hurt = damaged(&dir, name, |bytes| bytes[record.offset..].fill(0));
-            assert_corrupt(&hurt, name, record.offset, &format!("{name}, nothing from {record:?}"));
+            assert_corrupt(
+                &hurt,
+                name,
+                record.offset,
+                &format!("{name}, nothing from {record:?}"),
+            );
         }
     }
 }
@@ -176,11 +223,17 @@ fn a_segment_under_another_name_is_refused() {
 fn garbage_after_the_last_record_is_cut_and_gone_for_good() {
     let (dir, expected) = several_segments();
     let name = files(&dir).into_keys().next_back().expect("several");
-    let end = raw_records(&dir.contents(&name).expect("present")).last().expect("records").end;
+    let end = raw_records(&dir.contents(&name).expect("present"))
+        .last()
+        .expect("records")
+        .end;
     let hurt = damaged(&dir, &name, |bytes| bytes[end..].fill(0xA5));
     assert_opens(&hurt, &expected, Some(end), "garbage");
     let bytes = hurt.crash(1).contents(&name).expect("present");
-    assert!(bytes[end..].iter().all(|byte| *byte == 0), "the cut is durable");
+    assert!(
+        bytes[end..].iter().all(|byte| *byte == 0),
+        "the cut is durable"
+    );
     assert_opens(&hurt.crash(2), &expected, None, "opened again");
 }
 
@@ -193,16 +246,26 @@ fn records_of_another_segment_or_place_are_garbage() {
     let end = records.last().expect("records").end;
     let (_, before) = all.iter().rev().nth(1).expect("several");
     // Exactly the place at which they were in the segment before.
-    let stale = damaged(&dir, name, |bytes| bytes[end..].copy_from_slice(&before[end..]));
+    let stale = damaged(&dir, name, |bytes| {
+        bytes[end..].copy_from_slice(&before[end..])
+    });
     let cut = before[end..].iter().any(|byte| *byte != 0).then_some(end);
     assert!(cut.is_some(), "the segment before has records there");
     assert_opens(&stale, &expected, cut, "records of the segment before");
     // This segment's own, elsewhere.
-    let own = records.iter().find(|record| record.kind == 1).expect("an entry");
+    let own = records
+        .iter()
+        .find(|record| record.kind == 1)
+        .expect("an entry");
     let moved = damaged(&dir, name, |to| {
         to[end..end + own.end - own.offset].copy_from_slice(&bytes[own.offset..own.end]);
     });
-    assert_opens(&moved, &expected, Some(end), "a record of this segment in another place");
+    assert_opens(
+        &moved,
+        &expected,
+        Some(end),
+        "a record of this segment in another place",
+    );
 }
 
 /// Three entries written and never synced, the first of which the crash tore.
@@ -254,7 +317,10 @@ fn a_torn_batch_is_cut_until_its_sync_is_on_record_and_refused_from_then_on() {
         bytes[mark.offset..mark.end].fill(0);
     });
     let (log, opened) = open(&unsynced);
-    assert_eq!((opened.last, content(&log).entries.len()), (Some(id(1, 0)), 1));
+    assert_eq!(
+        (opened.last, content(&log).entries.len()),
+        (Some(id(1, 0)), 1)
+    );
 }
 
 #[test]
@@ -263,7 +329,9 @@ fn a_damaged_seal_before_a_segment_in_use_is_refused() {
     let bytes = dir.contents("0000000001.seg").expect("present");
     let seal = *raw_records(&bytes).last().expect("records");
     assert_eq!(seal.kind, SEAL);
-    let hurt = damaged(&dir, "0000000001.seg", |bytes| bytes[seal.offset..seal.end].fill(0));
+    let hurt = damaged(&dir, "0000000001.seg", |bytes| {
+        bytes[seal.offset..seal.end].fill(0)
+    });
     assert_corrupt(&hurt, "0000000001.seg", seal.offset, "no seal");
 }
 
@@ -279,7 +347,11 @@ fn a_newer_format_is_refused_untouched_before_anything_else() {
     });
     let before = files(&newer);
     match open_error(&newer) {
-        LogError::NewerFormat { file, found: 2, supported: 1 } => assert_eq!(file, name),
+        LogError::NewerFormat {
+            file,
+            found: 2,
+            supported: 1,
+        } => assert_eq!(file, name),
         other => panic!("{other}"),
     }
     assert_eq!(files(&newer), before);
@@ -293,10 +365,14 @@ fn damage_that_comes_while_the_log_is_open_is_found_by_the_read() {
     append(&log, (0..3).map(|index| entry(1, index, 100)).collect());
     let record = raw_records(&dir.contents("0000000001.seg").expect("present"))[2];
     let file = dir.open("0000000001.seg").expect("opened");
-    file.write_at(record.offset as u64 + 48 + 50, b"?").expect("written");
+    file.write_at(record.offset as u64 + 48 + 50, b"?")
+        .expect("written");
     match log.read(0..3, u64::MAX).expect_err("damaged") {
         LogError::Corrupt { file, offset, .. } => {
-            assert_eq!((file.as_str(), offset), ("0000000001.seg", record.offset as u64));
+            assert_eq!(
+                (file.as_str(), offset),
+                ("0000000001.seg", record.offset as u64)
+            );
         }
         other => panic!("{other}"),
     }

@@ -4,7 +4,7 @@
 mod common;
 
 use std::io;
-use std::sync::mpsc::{TryRecvError, channel};
+use std::sync::mpsc::{TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,19 +28,47 @@ fn when_done_is_told_the_disk_without_its_cache_has_the_request() {
         })
     };
     for index in 0..40 {
-        log.append(vec![entry(1, index, 60)], durable(|log, index| assert!(log.last() >= Some(id(1, index))), index));
-        let cast = Vote { term: index, node: 1, committed: false };
-        log.save_vote(cast, durable(|log, index| assert!(log.vote().is_some_and(|v| v.term >= index)), index));
+        log.append(
+            vec![entry(1, index, 60)],
+            durable(
+                |log, index| assert!(log.last() >= Some(id(1, index))),
+                index,
+            ),
+        );
+        let cast = Vote {
+            term: index,
+            node: 1,
+            committed: false,
+        };
+        log.save_vote(
+            cast,
+            durable(
+                |log, index| assert!(log.vote().is_some_and(|v| v.term >= index)),
+                index,
+            ),
+        );
         if index % 7 == 6 {
             log.purge(
                 id(1, index - 3),
-                durable(|log, index| assert!(log.purged() >= Some(id(1, index - 3))), index),
+                durable(
+                    |log, index| assert!(log.purged() >= Some(id(1, index - 3))),
+                    index,
+                ),
             );
             log.truncate_after(
                 Some(index - 1),
-                durable(|log, index| assert!(log.id_at(index).is_none_or(|id| id.term == 1)), index),
+                durable(
+                    |log, index| assert!(log.id_at(index).is_none_or(|id| id.term == 1)),
+                    index,
+                ),
             );
-            log.append(vec![entry(1, index, 9)], durable(|log, index| assert!(log.last() >= Some(id(1, index))), index));
+            log.append(
+                vec![entry(1, index, 9)],
+                durable(
+                    |log, index| assert!(log.last() >= Some(id(1, index))),
+                    index,
+                ),
+            );
         }
         if index % 3 == 0 {
             log.step().run();
@@ -54,11 +82,15 @@ fn when_done_is_told_the_disk_without_its_cache_has_the_request() {
 fn nobody_is_told_while_the_sync_is_under_way() {
     let dir = SimDir::new();
     let (log, _) = RaftLog::open(dir.clone(), Options::default()).expect("created");
-    let (entered, in_sync) = channel();
-    let (release, released) = channel::<()>();
+    let (entered, in_sync) = sync_channel(64);
+    let (release, released) = sync_channel::<()>(64);
     let (entered, released) = (Mutex::new(entered), Mutex::new(released));
     dir.on_sync(move |_| {
-        entered.lock().expect("no panic").send(()).expect("listened to");
+        entered
+            .lock()
+            .expect("no panic")
+            .send(())
+            .expect("listened to");
         // A dropped sender means that the test is over.
         let _ = released.lock().expect("no panic").recv();
     });
@@ -81,12 +113,19 @@ fn nobody_is_told_while_the_sync_is_under_way() {
     release.send(()).expect("waits");
     first_outcome.recv().expect("told").expect("durable");
     in_sync.recv().expect("the second sync began");
-    assert!(rest.iter().all(|outcome| matches!(outcome.try_recv(), Err(TryRecvError::Empty))));
+    assert!(
+        rest.iter()
+            .all(|outcome| matches!(outcome.try_recv(), Err(TryRecvError::Empty)))
+    );
     release.send(()).expect("waits");
     for outcome in rest {
         outcome.recv().expect("told").expect("durable");
     }
-    assert_eq!(dir.sync_count(), 1 + 2, "one to create the segment, and two for fifty requests");
+    assert_eq!(
+        dir.sync_count(),
+        1 + 2,
+        "one to create the segment, and two for fifty requests"
+    );
     drop(release);
     log.shutdown().expect("clean");
 }
@@ -105,11 +144,21 @@ fn one_step_syncs_once_for_all_that_waited() {
         .collect();
     let completions = log.step();
     assert_eq!(completions.len(), 100);
-    assert!(outcomes.iter().all(|outcome| outcome.try_recv().is_err()), "told by whoever runs them");
+    assert!(
+        outcomes.iter().all(|outcome| outcome.try_recv().is_err()),
+        "told by whoever runs them"
+    );
     completions.run();
-    assert!(outcomes.iter().all(|outcome| outcome.try_recv().is_ok_and(|result| result.is_ok())));
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| outcome.try_recv().is_ok_and(|result| result.is_ok()))
+    );
     // The second write is the mark that the sync returned.
-    assert_eq!((dir.sync_count(), dir.write_count()), (before.0 + 1, before.1 + 2));
+    assert_eq!(
+        (dir.sync_count(), dir.write_count()),
+        (before.0 + 1, before.1 + 2)
+    );
 }
 
 #[test]
@@ -143,20 +192,41 @@ fn assert_poisoned_by(fail: fn(&SimDir), says: &str) {
         assert!(error.to_string().contains(says), "{error}");
     }
     let (late, outcome) = done();
-    log.save_vote(Vote { term: 9, node: 9, committed: false }, late);
-    let error = outcome.try_recv().expect("told at once").expect_err("stopped");
+    log.save_vote(
+        Vote {
+            term: 9,
+            node: 9,
+            committed: false,
+        },
+        late,
+    );
+    let error = outcome
+        .try_recv()
+        .expect("told at once")
+        .expect_err("stopped");
     assert!(error.to_string().contains(says), "{error}");
     assert!(matches!(log.failure(), Some(LogError::Failed { .. })));
     let (syncs, written) = (dir.sync_count(), dir.write_count());
     log.step().run();
-    assert_eq!((dir.sync_count(), dir.write_count()), (syncs, written), "nothing is retried");
+    assert_eq!(
+        (dir.sync_count(), dir.write_count()),
+        (syncs, written),
+        "nothing is retried"
+    );
     assert!(written <= writes + 1);
     assert_eq!(log.vote(), None, "what was refused changed nothing");
-    assert_eq!(log.read(0..9, u64::MAX).expect("readable").len(), 6, "readers go on until the member stops");
+    assert_eq!(
+        log.read(0..9, u64::MAX).expect("readable").len(),
+        6,
+        "readers go on until the member stops"
+    );
     // The disk that failed came back: what was acknowledged is there.
     let (log, opened) = open(&dir.crash(1));
     assert!(opened.last >= Some(id(1, 0)));
-    append(&log, vec![entry(2, opened.last.map_or(0, |last| last.index + 1), 10)]);
+    append(
+        &log,
+        vec![entry(2, opened.last.map_or(0, |last| last.index + 1), 10)],
+    );
 }
 
 #[test]
@@ -177,8 +247,14 @@ fn a_failed_rotation_stops_the_log() {
     let (done, outcome) = done();
     log.append((0..10).map(|index| entry(1, index, 200)).collect(), done);
     log.step().run();
-    outcome.try_recv().expect("told").expect_err("no new segment");
-    assert!(log.failure().is_some_and(|error| error.to_string().contains("0000000002")));
+    outcome
+        .try_recv()
+        .expect("told")
+        .expect_err("no new segment");
+    assert!(
+        log.failure()
+            .is_some_and(|error| error.to_string().contains("0000000002"))
+    );
 }
 
 #[test]
@@ -201,7 +277,10 @@ fn a_callback_that_panics_stops_the_log_instead_of_leaving_others_to_wait() {
     let dir = SimDir::new();
     let (log, _) = open(&dir);
     let log = ThreadedLog::start(log).expect("started");
-    log.append(vec![entry(1, 0, 10)], Box::new(|_| panic!("a panic that this test wants")));
+    log.append(
+        vec![entry(1, 0, 10)],
+        Box::new(|_| panic!("a panic that this test wants")),
+    );
     // Whether it comes before or after the panic, it is told, or dropped with the batch.
     let outcomes: Vec<_> = (0..20)
         .map(|_| {
@@ -211,11 +290,15 @@ fn a_callback_that_panics_stops_the_log_instead_of_leaving_others_to_wait() {
         })
         .collect();
     for outcome in outcomes {
-        let _ = outcome.recv_timeout(Duration::from_secs(20)).map_err(|error| assert_ne!(
-            error,
-            std::sync::mpsc::RecvTimeoutError::Timeout,
-            "nobody waits for a thread that is gone"
-        ));
+        let _ = outcome
+            .recv_timeout(Duration::from_secs(20))
+            .map_err(|error| {
+                assert_ne!(
+                    error,
+                    std::sync::mpsc::RecvTimeoutError::Timeout,
+                    "nobody waits for a thread that is gone"
+                )
+            });
     }
     assert!(matches!(log.shutdown(), Err(LogError::Failed { .. })));
 }
@@ -228,7 +311,10 @@ fn what_was_found_when_the_log_opened_survives_the_next_crash() {
         let dir = SimDir::new();
         let (log, _) = open(&dir);
         append(&log, vec![entry(1, 0, 10)]);
-        log.append((1..12).map(|index| entry(1, index, 100)).collect(), Box::new(drop));
+        log.append(
+            (1..12).map(|index| entry(1, index, 100)).collect(),
+            Box::new(drop),
+        );
         if sync_failed {
             dir.fail_next_sync();
         } else {
@@ -262,15 +348,21 @@ fn shutdown_writes_and_syncs_what_is_queued_the_committed_id_too() {
     let error = outcome.recv().expect("told").expect_err("closed");
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     let (_, opened) = open(&dir.durable_copy());
-    assert_eq!((opened.last, opened.committed, opened.cut), (Some(id(1, 29)), Some(id(1, 29)), None));
+    assert_eq!(
+        (opened.last, opened.committed, opened.cut),
+        (Some(id(1, 29)), Some(id(1, 29)), None)
+    );
 }
 
 #[test]
 fn appending_waits_while_the_queue_is_full_and_goes_on_when_it_drains() {
     let dir = SimDir::new();
-    let options = Options { queue_bytes_max: 1000, ..common::small() };
+    let options = Options {
+        queue_bytes_max: 1000,
+        ..common::small()
+    };
     let (log, _) = RaftLog::open(dir.clone(), options).expect("created");
-    let (release, released) = channel::<()>();
+    let (release, released) = sync_channel::<()>(64);
     let released = Mutex::new(released);
     dir.on_sync(move |_| {
         let _ = released.lock().expect("no panic").recv();
@@ -278,7 +370,7 @@ fn appending_waits_while_the_queue_is_full_and_goes_on_when_it_drains() {
     let log = ThreadedLog::start(log).expect("started");
     // Dropped before the log, whose thread would wait for it for ever if an assertion failed.
     let release = release;
-    let (appended, progress) = channel();
+    let (appended, progress) = sync_channel(64);
     let appender = std::thread::spawn({
         let log = log.log().clone();
         move || {
@@ -293,7 +385,11 @@ fn appending_waits_while_the_queue_is_full_and_goes_on_when_it_drains() {
         assert_eq!(progress.recv(), Ok(expected));
     }
     assert!(log.queued_bytes() > 1000);
-    assert_eq!(progress.recv_timeout(Duration::from_millis(50)).ok(), None, "it blocks");
+    assert_eq!(
+        progress.recv_timeout(Duration::from_millis(50)).ok(),
+        None,
+        "it blocks"
+    );
     drop(release);
     appender.join().expect("no panic");
     assert_eq!(log.last(), Some(id(1, 39)));
@@ -304,7 +400,14 @@ fn appending_waits_while_the_queue_is_full_and_goes_on_when_it_drains() {
 fn purged_segments_are_removed_only_after_the_purge_is_durable_and_the_state_is_kept() {
     let dir = SimDir::new();
     let (log, _) = open(&dir);
-    vote(&log, Vote { term: 5, node: 2, committed: true });
+    vote(
+        &log,
+        Vote {
+            term: 5,
+            node: 2,
+            committed: true,
+        },
+    );
     append(&log, (0..3).map(|index| entry(1, index, 300)).collect());
     log.save_committed(Some(id(1, 2)));
     append(&log, (3..30).map(|index| entry(1, index, 300)).collect());
@@ -312,10 +415,17 @@ fn purged_segments_are_removed_only_after_the_purge_is_durable_and_the_state_is_
     log.purge(id(1, 20), done);
     let segments = dir.list().expect("listed").len();
     assert!(dir.contents("0000000001.seg").is_some() && segments > 10);
-    assert_eq!((log.first_index(), log.purged()), (21, Some(id(1, 20))), "readers see it at once");
+    assert_eq!(
+        (log.first_index(), log.purged()),
+        (21, Some(id(1, 20))),
+        "readers see it at once"
+    );
     settle(&log, outcome);
     let left = dir.list().expect("listed");
-    assert!(left.len() < segments / 2 && !left.contains(&"0000000001.seg".to_owned()), "{left:?}");
+    assert!(
+        left.len() < segments / 2 && !left.contains(&"0000000001.seg".to_owned()),
+        "{left:?}"
+    );
     let expected = content(&log);
     assert_eq!(expected.entries.len(), 9);
     // The removals were not synced: they may come undone, which must not matter.
@@ -323,9 +433,20 @@ fn purged_segments_are_removed_only_after_the_purge_is_durable_and_the_state_is_
         let copy = dir.durable_copy();
         let (log, _) = open(&copy.crash(seed));
         assert_eq!(content(&log), expected);
-        assert_eq!(expected.vote, Some(Vote { term: 5, node: 2, committed: true }));
+        assert_eq!(
+            expected.vote,
+            Some(Vote {
+                term: 5,
+                node: 2,
+                committed: true
+            })
+        );
         assert_eq!(expected.committed, Some(id(1, 2)));
-        assert_eq!(copy.crash(0).list().expect("listed"), left, "leftovers are removed");
+        assert_eq!(
+            copy.crash(0).list().expect("listed"),
+            left,
+            "leftovers are removed"
+        );
     }
 }
 
@@ -335,10 +456,20 @@ fn a_purge_beyond_the_end_is_where_the_log_goes_on() {
     let (log, _) = open(&dir);
     append(&log, (0..20).map(|index| entry(1, index, 100)).collect());
     purge(&log, id(4, 1000));
-    assert_eq!((log.last(), log.first_index(), log.term_at(1000)), (Some(id(4, 1000)), 1001, Some(4)));
+    assert_eq!(
+        (log.last(), log.first_index(), log.term_at(1000)),
+        (Some(id(4, 1000)), 1001, Some(4))
+    );
+    assert_eq!(
+        dir.list().expect("listed").len(),
+        1,
+        "only the one being written is left"
+    );
     append(&log, vec![entry(4, 1001, 10)]);
-    assert_eq!(dir.list().expect("listed").len(), 1);
     let (log, opened) = open(&dir.crash(3));
-    assert_eq!((opened.purged, opened.last), (Some(id(4, 1000)), Some(id(4, 1001))));
+    assert_eq!(
+        (opened.purged, opened.last),
+        (Some(id(4, 1000)), Some(id(4, 1001)))
+    );
     assert_eq!(entries(&log), vec![entry(4, 1001, 10)]);
 }

@@ -27,7 +27,9 @@ fn apply(content: &mut Content, op: &Op) {
         Op::Entry(id, payload) => content.entries.push((*id, payload.clone())),
         Op::Vote(vote) => content.vote = Some(*vote),
         Op::Committed(id) => content.committed = *id,
-        Op::Truncate(last) => content.entries.retain(|(id, _)| last.is_some_and(|last| id.index <= last)),
+        Op::Truncate(last) => content
+            .entries
+            .retain(|(id, _)| last.is_some_and(|last| id.index <= last)),
         Op::Purge(upto) => {
             content.entries.retain(|(id, _)| id.index > upto.index);
             content.purged = Some(*upto);
@@ -36,16 +38,32 @@ fn apply(content: &mut Content, op: &Op) {
     content.last = content.entries.last().map(|(id, _)| *id).or(content.purged);
 }
 
-const EMPTY: Content = Content { vote: None, committed: None, purged: None, last: None, entries: Vec::new() };
+const EMPTY: Content = Content {
+    vote: None,
+    committed: None,
+    purged: None,
+    last: None,
+    entries: Vec::new(),
+};
 
 #[derive(Debug, Clone)]
 enum Action {
-    Append { count: u64, new_term: bool, bytes: usize },
+    Append {
+        count: u64,
+        new_term: bool,
+        bytes: usize,
+    },
     Vote,
     Committed,
-    Truncate { back: u64 },
-    Purge { ahead: u64 },
-    PurgeBeyondEnd { by: u64 },
+    Truncate {
+        back: u64,
+    },
+    Purge {
+        ahead: u64,
+    },
+    PurgeBeyondEnd {
+        by: u64,
+    },
     Step,
     /// A step whose completions are lost with the process.
     StepUntold,
@@ -98,7 +116,15 @@ impl Machine {
         let dir = SimDir::new();
         let (log, opened) = RaftLog::open(dir.clone(), options.clone()).expect("created");
         assert!(opened.fresh);
-        Machine { dir, options, log, term: 1, base: EMPTY, ops: Vec::new(), acknowledged: Arc::default() }
+        Machine {
+            dir,
+            options,
+            log,
+            term: 1,
+            base: EMPTY,
+            ops: Vec::new(),
+            acknowledged: Arc::default(),
+        }
     }
 
     fn now(&self) -> Content {
@@ -144,21 +170,36 @@ impl Machine {
             _ if failed => {
                 let (done, outcome) = common::done();
                 self.log.append(Vec::new(), done);
-                outcome.try_recv().expect("told at once").expect_err("a failed log takes nothing");
+                outcome
+                    .try_recv()
+                    .expect("told at once")
+                    .expect_err("a failed log takes nothing");
             }
-            Action::Append { count, new_term, bytes } => {
+            Action::Append {
+                count,
+                new_term,
+                bytes,
+            } => {
                 self.term += u64::from(*new_term);
                 let term = self.term.max(content.last.map_or(0, |last| last.term));
                 self.term = term;
                 let entries: Vec<_> = (next..next + count)
                     .map(|index| (common::id(term, index), payload(term, index, *bytes)))
                     .collect();
-                let done = self.ask(entries.iter().map(|(id, payload)| Op::Entry(*id, payload.clone())));
+                let done = self.ask(
+                    entries
+                        .iter()
+                        .map(|(id, payload)| Op::Entry(*id, payload.clone())),
+                );
                 self.log.append(entries, done);
             }
             Action::Vote => {
                 self.term += 1;
-                let vote = Vote { term: self.term, node: self.term % 5, committed: self.term.is_multiple_of(2) };
+                let vote = Vote {
+                    term: self.term,
+                    node: self.term % 5,
+                    committed: self.term.is_multiple_of(2),
+                };
                 let done = self.ask([Op::Vote(vote)]);
                 self.log.save_vote(vote, done);
             }
@@ -181,7 +222,10 @@ impl Machine {
                 }
             }
             Action::PurgeBeyondEnd { by } => {
-                let upto = common::id(self.term.max(content.last.map_or(0, |last| last.term)), next + by);
+                let upto = common::id(
+                    self.term.max(content.last.map_or(0, |last| last.term)),
+                    next + by,
+                );
                 let done = self.ask([Op::Purge(upto)]);
                 self.log.purge(upto, done);
             }
@@ -197,7 +241,8 @@ impl Machine {
     fn reopen(&mut self, dir: SimDir) {
         self.dir = dir;
         let opened: Opened;
-        (self.log, opened) = RaftLog::open(self.dir.clone(), self.options.clone()).expect("a crash is no damage");
+        (self.log, opened) =
+            RaftLog::open(self.dir.clone(), self.options.clone()).expect("a crash is no damage");
         let found = content(&self.log);
         assert_eq!(
             (opened.vote, opened.committed, opened.purged, opened.last),
@@ -205,7 +250,9 @@ impl Machine {
         );
         let acknowledged = self.acknowledged.load(Ordering::Relaxed);
         let mut prefix = self.base.clone();
-        self.ops[..acknowledged].iter().for_each(|op| apply(&mut prefix, op));
+        self.ops[..acknowledged]
+            .iter()
+            .for_each(|op| apply(&mut prefix, op));
         let mut rest = self.ops[acknowledged..].iter();
         while prefix != found {
             match rest.next() {
@@ -224,7 +271,10 @@ impl Machine {
 
 /// `PROPTEST_CASES` asks for more, in a soak.
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2500)
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(2500)
 }
 
 proptest! {
@@ -254,11 +304,19 @@ fn a_crash_at_every_single_change_of_the_disk_leaves_a_prefix() {
     let script: Vec<Action> = (0..12)
         .flat_map(|round| {
             [
-                Action::Append { count: 3, new_term: round % 4 == 1, bytes: 90 },
+                Action::Append {
+                    count: 3,
+                    new_term: round % 4 == 1,
+                    bytes: 90,
+                },
                 Action::Step,
                 Action::Committed,
                 Action::Truncate { back: round % 3 },
-                Action::Append { count: 2, new_term: false, bytes: 200 },
+                Action::Append {
+                    count: 2,
+                    new_term: false,
+                    bytes: 200,
+                },
                 Action::Vote,
                 Action::Step,
                 Action::Purge { ahead: round % 5 },
@@ -266,7 +324,11 @@ fn a_crash_at_every_single_change_of_the_disk_leaves_a_prefix() {
             ]
         })
         .collect();
-    let options = Options { segment_bytes: 1024, cache_bytes: 0, ..Options::default() };
+    let options = Options {
+        segment_bytes: 1024,
+        cache_bytes: 0,
+        ..Options::default()
+    };
     let mut crashes = 0;
     for changes in 0.. {
         let mut finished = false;
@@ -276,7 +338,11 @@ fn a_crash_at_every_single_change_of_the_disk_leaves_a_prefix() {
             script.iter().for_each(|action| machine.run(action));
             finished = machine.log.failure().is_none();
             machine.run(&Action::Crash(seed * 7919 + changes));
-            machine.run(&Action::Append { count: 2, new_term: true, bytes: 10 });
+            machine.run(&Action::Append {
+                count: 2,
+                new_term: true,
+                bytes: 10,
+            });
             machine.run(&Action::Step);
             machine.run(&Action::Crash(seed));
             crashes += 1;
@@ -285,5 +351,8 @@ fn a_crash_at_every_single_change_of_the_disk_leaves_a_prefix() {
             break;
         }
     }
-    assert!(crashes > 600, "the script makes more changes than that: {crashes}");
+    assert!(
+        crashes > 600,
+        "the script makes more changes than that: {crashes}"
+    );
 }

@@ -6,27 +6,42 @@ use std::io;
 
 use bytes::Bytes;
 use common::{append, content, done, entries, entry, id, open, purge, truncate};
-use keelson_log::{DiskDir, LogDir, LogError, LogId, Options, PAYLOAD_BYTES_MAX, RaftLog, SimDir, ThreadedLog};
+use keelson_log::{
+    DiskDir, LogDir, LogError, LogId, Options, PAYLOAD_BYTES_MAX, RaftLog, SimDir, ThreadedLog,
+};
 
 fn filled(count: u64) -> (SimDir, RaftLog<SimDir>) {
     let dir = SimDir::new();
     let (log, _) = open(&dir);
-    append(&log, (0..count).map(|index| entry(1 + index / 4, index, 120)).collect());
+    append(
+        &log,
+        (0..count)
+            .map(|index| entry(1 + index / 4, index, 120))
+            .collect(),
+    );
     (dir, log)
 }
 
 fn refused(log: &RaftLog<SimDir>, entries: Vec<(LogId, Bytes)>) -> io::Error {
     let (done, outcome) = done();
     log.append(entries, done);
-    outcome.try_recv().expect("told at once").expect_err("refused")
+    outcome
+        .try_recv()
+        .expect("told at once")
+        .expect_err("refused")
 }
 
 #[test]
 fn entries_read_back_from_memory_and_disk_alike() {
     for cache_bytes in [0, 500, 1 << 20] {
-        let options = Options { cache_bytes, ..common::small() };
+        let options = Options {
+            cache_bytes,
+            ..common::small()
+        };
         let (log, _) = RaftLog::open(SimDir::new(), options).expect("created");
-        let all: Vec<_> = (0..40).map(|index| entry(1, index, index as usize * 5)).collect();
+        let all: Vec<_> = (0..40)
+            .map(|index| entry(1, index, index as usize * 5))
+            .collect();
         append(&log, all.clone());
         for from in 0..40u64 {
             for to in from..42 {
@@ -53,11 +68,17 @@ fn reading_what_was_purged_is_an_error_that_says_what_is_left() {
     let (_, log) = filled(20);
     purge(&log, log.id_at(9).expect("present"));
     match log.read(9..12, 100).expect_err("purged") {
-        LogError::Purged { index: 9, first: 10 } => {}
+        LogError::Purged {
+            index: 9,
+            first: 10,
+        } => {}
         other => panic!("{other}"),
     }
     assert_eq!(log.read(10..12, 1000).expect("present").len(), 2);
-    assert_eq!((log.term_at(9), log.term_at(8), log.term_at(10)), (Some(3), None, Some(3)));
+    assert_eq!(
+        (log.term_at(9), log.term_at(8), log.term_at(10)),
+        (Some(3), None, Some(3))
+    );
 }
 
 #[test]
@@ -111,11 +132,17 @@ fn truncating_into_what_was_purged_and_purging_another_history_are_refused() {
     for last in [None, Some(3)] {
         let (done, outcome) = done();
         log.truncate_after(last, done);
-        outcome.try_recv().expect("told at once").expect_err("refused");
+        outcome
+            .try_recv()
+            .expect("told at once")
+            .expect_err("refused");
     }
     let (other, outcome) = done();
     log.purge(id(9, 6), other);
-    outcome.try_recv().expect("told at once").expect_err("refused");
+    outcome
+        .try_recv()
+        .expect("told at once")
+        .expect_err("refused");
     assert_eq!((log.first_index(), log.last()), (5, Some(id(3, 9))));
     truncate(&log, Some(4));
     assert_eq!((log.last(), log.first_index()), (Some(id(2, 4)), 5));
@@ -138,7 +165,10 @@ fn an_entry_larger_than_a_segment_gets_a_segment_of_its_own() {
     let large = entry(1, 2, 50_000);
     append(&log, vec![large.clone(), entry(1, 3, 10)]);
     let (log, _) = open(&dir.crash(0));
-    assert_eq!(log.read(2..4, u64::MAX).expect("readable"), vec![large, entry(1, 3, 10)]);
+    assert_eq!(
+        log.read(2..4, u64::MAX).expect("readable"),
+        vec![large, entry(1, 3, 10)]
+    );
 }
 
 #[test]
@@ -172,7 +202,8 @@ fn sizes_and_counters_follow_the_log() {
 fn real_files_behave_like_the_simulated_ones() {
     let root = tempfile::tempdir().expect("a directory");
     let path = root.path().join("log");
-    let open = || RaftLog::open(DiskDir::open(&path).expect("opened"), common::small()).expect("opens");
+    let open =
+        || RaftLog::open(DiskDir::open(&path).expect("opened"), common::small()).expect("opens");
     let (log, opened) = open();
     assert!(opened.fresh);
     let log = ThreadedLog::start(log).expect("started");
@@ -196,8 +227,17 @@ fn real_files_behave_like_the_simulated_ones() {
     let (log, opened) = open();
     assert_eq!((opened.fresh, opened.cut), (false, None));
     assert_eq!(content(&log), expected);
-    let name = DiskDir::open(&path).expect("opened").list().expect("listed").into_iter().max().expect("one");
-    assert_eq!(std::fs::metadata(path.join(name)).expect("there").len(), 1024);
+    let name = DiskDir::open(&path)
+        .expect("opened")
+        .list()
+        .expect("listed")
+        .into_iter()
+        .max()
+        .expect("one");
+    assert_eq!(
+        std::fs::metadata(path.join(name)).expect("there").len(),
+        1024
+    );
 }
 
 #[test]

@@ -4,18 +4,25 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use bytes::Bytes;
 use keelson_log::{Done, LogDir, LogError, LogId, Opened, Options, RaftLog, SimDir, Vote};
 
 pub fn id(term: u64, index: u64) -> LogId {
-    LogId { term, node: term % 3 + 1, index }
+    LogId {
+        term,
+        node: term % 3 + 1,
+        index,
+    }
 }
 
 /// A payload that tells entries apart.
 pub fn payload(term: u64, index: u64, len: usize) -> Bytes {
-    (0..len).map(|i| (index * 31 + term * 7 + i as u64) as u8).collect::<Vec<u8>>().into()
+    (0..len)
+        .map(|i| (index * 31 + term * 7 + i as u64) as u8)
+        .collect::<Vec<u8>>()
+        .into()
 }
 
 pub fn entry(term: u64, index: u64, len: usize) -> (LogId, Bytes) {
@@ -24,7 +31,11 @@ pub fn entry(term: u64, index: u64, len: usize) -> (LogId, Bytes) {
 
 /// Small segments and almost no cache, so that a few entries reach the disk code.
 pub fn small() -> Options {
-    Options { segment_bytes: 1024, cache_bytes: 100, ..Options::default() }
+    Options {
+        segment_bytes: 1024,
+        cache_bytes: 100,
+        ..Options::default()
+    }
 }
 
 pub fn open(dir: &SimDir) -> (RaftLog<SimDir>, Opened) {
@@ -32,12 +43,14 @@ pub fn open(dir: &SimDir) -> (RaftLog<SimDir>, Opened) {
 }
 
 pub fn open_error(dir: &SimDir) -> LogError {
-    RaftLog::open(dir.clone(), small()).map(|(_, opened)| opened).expect_err("the log is refused")
+    RaftLog::open(dir.clone(), small())
+        .map(|(_, opened)| opened)
+        .expect_err("the log is refused")
 }
 
 /// A callback, and where its outcome arrives.
 pub fn done() -> (Done, Receiver<io::Result<()>>) {
-    let (told, outcome) = channel();
+    let (told, outcome) = sync_channel(1);
     let done = Box::new(move |result| {
         // A test that no longer listens does not care.
         let _ = told.send(result);
@@ -79,7 +92,8 @@ pub fn purge<D: LogDir>(log: &RaftLog<D>, upto: LogId) {
 
 /// Every entry that the log has.
 pub fn entries<D: LogDir>(log: &RaftLog<D>) -> Vec<(LogId, Bytes)> {
-    log.read(log.first_index()..u64::MAX, u64::MAX).expect("readable")
+    log.read(log.first_index()..u64::MAX, u64::MAX)
+        .expect("readable")
 }
 
 /// All that a log says about itself.
@@ -105,7 +119,10 @@ pub fn content<D: LogDir>(log: &RaftLog<D>) -> Content {
 /// Every file of the disk.
 pub fn files(dir: &SimDir) -> BTreeMap<String, Vec<u8>> {
     let names = dir.list().expect("listed");
-    names.into_iter().map(|name| (name.clone(), dir.contents(&name).expect("listed"))).collect()
+    names
+        .into_iter()
+        .map(|name| (name.clone(), dir.contents(&name).expect("listed")))
+        .collect()
 }
 
 /// A record found by reading the format as `FORMAT.md` draws it.
@@ -124,9 +141,14 @@ pub fn raw_records(bytes: &[u8]) -> Vec<Raw> {
     let mut records = Vec::new();
     let mut offset = 48;
     while bytes.get(offset..offset + 2) == Some(b"KL") {
-        let len = u32::from_le_bytes(bytes[offset + 8..offset + 12].try_into().expect("four")) as usize;
+        let len =
+            u32::from_le_bytes(bytes[offset + 8..offset + 12].try_into().expect("four")) as usize;
         let end = offset + 48 + len.next_multiple_of(8);
-        records.push(Raw { offset, kind: bytes[offset + 2], end });
+        records.push(Raw {
+            offset,
+            kind: bytes[offset + 2],
+            end,
+        });
         offset = end;
     }
     records
@@ -136,9 +158,23 @@ pub fn raw_records(bytes: &[u8]) -> Vec<Raw> {
 pub fn several_segments() -> (SimDir, Content) {
     let dir = SimDir::new();
     let (log, _) = open(&dir);
-    vote(&log, Vote { term: 1, node: 2, committed: false });
+    vote(
+        &log,
+        Vote {
+            term: 1,
+            node: 2,
+            committed: false,
+        },
+    );
     append(&log, (0..4).map(|index| entry(1, index, 100)).collect());
-    vote(&log, Vote { term: 2, node: 3, committed: true });
+    vote(
+        &log,
+        Vote {
+            term: 2,
+            node: 3,
+            committed: true,
+        },
+    );
     truncate(&log, Some(2));
     append(&log, (3..9).map(|index| entry(2, index, 150)).collect());
     log.save_committed(Some(id(2, 6)));
