@@ -129,7 +129,7 @@ impl Etcd {
         endpoints.join(",")
     }
 
-    /// The index of the member that leads.
+    /// The index of the member that leads, once there is one.
     pub fn leader(&self) -> usize {
         let leads = |member: &Member| {
             let endpoint = format!("127.0.0.1:{}", member.port);
@@ -141,7 +141,17 @@ impl Etcd {
         await_some("a leader", || self.members.iter().position(leads))
     }
 
-    fn await_ready(&self) {
+    /// The process id of a member that runs.
+    pub fn pid(&self, index: usize) -> u32 {
+        self.members[index]
+            .process
+            .as_ref()
+            .expect("the member runs")
+            .id()
+    }
+
+    /// Waits until all members serve.
+    pub fn await_ready(&self) {
         await_some("etcd to serve", || {
             let health = etcdctl(&self.endpoints(), &["endpoint", "health"])
                 .output()
