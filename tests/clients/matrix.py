@@ -33,7 +33,7 @@ async def watch(client):
     await client.delete(b"w/1")
     seen = []
     async for event in watching:
-        seen.append((event.kind.name, event.kv.key, event.kv.value))
+        seen.append((event.kind, event.kv.key, event.kv.value))
         if len(seen) == 2:
             break
     await watching.cancel()
@@ -44,7 +44,7 @@ async def lease(client):
     lease = await client.lease(600)
     await client.put(b"leased", b"value", lease=lease)
     assert 590 <= await lease.remaining_ttl() <= 600
-    assert await lease.keys() == [b"leased"]
+    assert list(await lease.keys()) == [b"leased"]
     await lease.refresh()
     await lease.revoke()
     assert await client.get(b"leased") is None

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use keelson_proto::etcdserverpb as pb;
+use keelson_tests::client::Client;
 use keelson_tests::cluster::{Cluster, Spec};
 use keelson_tests::member::Member;
 use keelson_tests::peers::Server;
 use keelson_tests::tool::{self, Said};
 use keelson_tests::turn::Turn;
+use keelson_tests::wait;
 use tempfile::TempDir;
 use tonic::Code;
 
@@ -354,11 +356,7 @@ async fn bytes_that_are_no_request_harm_nobody() {
             let _ = stream.write_all(garbage).await;
             let _ = stream.shutdown().await;
             let mut answer = Vec::new();
-            let _ = keelson_tests::wait::soon(
-                "the end of the connection",
-                stream.read_to_end(&mut answer),
-            )
-            .await;
+            let _ = wait::soon("the end of the connection", stream.read_to_end(&mut answer)).await;
         }
     }
     cluster
@@ -394,17 +392,7 @@ async fn over_the_quota_only_deletes_and_reads_work_until_the_alarm_is_disarmed(
         refused.message(),
         "etcdserver: mvcc: database space exceeded"
     );
-    let alarms = pb::AlarmRequest {
-        action: pb::alarm_request::AlarmAction::Get.into(),
-        ..Default::default()
-    };
-    let alarms = client
-        .maintenance()
-        .alarm(alarms)
-        .await
-        .expect("alarms are listed")
-        .into_inner()
-        .alarms;
+    let alarms = alarms(&client).await;
     assert_eq!(
         alarms.first().map(|alarm| alarm.alarm()),
         Some(pb::AlarmType::Nospace),
@@ -453,20 +441,33 @@ async fn over_the_quota_only_deletes_and_reads_work_until_the_alarm_is_disarmed(
             .await
             .expect("defragment works");
     }
-    let disarm = pb::AlarmRequest {
-        action: pb::alarm_request::AlarmAction::Deactivate.into(),
-        alarm: pb::AlarmType::Nospace.into(),
-        member_id: alarms[0].member_id,
-    };
-    client
-        .maintenance()
-        .alarm(disarm)
-        .await
-        .expect("an alarm can be disarmed");
-    keelson_tests::wait::until("puts to work again", async || {
+    for alarm in self::alarms(&client).await {
+        // Each member may have raised its own.
+        let disarm = pb::AlarmRequest {
+            action: pb::alarm_request::AlarmAction::Deactivate.into(),
+            alarm: alarm.alarm,
+            member_id: alarm.member_id,
+        };
+        client
+            .maintenance()
+            .alarm(disarm)
+            .await
+            .expect("an alarm can be disarmed");
+    }
+    wait::until("puts to work again", async || {
         client.put("small", "x").await
     })
     .await;
+}
+
+async fn alarms(client: &Client) -> Vec<pb::AlarmMember> {
+    let action = pb::alarm_request::AlarmAction::Get.into();
+    let request = pb::AlarmRequest {
+        action,
+        ..Default::default()
+    };
+    let listed = client.maintenance().alarm(request).await;
+    listed.expect("alarms are listed").into_inner().alarms
 }
 
 /// Every file under `dir` with its contents.

@@ -2,6 +2,7 @@
 //! field. `KEELSON_SEED` repeats a run.
 
 use keelson_proto::etcdserverpb as pb;
+use keelson_tests::client::Client;
 use keelson_tests::cluster::{Cluster, Spec};
 use keelson_tests::differential::command::Command;
 use keelson_tests::differential::generate::Generator;
@@ -267,6 +268,94 @@ async fn a_sort_that_does_not_exist_is_refused() {
         assert_eq!(refused.message(), "etcdserver: invalid sort option");
     }
     client.put("a", "1").await.expect("a put works");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_streamed_range_says_what_a_range_says() {
+    let turn = Turn::take().await;
+    if Server::under_test() != Server::Kvd {
+        // Newer than the etcds that we have.
+        return;
+    }
+    let mut both = servers(&turn, Spec::under_test(1), known::KVD).await;
+    both.pair.run(COMMANDS / 10, Generator::command).await;
+    let (client, _) = both.pair.clients();
+    // More than fits into one message.
+    for number in 0..100 {
+        client
+            .put(&format!("large/{number:03}"), &"x".repeat(100_000))
+            .await
+            .expect("a put works");
+    }
+    let all = pb::RangeRequest {
+        key: "\0".into(),
+        range_end: "\0".into(),
+        ..Default::default()
+    };
+    let mut requests = vec![
+        pb::RangeRequest {
+            limit: 50,
+            ..all.clone()
+        },
+        pb::RangeRequest {
+            keys_only: true,
+            ..all.clone()
+        },
+        pb::RangeRequest {
+            count_only: true,
+            ..all.clone()
+        },
+        all,
+    ];
+    for _ in 0..300 {
+        let range = both.pair.generator().range();
+        let (key, range_end) = (range.key, range.range_end);
+        let (limit, revision) = (range.limit, range.revision);
+        let (keys_only, count_only) = (range.keys_only, range.count_only);
+        let plain = pb::RangeRequest {
+            key,
+            range_end,
+            limit,
+            revision,
+            ..Default::default()
+        };
+        requests.push(pb::RangeRequest {
+            keys_only,
+            count_only,
+            ..plain
+        });
+    }
+    for request in requests {
+        let whole = client
+            .kv()
+            .range(request.clone())
+            .await
+            .map(tonic::Response::into_inner);
+        let whole = whole.map_err(|status| (status.code(), status.message().to_owned()));
+        let streamed = streamed(&client, request.clone()).await;
+        let streamed = streamed.map_err(|status| (status.code(), status.message().to_owned()));
+        assert!(streamed == whole, "{request:?} differs when it is streamed");
+    }
+}
+
+async fn streamed(
+    client: &Client,
+    request: pb::RangeRequest,
+) -> Result<pb::RangeResponse, tonic::Status> {
+    let mut chunks = client.kv().range_stream(request).await?.into_inner();
+    let mut whole = pb::RangeResponse::default();
+    while let Some(chunk) = chunks.message().await? {
+        assert!(
+            whole.header.is_none(),
+            "a chunk after the one with the header, which is the last"
+        );
+        let chunk = chunk
+            .range_response
+            .expect("a chunk has a part of the range");
+        whole.kvs.extend(chunk.kvs);
+        (whole.header, whole.more, whole.count) = (chunk.header, chunk.more, chunk.count);
+    }
+    Ok(whole)
 }
 
 #[tokio::test(flavor = "multi_thread")]
