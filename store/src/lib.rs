@@ -21,6 +21,8 @@ pub mod format;
 mod hash;
 mod ids;
 pub mod memory;
+#[cfg(feature = "conformance")]
+pub mod model;
 mod published;
 mod read;
 mod refusal;

@@ -16,6 +16,7 @@ use crate::hash::{self, HashKv};
 use crate::read;
 use crate::roots::Roots;
 use crate::snapshot::{Snapshot, resolve};
+use crate::source::{Cached, Source};
 use crate::stream::RangeStream;
 use crate::{Event, LeaseId, LogIndex, MemberId, ReadError, Refusal, Revision};
 
@@ -70,26 +71,15 @@ impl<V: View> Published<V> {
     /// A range with all of etcd's options. The reply has no header.
     pub fn range(&self, r: &RangeRequest) -> Result<RangeResponse, ReadError> {
         let at = resolve(r.revision, self.revision, self.compacted)?;
-        Ok(self.snapshot().range(r, at)?.into_response())
+        Ok(self.snapshot(&self.source()).range(r, at)?.into_response())
     }
 
     /// The current version of a key.
     pub fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, ReadError> {
-        let record = match self.cached(key)? {
-            Some(record) => Some(record),
-            None => self.view.get(Family::Latest, key)?,
-        };
+        let record = self.source().get(Family::Latest, key)?;
         Ok(record
             .map(|record| Version::parse(&record).map(|version| version.key_value(key)))
             .transpose()?)
-    }
-
-    /// The key's record, if the newest one is cached and belongs to this state.
-    fn cached(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        let Some(record) = self.cache.get(key) else {
-            return Ok(None);
-        };
-        Ok((Version::parse(&record)?.modified <= self.revision).then_some(record))
     }
 
     /// The events from a revision on, oldest first: whole revisions only, at least one if there is any, and no more than
@@ -105,7 +95,9 @@ impl<V: View> Published<V> {
         }
         let mut events: Vec<Event> = Vec::new();
         let (mut bytes, mut revisions, mut whole) = (0, 0, 0);
-        let mut cursor = self.view.cursor(Family::Log, &log_key(from, 0), None);
+        let mut cursor = self
+            .view
+            .cursor(Family::Log, &log_key(from.max(Revision(0)), 0), None);
         while let Some((key, value)) = cursor.next()? {
             let event = LogRecord::decode(key, value)?.event;
             if events
@@ -193,9 +185,17 @@ impl<V: View> Published<V> {
         &self.state
     }
 
-    pub(crate) fn snapshot(&self) -> Snapshot<'_, V> {
+    pub(crate) fn source(&self) -> Cached<'_, V> {
+        Cached {
+            view: &self.view,
+            cache: &self.cache,
+            revision: self.revision,
+        }
+    }
+
+    pub(crate) fn snapshot<'a>(&'a self, source: &'a Cached<'a, V>) -> Snapshot<'a, Cached<'a, V>> {
         Snapshot {
-            source: &self.view,
+            source,
             revision: self.revision,
             counts: &self.counts,
             roots: &self.roots,

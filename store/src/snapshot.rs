@@ -141,8 +141,8 @@ impl<S: Source> Snapshot<'_, S> {
             .filter(|(root, _)| root.0.abs_diff(at.0) < self.revision.0.abs_diff(at.0));
         let (root, counts) = nearest.unwrap_or((self.revision, self.counts));
         let rooted = self.count_at_root(counts, root, from, to)?;
-        // Every revision is at least one log record. If there are more of them than keys, look at the keys.
-        if root.0.abs_diff(at.0) > rooted.saturating_add(1024) {
+        // Every revision is at least one log record: of those and the keys, read what is less.
+        if root.0.abs_diff(at.0) > rooted {
             return read::count(self.source, span, at, self.revision);
         }
         let growth = if root < at {

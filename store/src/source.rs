@@ -7,7 +7,10 @@ use std::collections::btree_map;
 use std::iter::Peekable;
 use std::ops::Bound;
 
+use crate::Revision;
+use crate::cache::Cache;
 use crate::engine::{Batch, Cursor, EngineError, Family, View};
+use crate::format::Version;
 
 /// Ordered families of bytes to read from.
 pub(crate) trait Source {
@@ -28,6 +31,36 @@ impl<V: View> Source for V {
 
     fn cursor(&self, family: Family, from: &[u8], to: Option<&[u8]>) -> V::Cursor<'_> {
         View::cursor(self, family, from, to)
+    }
+}
+
+/// A published view, with the cache that knows its newest records.
+#[derive(Clone, Copy)]
+pub(crate) struct Cached<'a, V> {
+    pub view: &'a V,
+    pub cache: &'a Cache,
+    /// The view's revision: what the cache has of later ones is not of this view.
+    pub revision: Revision,
+}
+
+impl<V: View> Source for Cached<'_, V> {
+    type Cursor<'a>
+        = V::Cursor<'a>
+    where
+        Self: 'a;
+
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        if family == Family::Latest
+            && let Some(record) = self.cache.get(key)
+            && Version::parse(&record)?.modified <= self.revision
+        {
+            return Ok(Some(record));
+        }
+        self.view.get(family, key)
+    }
+
+    fn cursor(&self, family: Family, from: &[u8], to: Option<&[u8]>) -> V::Cursor<'_> {
+        self.view.cursor(family, from, to)
     }
 }
 
@@ -85,15 +118,15 @@ impl Pending {
     }
 }
 
-/// A view with pending changes over it.
-pub(crate) struct Layered<'a, V> {
-    pub view: &'a V,
+/// A source with pending changes over it.
+pub(crate) struct Layered<'a, S> {
+    pub base: S,
     pub pending: &'a Pending,
 }
 
-impl<V: View> Source for Layered<'_, V> {
+impl<S: Source> Source for Layered<'_, S> {
     type Cursor<'a>
-        = LayeredCursor<'a, V::Cursor<'a>>
+        = LayeredCursor<'a, S::Cursor<'a>>
     where
         Self: 'a;
 
@@ -110,7 +143,7 @@ impl<V: View> Source for Layered<'_, V> {
         {
             return Ok(None);
         }
-        self.view.get(family, key)
+        self.base.get(family, key)
     }
 
     fn cursor(&self, family: Family, from: &[u8], to: Option<&[u8]>) -> Self::Cursor<'_> {
@@ -121,7 +154,7 @@ impl<V: View> Source for Layered<'_, V> {
         let to = to.map(|to| to.max(from));
         let changes = self.pending.of(family);
         LayeredCursor {
-            base: self.view.cursor(family, from, to),
+            base: self.base.cursor(family, from, to),
             head: Head::Unread,
             key: Vec::new(),
             value: Vec::new(),

@@ -72,7 +72,8 @@ pub struct Store<E: Engine> {
     engine: Arc<E>,
     options: Options,
     shared: Arc<ArcSwap<Published<E::View>>>,
-    base: Base<E::View>,
+    view: E::View,
+    base: Base,
     /// The generations that readers may still hold, oldest first; the last is the current one.
     generations: Vec<Arc<Generation>>,
     history_floor: Revision,
@@ -82,15 +83,20 @@ impl<E: Engine> Store<E> {
     /// Opens the state that the engine holds, or an empty one. Reads nothing that is proportional to the keys but their
     /// counts, one record for about 128 of them. Writes nothing.
     pub fn open(engine: Arc<E>, options: Options) -> Result<Store<E>, OpenError> {
-        let base = load(&*engine, options)?;
+        let (view, base) = load(&*engine, options)?;
         let generation = Arc::new(Generation {
             compacted: base.compacted(),
         });
-        let shared = Arc::new(ArcSwap::from_pointee(base.published(generation.clone())));
+        let shared = Arc::new(ArcSwap::from_pointee(published(
+            &base,
+            &view,
+            generation.clone(),
+        )));
         let mut store = Store {
             engine,
             options,
             shared,
+            view,
             base,
             generations: vec![generation],
             history_floor: Revision(0),
@@ -101,13 +107,14 @@ impl<E: Engine> Store<E> {
 
     /// Goes on with another engine's state, as after a snapshot was installed. Readers made before see it from now on.
     pub fn replace(&mut self, engine: Arc<E>) -> Result<(), OpenError> {
-        let base = load(&*engine, self.options)?;
+        let (view, base) = load(&*engine, self.options)?;
         let generation = Arc::new(Generation {
             compacted: base.compacted(),
         });
         self.shared
-            .store(Arc::new(base.published(generation.clone())));
+            .store(Arc::new(published(&base, &view, generation.clone())));
         self.engine = engine;
+        self.view = view;
         self.base = base;
         // The old engine and its floor are not touched any more.
         self.generations = vec![generation];
@@ -119,7 +126,7 @@ impl<E: Engine> Store<E> {
     /// Applies entries that follow those applied before, writes their changes in one batch, and publishes the new state.
     /// Fails only with the engine, or if an entry is not one that comes after the last.
     pub fn apply(&mut self, entries: &[Entry]) -> Result<Applied, EngineError> {
-        let mut work = Work::new(&self.base);
+        let mut work = Work::new(&self.view, self.base.clone());
         let mut outcomes = Vec::with_capacity(entries.len());
         for entry in entries {
             outcomes.push(work.entry(entry)?);
@@ -127,7 +134,8 @@ impl<E: Engine> Store<E> {
         let done = work.finish()?;
         self.engine.write(&done.batch)?;
 
-        self.base = done.base.with_view(self.engine.view()?);
+        self.view = self.engine.view()?;
+        self.base = done.base;
         self.publish();
         self.raise_history_floor()?;
         Ok(Applied {
@@ -170,7 +178,8 @@ impl<E: Engine> Store<E> {
                 next
             }
         };
-        self.shared.store(Arc::new(self.base.published(current)));
+        self.shared
+            .store(Arc::new(published(&self.base, &self.view, current)));
     }
 
     /// Lets the engine drop the history that nobody can need any more: no reader of an older state, and not this store either, should it
@@ -198,7 +207,7 @@ impl<E: Engine> Store<E> {
 }
 
 /// Reads a state from an engine.
-fn load<E: Engine>(engine: &E, options: Options) -> Result<Base<E::View>, OpenError> {
+fn load<E: Engine>(engine: &E, options: Options) -> Result<(E::View, Base), OpenError> {
     let view = engine.view()?;
     let found = read_state(|family, key| view.get(family, key))?;
     let fresh = found.is_none();
@@ -224,8 +233,7 @@ fn load<E: Engine>(engine: &E, options: Options) -> Result<Base<E::View>, OpenEr
             log_start = RawLog::parse(key, value)?.position;
         }
     }
-    Ok(Base {
-        view,
+    let base = Base {
         state,
         fresh,
         counts,
@@ -233,22 +241,21 @@ fn load<E: Engine>(engine: &E, options: Options) -> Result<Base<E::View>, OpenEr
         cache: Arc::new(Cache::new(options.cache_bytes)),
         alarms,
         log_start,
-    })
+    };
+    Ok((view, base))
 }
 
-impl<V: View> Base<V> {
-    fn published(&self, generation: Arc<Generation>) -> Published<V> {
-        Published {
-            applied: LogIndex(self.state.applied.map_or(0, |id| id.index)),
-            revision: self.revision(),
-            compacted: self.compacted(),
-            state: self.state.clone(),
-            counts: self.counts.clone(),
-            roots: self.roots.clone(),
-            cache: self.cache.clone(),
-            view: self.view.clone(),
-            _generation: generation,
-        }
+fn published<V: View>(base: &Base, view: &V, generation: Arc<Generation>) -> Published<V> {
+    Published {
+        applied: LogIndex(base.state.applied.map_or(0, |id| id.index)),
+        revision: base.revision(),
+        compacted: base.compacted(),
+        state: base.state.clone(),
+        counts: base.counts.clone(),
+        roots: base.roots.clone(),
+        cache: base.cache.clone(),
+        view: view.clone(),
+        _generation: generation,
     }
 }
 

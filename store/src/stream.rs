@@ -57,7 +57,8 @@ impl<E: Engine> RangeStream<E> {
         }
         let now = self.reader.now();
         resolve(self.at.0, now.revision, now.compacted)?;
-        let snapshot = now.snapshot();
+        let source = now.source();
+        let snapshot = now.snapshot(&source);
         let span = Span::new(&self.request.key, &self.request.range_end);
         if self.request.count_only {
             return Ok(Some(self.last(

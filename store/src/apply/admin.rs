@@ -89,14 +89,15 @@ impl<V: View> Work<'_, V> {
         }
     }
 
-    pub(super) fn member_attributes(&mut self, r: &MemberAttributes) -> Reply {
-        self.pending.put(
-            Family::Meta,
-            attributes_key(MemberId(r.id)),
-            r.encode_to_vec().into(),
-        );
-        self.attributes_changed = true;
-        done()
+    /// Keeps what a member says of itself; a removed one has nothing to say any more.
+    pub(super) fn member_attributes(&mut self, r: &MemberAttributes) -> Result<Reply, ReadError> {
+        let id = MemberId(r.id);
+        if self.source().get(Family::Meta, &removed_key(id))?.is_none() {
+            self.pending
+                .put(Family::Meta, attributes_key(id), r.encode_to_vec().into());
+            self.attributes_changed = true;
+        }
+        Ok(done())
     }
 
     /// Gives the cluster its identity, once.

@@ -116,17 +116,6 @@ impl<V: View> Work<'_, V> {
         Ok(())
     }
 
-    /// The key's current record.
-    pub(super) fn current(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        if let Some(change) = self.pending.of(Family::Latest).get(key) {
-            return Ok(change.clone());
-        }
-        match self.base.cache.get(key) {
-            Some(record) => Ok(Some(record)),
-            None => self.base.view.get(Family::Latest, key),
-        }
-    }
-
     fn detach(&mut self, lease: LeaseId, key: &[u8]) {
         if lease != LeaseId(0) {
             self.pending.delete(Family::Lease, lease_key(lease, key));

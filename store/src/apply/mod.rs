@@ -8,6 +8,7 @@ mod keys;
 mod lease;
 mod txn;
 
+use bytes::Bytes;
 use keelson_proto::commandpb::{self, Command, State, command::Request};
 use keelson_proto::etcdserverpb::AlarmType;
 use prost::Message;
@@ -21,15 +22,15 @@ use crate::engine::{Batch, Cursor, EngineError, Family, View};
 use crate::format::{self, meta};
 use crate::roots::Roots;
 use crate::snapshot::Snapshot;
-use crate::source::{Layered, Pending, Source};
+use crate::source::{Cached, Layered, Pending, Source};
 use crate::store::has_alarm;
 use crate::{
     Entry, Event, LeaseChange, LogId, Outcome, Payload, ReadError, Refusal, Reply, Revision,
 };
 
-/// The state that entries are applied to.
-pub(crate) struct Base<V> {
-    pub view: V,
+/// What a state is beside what the engine holds of it.
+#[derive(Clone)]
+pub(crate) struct Base {
     pub state: State,
     /// Nothing is in the engine yet: the first batch writes the format version.
     pub fresh: bool,
@@ -42,7 +43,7 @@ pub(crate) struct Base<V> {
     pub log_start: u64,
 }
 
-impl<V> Base<V> {
+impl Base {
     pub fn revision(&self) -> Revision {
         Revision(self.state.revision)
     }
@@ -50,35 +51,14 @@ impl<V> Base<V> {
     pub fn compacted(&self) -> Revision {
         Revision(self.state.compacted)
     }
-
-    /// The same with another view.
-    pub fn with_view<W>(self, view: W) -> Base<W> {
-        let Base {
-            view: _,
-            state,
-            fresh,
-            counts,
-            roots,
-            cache,
-            alarms,
-            log_start,
-        } = self;
-        Base {
-            view,
-            state,
-            fresh,
-            counts,
-            roots,
-            cache,
-            alarms,
-            log_start,
-        }
-    }
 }
 
 /// Entries being applied.
-pub(crate) struct Work<'a, V: View> {
-    base: Base<&'a V>,
+pub(crate) struct Work<'a, V> {
+    /// The state before them, and its revision.
+    view: &'a V,
+    view_revision: Revision,
+    base: Base,
     pending: Pending,
     /// The entry being applied.
     id: LogId,
@@ -89,28 +69,24 @@ pub(crate) struct Work<'a, V: View> {
     attributes_changed: bool,
 }
 
+/// The state before the entries, with their changes so far.
+type Overlay<'a, V> = Layered<'a, Cached<'a, V>>;
+
 /// What is left to do when all entries are applied.
 pub(crate) struct Done {
     pub batch: Batch,
-    pub base: Base<()>,
+    pub base: Base,
     pub events: Vec<Event>,
     pub leases: Vec<LeaseChange>,
     pub attributes_changed: bool,
 }
 
 impl<'a, V: View> Work<'a, V> {
-    pub fn new(base: &'a Base<V>) -> Work<'a, V> {
+    pub fn new(view: &'a V, base: Base) -> Work<'a, V> {
         Work {
-            base: Base {
-                view: &base.view,
-                state: base.state.clone(),
-                fresh: base.fresh,
-                counts: base.counts.clone(),
-                roots: base.roots.clone(),
-                cache: base.cache.clone(),
-                alarms: base.alarms.clone(),
-                log_start: base.log_start,
-            },
+            view,
+            view_revision: base.revision(),
+            base,
             pending: Pending::default(),
             id: LogId::default(),
             sub: 0,
@@ -144,7 +120,7 @@ impl<'a, V: View> Work<'a, V> {
                 Ok(done())
             }
             Payload::Command(bytes) => match Command::decode(bytes.clone()) {
-                Ok(command) => self.command(&command),
+                Ok(command) => self.command(&command, bytes.len()),
                 Err(_) => Err(Refusal::UnknownCommand.into()),
             },
         };
@@ -164,11 +140,11 @@ impl<'a, V: View> Work<'a, V> {
         })
     }
 
-    fn command(&mut self, command: &Command) -> Result<Reply, ReadError> {
+    fn command(&mut self, command: &Command, size: usize) -> Result<Reply, ReadError> {
         let Some(request) = &command.request else {
             return Err(Refusal::UnknownCommand.into());
         };
-        self.admit(command, request)?;
+        self.admit(command, request, size)?;
         let limits = Limits {
             max_txn_ops: usize::MAX,
         };
@@ -193,14 +169,14 @@ impl<'a, V: View> Work<'a, V> {
             Request::LeaseRevoke(r) => self.lease_revoke(r),
             Request::LeaseExpire(r) => self.lease_expire(r),
             Request::Alarm(r) => self.alarm(r),
-            Request::MemberAttributes(r) => Ok(self.member_attributes(r)),
+            Request::MemberAttributes(r) => self.member_attributes(r),
             Request::ClusterInit(r) => Ok(self.cluster_init(r)),
         }
     }
 
     /// Refuses what an alarm forbids. A command that would grow the store over the quota is refused, and raises the alarm
     /// in the name of the member that proposed it.
-    fn admit(&mut self, command: &Command, request: &Request) -> Result<(), Refusal> {
+    fn admit(&mut self, command: &Command, request: &Request, size: usize) -> Result<(), Refusal> {
         let (corruptible, growing) = match request {
             Request::Put(_) | Request::LeaseGrant(_) => (true, true),
             Request::Txn(r) => (true, check::has_put(r)),
@@ -215,11 +191,7 @@ impl<'a, V: View> Work<'a, V> {
         if growing && has_alarm(&self.base.alarms, AlarmType::Nospace) {
             return Err(Refusal::NoSpace);
         }
-        let size = self
-            .base
-            .state
-            .logical_bytes
-            .saturating_add(command.encoded_len() as i64);
+        let size = self.base.state.logical_bytes.saturating_add(size as i64);
         if growing && command.quota_bytes > 0 && size > command.quota_bytes {
             self.raise(AlarmType::Nospace as i32, command.member);
             return Err(Refusal::NoSpace);
@@ -249,14 +221,19 @@ impl<'a, V: View> Work<'a, V> {
         }
     }
 
-    fn source(&self) -> Layered<'_, V> {
+    fn source(&self) -> Overlay<'_, V> {
+        let base = Cached {
+            view: self.view,
+            cache: &self.base.cache,
+            revision: self.view_revision,
+        };
         Layered {
-            view: self.base.view,
+            base,
             pending: &self.pending,
         }
     }
 
-    fn snapshot<'s>(&'s self, source: &'s Layered<'s, V>) -> Snapshot<'s, Layered<'s, V>> {
+    fn snapshot<'s>(&'s self, source: &'s Overlay<'s, V>) -> Snapshot<'s, Overlay<'s, V>> {
         Snapshot {
             source,
             revision: self.seen_revision(),
@@ -265,8 +242,15 @@ impl<'a, V: View> Work<'a, V> {
         }
     }
 
+    /// The key's current record.
+    fn current(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.source().get(Family::Latest, key)
+    }
+
     /// Ends the batch.
-    pub fn finish(self) -> Result<Done, EngineError> {
+    pub fn finish(mut self) -> Result<Done, EngineError> {
+        let mut batch = Batch::default();
+        self.write_counts(&mut batch)?;
         let Work {
             mut base,
             mut pending,
@@ -275,50 +259,51 @@ impl<'a, V: View> Work<'a, V> {
             attributes_changed,
             ..
         } = self;
-        let mut batch = Batch::default();
-        {
-            let source = Layered {
-                view: base.view,
-                pending: &pending,
-            };
-            base.counts.write_changes(&mut batch, &mut |from, to| {
-                let mut keys = Vec::new();
-                let mut cursor = source.cursor(Family::Latest, from, to);
-                while let Some((key, _)) = cursor.next()? {
-                    keys.push(bytes::Bytes::copy_from_slice(key));
-                }
-                Ok(keys)
-            })?;
-        }
-        for (key, record) in pending.of(Family::Latest) {
-            base.cache.set(key, record.as_ref());
-        }
         base.state.keys = base.counts.total();
         base.roots.offer(base.revision(), &base.counts);
         debug_assert!(
             base.state.logical_bytes >= 0,
             "no more is freed than was taken"
         );
-        pending.put(
-            Family::Meta,
-            meta::STATE.into(),
-            base.state.encode_to_vec().into(),
-        );
-        if base.fresh {
-            pending.put(
-                Family::Meta,
-                meta::FORMAT.into(),
-                format::VERSION.to_be_bytes().to_vec().into(),
-            );
-            base.fresh = false;
+        for (key, record) in pending.of(Family::Latest) {
+            base.cache.set(key, record.as_ref());
+        }
+
+        let mut meta = |key: &'static [u8], value: Vec<u8>| {
+            pending.put(Family::Meta, key.into(), value.into())
+        };
+        meta(meta::STATE, base.state.encode_to_vec());
+        if std::mem::take(&mut base.fresh) {
+            meta(meta::FORMAT, format::VERSION.to_be_bytes().to_vec());
         }
         pending.write(&mut batch);
         Ok(Done {
             batch,
-            base: base.with_view(()),
+            base,
             events,
             leases,
             attributes_changed,
+        })
+    }
+
+    fn write_counts(&mut self, batch: &mut Batch) -> Result<(), EngineError> {
+        let Base { counts, cache, .. } = &mut self.base;
+        let base = Cached {
+            view: self.view,
+            cache,
+            revision: self.view_revision,
+        };
+        let source = Layered {
+            base,
+            pending: &self.pending,
+        };
+        counts.write_changes(batch, &mut |from, to| {
+            let mut keys = Vec::new();
+            let mut cursor = source.cursor(Family::Latest, from, to);
+            while let Some((key, _)) = cursor.next()? {
+                keys.push(Bytes::copy_from_slice(key));
+            }
+            Ok(keys)
         })
     }
 }
