@@ -5,6 +5,7 @@ use keelson_tests::cluster::{Cluster, Spec};
 use keelson_tests::load::{self, Load};
 use keelson_tests::turn::Turn;
 use keelson_tests::wait;
+use tonic::Status;
 
 const WRITERS: usize = 4;
 /// Writes acknowledged between two changes.
@@ -195,16 +196,20 @@ async fn a_learner_follows_but_does_not_serve_until_it_is_promoted() {
         cluster.client(0).cluster().member_promote(promote).await
     })
     .await;
-    let again = cluster
-        .client(0)
-        .cluster()
-        .member_promote(promote)
-        .await
-        .expect_err("it is a voter now");
-    assert_eq!(
-        again.message(),
-        "etcdserver: can only promote a learner member"
-    );
+    let meanwhile = "etcdserver: can only promote a learner member which is in sync with leader";
+    wait_refused(
+        "etcdserver: can only promote a learner member",
+        meanwhile,
+        async || {
+            cluster
+                .client(0)
+                .cluster()
+                .member_promote(promote)
+                .await
+                .expect_err("it is a voter now")
+        },
+    )
+    .await;
     cluster.wait_joined(learner).await;
     assert_eq!(
         client
@@ -226,18 +231,18 @@ async fn member_requests_that_make_no_sense_are_refused() {
         peer_ur_ls: vec![cluster.member(0).peer_url()],
         is_learner: false,
     };
-    wait::until("the refusal of a URL that is taken", async || {
-        let refused = client
-            .member_add(taken.clone())
-            .await
-            .expect_err("the URL is taken");
-        match refused.message() {
-            "etcdserver: Peer URLs already exists" => Ok(()),
-            // Said while the members have not known each other for long.
-            "etcdserver: unhealthy cluster" => Err(refused),
-            other => panic!("{other}"),
-        }
-    })
+    // Until the members have known each other for a while, etcd says only that.
+    let meanwhile = "etcdserver: unhealthy cluster";
+    wait_refused(
+        "etcdserver: Peer URLs already exists",
+        meanwhile,
+        async || {
+            client
+                .member_add(taken.clone())
+                .await
+                .expect_err("the URL is taken")
+        },
+    )
     .await;
     for urls in [
         vec![],
@@ -315,4 +320,17 @@ async fn a_removed_member_stops_and_says_so() {
     // It stays out, also when it is started again.
     cluster.restart(victim);
     cluster.member_mut(victim).wait_exit().await;
+}
+
+/// Waits until a request is refused for the `expected` reason; `meanwhile` it may be for another one.
+async fn wait_refused(expected: &str, meanwhile: &str, mut ask: impl AsyncFnMut() -> Status) {
+    wait::until(expected, async || {
+        let refused = ask().await;
+        if refused.message() == meanwhile {
+            return Err(refused);
+        }
+        assert_eq!(refused.message(), expected);
+        Ok(())
+    })
+    .await;
 }
