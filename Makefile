@@ -60,8 +60,8 @@ fmt: ## Format the code
 test: deps peers announce ## Check format and lints, and run every test
 	@.ci/step "format" cargo fmt --all --check
 	@.ci/step "lints" cargo clippy $(cargo_all) --all-targets -- -D warnings
-	@.ci/step "programs" cargo build $(cargo_all) --bins
-	@.ci/step "tests, built" cargo test $(cargo_all) --no-run
+	@# Together, since tests ask for features that programs alone would not.
+	@.ci/step "build" cargo build $(cargo_all) --bins --tests
 	cargo test $(cargo_all) --no-fail-fast
 
 .PHONY: bench
