@@ -20,8 +20,10 @@ mod output;
 mod raw;
 mod settings;
 
+use clap::builder::styling::AnsiColor;
 use cli::{Command, Refused};
 use error::{CtlError, Exit};
+use output::tell;
 use settings::Settings;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -51,7 +53,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_broken_pipe() => ExitCode::from(BROKEN_PIPE),
         Err(error) => {
-            eprintln!("{}", error.report());
+            tell(format_args!("{}", with_colour(&error.report())));
             error.exit().into()
         }
     }
@@ -63,6 +65,18 @@ async fn run(cli: cli::Cli) -> Result<(), CtlError> {
         Command::Version => commands::version(),
         Command::Completion(args) => commands::completion(&args),
         command => commands::run(&Settings::new(&cli.global)?, command).await,
+    }
+}
+
+/// The report with its first word in colour, if a person reads it.
+fn with_colour(report: &str) -> String {
+    let plain = !std::io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some();
+    match report.strip_prefix("Error:") {
+        Some(rest) if !plain => {
+            let red = AnsiColor::Red.on_default().bold();
+            format!("{red}Error:{red:#}{rest}")
+        }
+        _ => report.to_owned(),
     }
 }
 
@@ -87,9 +101,9 @@ fn explain(refused: Refused) -> ExitCode {
     if let Some(name) =
         unknown_command(&error).filter(|name| COMMANDS_TO_COME.contains(&name.as_str()))
     {
-        eprintln!(
+        tell(format_args!(
             "Error: kvctl has no `{name}` command yet\n  Try: etcdctl {name}, if the server supports it"
-        );
+        ));
         return Exit::Feature.into();
     }
     // Nothing is left to do if stderr is closed.

@@ -399,3 +399,29 @@ fn shells_accept_their_completions() {
         }
     }
 }
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let etcd = Etcd::start(1, &[]);
+    let endpoints = etcd.endpoints();
+    // More than a pipe holds.
+    assert!(
+        etcdctl(&endpoints, &["put", "k", &"v".repeat(100_000)])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut get = kvctl(&endpoints, &["get", "k"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(get.stdout.take());
+    let end = get.wait_with_output().unwrap();
+    assert_eq!(text(&end).1, "");
+    assert_eq!(
+        end.status.code(),
+        Some(128 + 13),
+        "as if SIGPIPE had ended it"
+    );
+}

@@ -12,6 +12,8 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use support::{Etcd, Program, etcdctl, kvctl, run_with_input};
 
 /// A step of a script: arguments, separated by `|`, and what stdin holds. `$L1` is the first lease
@@ -385,6 +387,30 @@ fn an_alarm_is_told_alike() {
     );
     let left = etcdctl(&endpoints, &["alarm", "list"]).output().unwrap();
     assert_eq!(String::from_utf8(left.stdout).unwrap(), "");
+}
+
+#[test]
+fn bytes_that_are_not_text_are_printed_alike() {
+    let etcd = Etcd::start(1, &[]);
+    let endpoints = etcd.endpoints();
+    let key = OsStr::from_bytes(b"key \xff\xc3");
+    let value: Vec<u8> = (0..=255)
+        .chain("\u{fffd}\u{200d}\u{1f600}".bytes())
+        .collect();
+    let put = run_with_input(kvctl(&endpoints, &["put"]).arg(key), &value);
+    assert!(put.status.success());
+    for args in [
+        &["get"][..],
+        &["get", "-w", "fields"],
+        &["get", "-w", "json"],
+        &["get", "--hex"],
+        &["get", "--hex", "-w", "json"],
+    ] {
+        let run = |program: Program| program(&endpoints, args).arg(key).output().unwrap().stdout;
+        let expected = run(etcdctl);
+        assert!(expected.len() > value.len(), "the value must be there");
+        assert_eq!(run(kvctl), expected, "{args:?}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use crate::cli::cluster::{ClusterArgs, EndpointCommand};
 use crate::client::{Connection, Endpoint, Trouble};
 use crate::error::CtlError;
-use crate::output::{EndpointHealth, Format, Kind, Reply};
+use crate::output::{EndpointHealth, Format, Kind, Reply, tell};
 use crate::raw;
 use crate::settings::Settings;
 use etcd_client::{AlarmAction, AlarmType, Error};
@@ -93,7 +93,9 @@ async fn visit<T>(
         match answer {
             Ok(reply) => replies.push((endpoint.to_string(), reply)),
             Err(trouble) => {
-                eprintln!("Failed to get the {what} of endpoint {endpoint} ({trouble})");
+                tell(format_args!(
+                    "Failed to get the {what} of endpoint {endpoint} ({trouble})"
+                ));
                 failed += 1;
             }
         }
@@ -118,7 +120,9 @@ async fn health(settings: &Settings, which: &ClusterArgs) -> Result<(), CtlError
         } in &health
         {
             if let Some(error) = error {
-                eprintln!("{endpoint} is unhealthy: failed to commit proposal: {error}");
+                tell(format_args!(
+                    "{endpoint} is unhealthy: failed to commit proposal: {error}"
+                ));
             }
         }
     }

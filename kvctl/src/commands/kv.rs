@@ -3,7 +3,7 @@
 use super::parse_lease_id;
 use crate::cli::kv::{CompactionArgs, DelArgs, GetArgs, PutArgs};
 use crate::error::CtlError;
-use crate::output::{Format, Kind, Reply, write_stdout};
+use crate::output::{Format, Kind, Reply, tell, write_stdout};
 use crate::settings::Settings;
 use etcd_client::{
     CompactionOptions, DeleteOptions, GetOptions, PutOptions, SortOrder, SortTarget,
@@ -173,7 +173,8 @@ fn sort_target(text: &str) -> Result<SortTarget, CtlError> {
 pub async fn get(settings: &Settings, args: &GetArgs) -> Result<(), CtlError> {
     let mut output = settings.output;
     output.require(Kind::Range)?;
-    if args.count_only && !matches!(output.format, Format::Fields | Format::Json) {
+    let counts = [Format::Fields, Format::Json, Format::Person];
+    if args.count_only && !counts.contains(&output.format) {
         return Err(CtlError::Arguments(
             "--count-only is only for `--write-out=fields` or json".to_owned(),
         ));
@@ -194,8 +195,11 @@ pub async fn get(settings: &Settings, args: &GetArgs) -> Result<(), CtlError> {
                 .await
         })
         .await?;
+    if output.format == Format::Person && args.count_only {
+        return write_stdout(format!("{}\n", reply.count()).as_bytes());
+    }
     if output.format == Format::Person && reply.kvs().is_empty() {
-        eprintln!("(no such key)");
+        tell(format_args!("(no such key)"));
     }
     output.print(&Reply::Range(&reply.0))
 }
@@ -223,7 +227,7 @@ pub async fn put(settings: &Settings, args: &PutArgs) -> Result<(), CtlError> {
 /// The value of a `put` that has none on its command line: all of stdin, as it is.
 fn read_value() -> Result<Vec<u8>, CtlError> {
     if io::stdin().is_terminal() {
-        eprintln!("Type the value, then Ctrl-D.");
+        tell(format_args!("Type the value, then Ctrl-D."));
     }
     let mut value = Vec::new();
     io::stdin()

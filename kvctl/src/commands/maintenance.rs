@@ -4,7 +4,7 @@ use super::endpoint;
 use crate::cli::cluster::{AlarmCommand, DefragArgs};
 use crate::client::Connection;
 use crate::error::CtlError;
-use crate::output::{Kind, Reply, write_stdout};
+use crate::output::{Kind, Reply, tell, write_stdout};
 use crate::settings::Settings;
 use etcd_client::proto::PbAlarmResponse;
 use etcd_client::{AlarmAction, AlarmOptions, AlarmResponse, AlarmType, Error};
@@ -25,7 +25,9 @@ pub async fn defrag(settings: &Settings, args: &DefragArgs) -> Result<(), CtlErr
                 format!("Finished defragmenting etcd member[{endpoint}]\n").as_bytes(),
             )?,
             Err(trouble) => {
-                eprintln!("Failed to defragment etcd member[{endpoint}] ({trouble})");
+                tell(format_args!(
+                    "Failed to defragment etcd member[{endpoint}] ({trouble})"
+                ));
                 failed += 1;
             }
         }

@@ -8,7 +8,7 @@ use crate::cli::cluster::{RestoreArgs, SnapshotCommand};
 use crate::client::{Connection, Endpoint, Trouble};
 use crate::error::{CtlError, Exit};
 use crate::go::human_bytes;
-use crate::output::{Format, write_stdout};
+use crate::output::{Format, tell, write_stdout};
 use crate::settings::Settings;
 use etcd_client::proto::PbSnapshotResponse;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,6 +17,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use tokio::signal::ctrl_c;
 use tokio::time::{Duration, timeout};
 
 /// The length of the checksum at the end of the stream.
@@ -40,29 +41,24 @@ async fn save(settings: &Settings, path: &Path) -> Result<(), CtlError> {
         .await
         .map_err(|error| error.with_exit(Exit::Interrupted))?;
     if settings.cluster.endpoints.len() > 1 {
-        eprintln!("Saving the data of {}", connection.endpoint);
+        tell(format_args!("Saving the data of {}", connection.endpoint));
     }
-    let receiving = receive(&connection, path);
-    let size = match settings.time_limit {
-        None => receiving.await?,
-        Some(limit) => match timeout(limit, receiving).await {
+    let limit = settings.time_limit.unwrap_or(Duration::MAX);
+    let size = tokio::select! {
+        received = timeout(limit, receive(&connection, path)) => match received {
             Ok(size) => size?,
-            Err(_) => {
-                return Err(broken(
-                    &connection.endpoint,
-                    path,
-                    "--command-timeout is over",
-                ));
-            }
+            Err(_) => return Err(broken(&connection.endpoint, path, "--command-timeout is over")),
         },
+        // What was received so far is removed on the way out.
+        _ = ctrl_c() => return Err(broken(&connection.endpoint, path, "interrupted")),
     };
     write_stdout(format!("Snapshot saved at {}\n", path.display()).as_bytes())?;
     if settings.output.format == Format::Person {
-        eprintln!(
+        tell(format_args!(
             "{} from {}, checksum verified",
             human_bytes(size),
             connection.endpoint
-        );
+        ));
     }
     Ok(())
 }
@@ -104,11 +100,10 @@ async fn receive(connection: &Connection, path: &Path) -> Result<u64, CtlError> 
 
 /// Drawn on stderr if that is a terminal.
 fn progress_bar() -> ProgressBar {
-    let template = "{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+    let template =
+        "{bar:40} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left";
     let style = ProgressStyle::with_template(template).expect("the template is well-formed");
-    let bar = ProgressBar::new(0).with_style(style);
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
+    ProgressBar::new(0).with_style(style)
 }
 
 /// `FILE.part`, removed again unless it is kept.

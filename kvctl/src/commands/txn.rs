@@ -9,7 +9,7 @@ use crate::cli::kv::{Operation, OperationLine, TxnArgs};
 use crate::cli::{Refused, spell_out_booleans};
 use crate::error::CtlError;
 use crate::go::{quote, words};
-use crate::output::{Kind, Reply, write_stdout};
+use crate::output::{Kind, Reply, tell, write_stdout};
 use crate::settings::Settings;
 use clap::{CommandFactory as _, FromArgMatches as _};
 use etcd_client::{Compare, CompareOp, Txn, TxnOp};
@@ -34,9 +34,9 @@ pub async fn run(settings: &Settings, args: &TxnArgs) -> Result<(), CtlError> {
         None => {
             let interactive = args.interactive;
             if !interactive && io::stdin().is_terminal() {
-                eprintln!(
+                tell(format_args!(
                     "Type comparisons, an empty line, operations if they hold, an empty line, operations if not, an empty line."
-                );
+                ));
             }
             let prompt = |text: &str| {
                 if interactive {

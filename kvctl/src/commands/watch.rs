@@ -11,7 +11,7 @@ use crate::client::Trouble;
 use crate::error::{CtlError, Exit};
 use crate::go::quote::quote;
 use crate::go::words;
-use crate::output::{Kind, Reply, WatchReply, event_name, write_stdout};
+use crate::output::{Kind, Reply, WatchReply, event_name, tell, write_stdout};
 use crate::settings::Settings;
 use clap::{CommandFactory as _, FromArgMatches as _};
 use etcd_client::proto::{PbEvent, PbWatchResponse};
@@ -24,7 +24,7 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{sleep, timeout};
-use tonic::{Code, Status};
+use tonic::Status;
 
 /// How long to wait before the endpoints are tried again when none takes the watch.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -241,7 +241,7 @@ async fn follow(
             Err(trouble) => trouble,
         };
         if let Some(status) = verdict(&trouble) {
-            eprintln!("watch was canceled ({})", status.message());
+            tell(format_args!("watch was canceled ({})", status.message()));
             return settings.output.print(&Reply::Watch(&refusal()));
         }
         if was_open {
@@ -297,16 +297,8 @@ async fn open(
 /// The server's answer, if it means that no endpoint will serve this watch.
 fn verdict(trouble: &Trouble) -> Option<&Status> {
     match trouble {
-        Trouble::Answer(status) => match status.code() {
-            Code::Unavailable
-            | Code::Internal
-            | Code::Cancelled
-            | Code::DeadlineExceeded
-            | Code::Aborted => None,
-            Code::Unknown if !status.message().starts_with("etcdserver: ") => None,
-            _ => Some(status),
-        },
-        Trouble::NeverSent(_) | Trouble::Lost(_) => None,
+        Trouble::Answer(status) if !trouble.read_may_move_on() => Some(status),
+        _ => None,
     }
 }
 
@@ -350,7 +342,7 @@ async fn listen(
             }
             Step::Elsewhere(reason) => return Ok(Some(Trouble::Lost(reason))),
             Step::End(reply, reason) => {
-                eprintln!("watch was canceled ({reason})");
+                tell(format_args!("watch was canceled ({reason})"));
                 settings.output.print(&Reply::Watch(&reply))?;
                 return Ok(None);
             }
@@ -390,7 +382,7 @@ async fn execute(exec: &[OsString], revision: i64, event: &PbEvent) -> Result<()
 /// Tells a person at a terminal, or whoever asked for --debug, what happens to the connection.
 fn notice(settings: &Settings, text: std::fmt::Arguments<'_>) {
     if settings.cluster.debug || io::stderr().is_terminal() {
-        eprintln!("watch: {text}");
+        tell(format_args!("watch: {text}"));
     }
 }
 
@@ -426,7 +418,10 @@ async fn interactive(settings: &Settings, named: &Named) -> Result<(), CtlError>
                     let _ = watch.try_send(());
                 }
             }
-            Err(why) => eprintln!("Invalid command {} ({why})", String::from_utf8_lossy(&line)),
+            Err(why) => tell(format_args!(
+                "Invalid command {} ({why})",
+                String::from_utf8_lossy(&line)
+            )),
         }
     }
 }

@@ -224,6 +224,11 @@ pub fn write_stdout(bytes: &[u8]) -> Result<(), CtlError> {
         })
 }
 
+/// Writes a line to stderr. If nobody reads that any more, there is nobody to tell.
+pub fn tell(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// The name of an alarm, as in the protocol.
 fn alarm_name(alarm: i32) -> String {
     match alarm {

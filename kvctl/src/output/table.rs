@@ -6,6 +6,8 @@ use comfy_table::presets::{ASCII_FULL_CONDENSED, UTF8_FULL_CONDENSED};
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, LineStyle, Table, TableStyle};
 use etcd_client::proto::PbMember;
 
+/// The colour of the columns' names.
+const HEADER: Color = Color::Cyan;
 /// The lines that etcdctl draws.
 const ETCDCTL: TableStyle =
     ASCII_FULL_CONDENSED.header_separator(LineStyle::new('+', '-', '+', '+'));
@@ -20,53 +22,90 @@ pub struct Rows {
 
 /// The table of a reply, if it is one that has rows and columns.
 pub fn render(output: &Output, reply: &Reply<'_>) -> Option<Vec<u8>> {
-    let Rows { header, rows } = rows(reply)?;
-    let mut table = Table::new();
+    let rows = rows(reply)?;
     let person = output.format == Format::Person;
-    // A wrapped id or URL cannot be copied: let a narrow terminal fold the line instead.
+    let table = draw(output, &rows, person);
+    let drawn_width = table
+        .column_max_content_widths()
+        .iter()
+        .map(|width| width + 3)
+        .sum::<u16>()
+        + 1;
+    let terminal_width = Table::new().width();
+    match terminal_width {
+        Some(width) if person && width < drawn_width => Some(stack(output, &rows).into_bytes()),
+        _ => Some(format!("{table}\n").into_bytes()),
+    }
+}
+
+fn draw(output: &Output, Rows { header, rows }: &Rows, person: bool) -> Table {
+    let mut table = Table::new();
+    // A wrapped id or URL could not be copied.
     table.set_content_arrangement(ContentArrangement::Disabled);
-    table.load_style(if person {
-        UTF8_FULL_CONDENSED.with_solid_inner_borders()
+    let (style, alignment) = if person {
+        (
+            UTF8_FULL_CONDENSED.with_solid_inner_borders(),
+            CellAlignment::Left,
+        )
     } else {
-        ETCDCTL
-    });
+        (ETCDCTL, CellAlignment::Right)
+    };
+    table.load_style(style);
     if output.colour {
         table.enforce_styling();
     } else {
         table.force_no_tty();
     }
     table.set_header(header.iter().enumerate().map(|(column, name)| {
-        let cell = Cell::new(if person {
+        let column = rows.iter().filter_map(|row| row.get(column));
+        let text = if person {
             name.to_uppercase()
         } else {
-            centred(name, rows.iter().filter_map(|row| row.get(column)))
-        });
-        if output.colour {
-            cell.fg(Color::Cyan)
-        } else {
-            cell
-        }
+            centred(name, column)
+        };
+        painted(Cell::new(text), output.colour.then_some(HEADER))
     }));
     for row in rows {
-        table.add_row(row.into_iter().zip(&header).map(|(text, name)| {
+        table.add_row(row.iter().zip(header).map(|(text, name)| {
             let colour = if output.colour {
-                colour_of(name, &text)
+                colour_of(name, text)
             } else {
                 None
             };
-            let alignment = if person {
-                CellAlignment::Left
-            } else {
-                CellAlignment::Right
-            };
-            let cell = Cell::new(text).set_alignment(alignment);
-            match colour {
-                Some(colour) => cell.fg(colour),
-                None => cell,
-            }
+            painted(Cell::new(text).set_alignment(alignment), colour)
         }));
     }
-    Some(format!("{table}\n").into_bytes())
+    table
+}
+
+/// Each row as a block of lines, for a terminal that is too narrow for the table.
+fn stack(output: &Output, Rows { header, rows }: &Rows) -> String {
+    let mut table = Table::new();
+    table.load_style(TableStyle::new());
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    if output.colour {
+        table.enforce_styling();
+    }
+    for (index, row) in rows.iter().enumerate() {
+        if index > 0 {
+            table.add_row([""]);
+        }
+        for (name, text) in header.iter().zip(row) {
+            let colour = |colour: Option<Color>| if output.colour { colour } else { None };
+            table.add_row([
+                painted(Cell::new(name.to_uppercase()), colour(Some(HEADER))),
+                painted(Cell::new(text), colour(colour_of(name, text))),
+            ]);
+        }
+    }
+    format!("{table}\n")
+}
+
+fn painted(cell: Cell, colour: Option<Color>) -> Cell {
+    match colour {
+        Some(colour) => cell.fg(colour),
+        None => cell,
+    }
 }
 
 /// A column's name in the middle, as etcdctl has it: an odd space goes to the right.
