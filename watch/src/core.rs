@@ -5,8 +5,7 @@
 //! *Blocked*: it misses some, and waits for its stream to drain. `next` is what makes an event reach a watcher exactly once:
 //! the first revision that it has not been given yet, whichever way the events come.
 
-use keelson_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, watch_request::RequestUnion};
-use keelson_store::{Event, Refusal, Revision};
+use keelson_store::{Event, Revision};
 use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use std::sync::Arc;
 use crate::Options;
 use crate::catch_up::Batch;
 use crate::cut::{Cut, Delivered, Limits, Recipient};
-use crate::frame::{Entry, Identity, Notice, cancel_reason};
+use crate::frame::{Entry, Identity, Notice};
 use crate::index::{Index, WatcherKey};
 use crate::outbox::{Budget, Outbox, Wakes};
 use crate::progress::{Progress, Schedule};
@@ -23,16 +22,10 @@ use crate::span::{Span, Wants};
 
 pub(crate) type StreamKey = usize;
 
-/// The watch id of an answer that belongs to no watch, or to all of a stream.
-const NO_WATCH: i64 = -1;
-/// What a watch takes beyond its keys: its record, its entries in the tables, and a group of its own.
-const WATCH_OVERHEAD_BYTES: usize = 768;
-
-/// etcd's own words for what it refuses (etcd `server/storage/mvcc/watcher.go`, `api/v3rpc/rpctypes/error.go`).
-mod reason {
-    pub const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
-    pub const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
-    pub const TOO_MANY: &str = "etcdserver: too many requests";
+/// What a watch takes of the bound on all watches: its keys, its record, its entries in the tables, and a group of its own.
+pub(crate) fn watch_cost(span: &Span) -> usize {
+    const OVERHEAD_BYTES: usize = 768;
+    OVERHEAD_BYTES + span.bytes()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +42,8 @@ pub(crate) struct Watcher {
     pub outbox: Arc<Outbox>,
     pub span: Span,
     pub wants: Wants,
-    /// Where it was asked to start; 0: with what comes after its creation.
+    /// Where it was asked to start, or at which revision it was registered to get what comes after. Before that is
+    /// published, there is no progress to tell.
     pub start: Revision,
     /// It has been given every event before this revision. A current watcher's is not kept up to date: it has been
     /// given everything that was published, too.
@@ -61,7 +55,12 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    fn entry(&self, revision: Revision, notice: Notice) -> Entry {
+    /// What it takes of the bound on all watches.
+    pub fn bytes(&self) -> usize {
+        watch_cost(&self.span)
+    }
+
+    pub fn entry(&self, revision: Revision, notice: Notice) -> Entry {
         Entry {
             watch_id: self.id,
             revision,
@@ -74,23 +73,31 @@ impl Watcher {
 pub(crate) struct Stream {
     pub outbox: Arc<Outbox>,
     /// By their id.
-    watches: BTreeMap<i64, WatcherKey>,
+    pub watches: BTreeMap<i64, WatcherKey>,
     /// The next id to try for a watch that did not choose one.
-    next_id: i64,
+    pub next_id: i64,
     /// Those who wait for room, in the order in which they began to. May hold watchers that are gone or that wait no longer.
     pub blocked: VecDeque<WatcherKey>,
     /// How many of its watchers are ready.
     pub ready: usize,
     /// How many of its watchers are blocked.
-    blocked_count: usize,
+    pub blocked_count: usize,
     /// No watch of this stream starts after this revision.
-    starts_by: Revision,
+    pub starts_by: Revision,
 }
 
 impl Stream {
-    fn is_synced(&self) -> bool {
+    /// All its watchers are current.
+    pub fn is_synced(&self) -> bool {
         self.ready == 0 && self.blocked_count == 0
     }
+}
+
+/// A state of the store, as readers see it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub revision: Revision,
+    pub compacted: Revision,
 }
 
 pub(crate) struct Core {
@@ -114,24 +121,23 @@ pub(crate) struct Core {
     /// Where the next scan of the log, and of the ring, goes on.
     pub log_cursor: Revision,
     pub ring_cursor: Revision,
-    schedule: Schedule,
-    identity: Arc<Identity>,
-    stream_bytes_max: usize,
-    stream_watches_max: usize,
-    watch_bytes: usize,
-    watch_bytes_max: usize,
-    closed: bool,
+    pub schedule: Schedule,
+    pub identity: Arc<Identity>,
+    pub stream_bytes_max: usize,
+    pub stream_watches_max: usize,
+    pub watch_bytes: usize,
+    pub watch_bytes_max: usize,
+    pub closed: bool,
     /// Emptied after each use, and kept for the next.
-    touched: Vec<usize>,
+    pub touched: Vec<usize>,
 }
 
 impl Core {
-    pub fn new(
-        options: &Options,
-        identity: Arc<Identity>,
-        revision: Revision,
-        compacted: Revision,
-    ) -> Core {
+    pub fn new(options: &Options, identity: Arc<Identity>, seen: Seen) -> Core {
+        let Seen {
+            revision,
+            compacted,
+        } = seen;
         Core {
             revision,
             compacted,
@@ -165,261 +171,6 @@ impl Core {
             touched: Vec::new(),
         }
     }
-
-    // Streams and their requests.
-
-    pub fn open_stream(&mut self) -> (StreamKey, Arc<Outbox>) {
-        let outbox = Arc::new(Outbox::new(
-            self.stream_bytes_max,
-            self.budget.clone(),
-            self.identity.clone(),
-        ));
-        if self.closed {
-            outbox.close(&mut Wakes::default());
-        }
-        let stream = self.streams.insert(Stream {
-            outbox: outbox.clone(),
-            watches: BTreeMap::new(),
-            next_id: 0,
-            blocked: VecDeque::new(),
-            ready: 0,
-            blocked_count: 0,
-            starts_by: Revision::default(),
-        });
-        self.schedule.add(stream);
-        (stream, outbox)
-    }
-
-    /// Removes up to `count` of a stream's watches, and the stream with the last one; true when it is gone.
-    pub fn retire_stream(&mut self, stream: StreamKey, count: usize) -> bool {
-        for _ in 0..count {
-            let Some((_, watcher)) = self.streams[stream].watches.pop_first() else {
-                self.schedule.remove(stream);
-                self.streams.remove(stream);
-                return true;
-            };
-            self.forget(watcher);
-        }
-        false
-    }
-
-    pub fn close(&mut self, wakes: &mut Wakes) {
-        self.closed = true;
-        self.streams
-            .iter()
-            .for_each(|(_, stream)| stream.outbox.close(wakes));
-    }
-
-    pub fn request(&mut self, stream: StreamKey, request: WatchRequest, wakes: &mut Wakes) {
-        match request.request_union {
-            Some(RequestUnion::CreateRequest(create)) => self.create(stream, create, wakes),
-            Some(RequestUnion::CancelRequest(cancel)) => {
-                self.cancel(stream, cancel.watch_id, wakes)
-            }
-            Some(RequestUnion::ProgressRequest(_)) => self.report_progress_of_all(stream, wakes),
-            // As in etcd, what is not understood is passed over.
-            None => {}
-        }
-    }
-
-    fn create(&mut self, stream: StreamKey, request: WatchCreateRequest, wakes: &mut Wakes) {
-        let outbox = self.streams[stream].outbox.clone();
-        let watcher = match self.admit(stream, &request) {
-            Ok(watcher) => watcher,
-            Err(reason) => {
-                let body = cancel_reason(&reason);
-                let entry = Entry {
-                    watch_id: NO_WATCH,
-                    revision: self.revision,
-                    notice: Notice::Refused,
-                    body,
-                };
-                return outbox.push(entry, wakes);
-            }
-        };
-        outbox.push(watcher.entry(self.revision, Notice::Created), wakes);
-        if watcher.next < self.compacted {
-            return outbox.push(
-                watcher.entry(self.revision, Notice::Compacted(self.compacted)),
-                wakes,
-            );
-        }
-
-        let (id, next, start) = (watcher.id, watcher.next, watcher.start);
-        self.watch_bytes += WATCH_OVERHEAD_BYTES + watcher.span.bytes();
-        let key = self.watchers.insert(watcher);
-        let owner = &mut self.streams[stream];
-        owner.watches.insert(id, key);
-        owner.starts_by = owner.starts_by.max(start);
-        if next > self.revision {
-            self.make_current(key)
-        } else {
-            self.make_ready(key, next)
-        }
-    }
-
-    /// The watcher that the request asks for, or why there will be none.
-    fn admit(
-        &mut self,
-        stream: StreamKey,
-        request: &WatchCreateRequest,
-    ) -> Result<Watcher, String> {
-        if request.start_revision < 0 {
-            return Err(Refusal::Compacted.to_string());
-        }
-        let span = Span::of(request).ok_or(reason::EMPTY_RANGE)?;
-        let taken = self.watch_bytes + WATCH_OVERHEAD_BYTES + span.bytes();
-        let owner = &mut self.streams[stream];
-        if owner.watches.len() >= self.stream_watches_max || taken > self.watch_bytes_max {
-            return Err(reason::TOO_MANY.into());
-        }
-        if request.watch_id != 0 && owner.watches.contains_key(&request.watch_id) {
-            return Err(reason::DUPLICATE_ID.into());
-        }
-        let id = if request.watch_id != 0 {
-            request.watch_id
-        } else {
-            owner.free_id()
-        };
-        let start = Revision(request.start_revision);
-        Ok(Watcher {
-            id,
-            stream,
-            outbox: owner.outbox.clone(),
-            span,
-            wants: Wants::of(request),
-            start,
-            next: if start.0 == 0 {
-                self.revision.next()
-            } else {
-                start
-            },
-            state: State::Blocked,
-            round: 0,
-            progress: Progress::new(request.progress_notify),
-        })
-    }
-
-    fn cancel(&mut self, stream: StreamKey, id: i64, wakes: &mut Wakes) {
-        let Some(key) = self.streams[stream].watches.remove(&id) else {
-            return;
-        };
-        let watcher = self.forget(key);
-        watcher
-            .outbox
-            .push(watcher.entry(self.revision, Notice::Canceled), wakes);
-    }
-
-    /// Cancels a watcher that needs what has been compacted.
-    pub fn cancel_compacted(&mut self, key: WatcherKey, wakes: &mut Wakes) {
-        let watcher = self.forget(key);
-        self.streams[watcher.stream].watches.remove(&watcher.id);
-        watcher.outbox.push(
-            watcher.entry(self.revision, Notice::Compacted(self.compacted)),
-            wakes,
-        );
-    }
-
-    // States.
-
-    /// Takes a watcher out of the books of its state.
-    fn unplace(&mut self, key: WatcherKey) {
-        let watcher = &self.watchers[key];
-        let stream = &mut self.streams[watcher.stream];
-        match watcher.state {
-            State::Current => self.current.remove(&watcher.span, watcher.wants, key),
-            State::Ready => {
-                self.lagging.remove(&watcher.span, watcher.wants, key);
-                self.ready.remove(&(watcher.next, key));
-                stream.ready -= 1;
-            }
-            State::Blocked => {
-                stream.blocked_count -= 1;
-                self.blocked_count -= 1;
-            }
-        }
-    }
-
-    fn forget(&mut self, key: WatcherKey) -> Watcher {
-        self.unplace(key);
-        let watcher = self.watchers.remove(key);
-        self.watch_bytes -= WATCH_OVERHEAD_BYTES + watcher.span.bytes();
-        watcher
-    }
-
-    /// Enters a watcher that is in no books.
-    fn make_current(&mut self, key: WatcherKey) {
-        let watcher = &mut self.watchers[key];
-        watcher.state = State::Current;
-        self.current.insert(&watcher.span, watcher.wants, key);
-    }
-
-    /// Enters a watcher that is in no books.
-    fn make_ready(&mut self, key: WatcherKey, next: Revision) {
-        let watcher = &mut self.watchers[key];
-        (watcher.state, watcher.next) = (State::Ready, next);
-        self.lagging.insert(&watcher.span, watcher.wants, key);
-        self.ready.insert((next, key));
-        self.streams[watcher.stream].ready += 1;
-    }
-
-    /// Has a watcher wait until its stream drains.
-    pub fn block(&mut self, key: WatcherKey, next: Revision) {
-        self.unplace(key);
-        let watcher = &mut self.watchers[key];
-        (watcher.state, watcher.next) = (State::Blocked, next);
-        let stream = &mut self.streams[watcher.stream];
-        stream.blocked.push_back(key);
-        stream.blocked_count += 1;
-        self.blocked_count += 1;
-    }
-
-    /// Moves a ready watcher on: it has been given everything before `next`.
-    pub fn advance(&mut self, key: WatcherKey, next: Revision) {
-        if next > self.revision {
-            self.unplace(key);
-            self.watchers[key].next = next;
-            self.make_current(key);
-        } else {
-            let watcher = &mut self.watchers[key];
-            self.ready.remove(&(watcher.next, key));
-            self.ready.insert((next, key));
-            watcher.next = next;
-        }
-    }
-
-    /// Lets some of a stream's blocked watchers try again, if it has drained. Not all at once: those for whom there is no
-    /// room would only be blocked again, and thousands of watches on one slow stream would do so at each message.
-    pub fn unblock(&mut self, stream: StreamKey) {
-        const READY_AT_ONCE: usize = 256;
-        if !self
-            .streams
-            .get(stream)
-            .is_some_and(|owner| owner.outbox.begin_retry())
-        {
-            return;
-        }
-        while self.streams[stream].ready < READY_AT_ONCE {
-            let Some(key) = self.streams[stream].blocked.pop_front() else {
-                self.streams[stream].outbox.clear_blocked();
-                return;
-            };
-            let still =
-                |watcher: &Watcher| watcher.state == State::Blocked && watcher.stream == stream;
-            let Some(next) = self
-                .watchers
-                .get(key)
-                .filter(|watcher| still(watcher))
-                .map(|watcher| watcher.next)
-            else {
-                continue;
-            };
-            self.unplace(key);
-            self.make_ready(key, next);
-        }
-    }
-
-    // Events.
 
     pub fn publish(
         &mut self,
@@ -502,10 +253,10 @@ impl Core {
     }
 
     /// A snapshot replaced the state: whoever was current may have missed events.
-    pub fn reset(&mut self, revision: Revision, compacted: Revision) {
+    pub fn reset(&mut self, seen: Seen) {
         let last_published = self.revision;
-        self.revision = self.revision.max(revision);
-        self.compacted = self.compacted.max(compacted);
+        self.revision = self.revision.max(seen.revision);
+        self.compacted = self.compacted.max(seen.compacted);
         self.ring.restart(self.revision);
         let current: Vec<(WatcherKey, Revision)> = self
             .watchers
@@ -517,31 +268,6 @@ impl Core {
         for (key, next) in current {
             self.unplace(key);
             self.make_ready(key, next);
-        }
-    }
-
-    // Progress.
-
-    /// A manual progress request: answered for the whole stream when all its watchers have everything that was
-    /// published, and dropped otherwise, also for a watch that starts in the future or when there is no watch (etcd
-    /// `progressIfSync`).
-    fn report_progress_of_all(&mut self, key: StreamKey, wakes: &mut Wakes) {
-        let stream = &mut self.streams[key];
-        if stream.starts_by > self.revision {
-            let starts = stream
-                .watches
-                .values()
-                .map(|&watcher| self.watchers[watcher].start);
-            stream.starts_by = starts.max().unwrap_or_default();
-        }
-        if stream.is_synced() && stream.starts_by <= self.revision && !stream.watches.is_empty() {
-            let entry = Entry {
-                watch_id: NO_WATCH,
-                revision: self.revision,
-                notice: Notice::Progress,
-                body: Default::default(),
-            };
-            stream.outbox.push_if_room(entry, wakes);
         }
     }
 
@@ -557,16 +283,5 @@ impl Core {
                 }
             }
         }
-    }
-}
-
-impl Stream {
-    fn free_id(&mut self) -> i64 {
-        while self.watches.contains_key(&self.next_id) {
-            self.next_id += 1;
-        }
-        let id = self.next_id;
-        self.next_id += 1;
-        id
     }
 }

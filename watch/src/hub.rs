@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use crate::core::Core;
+use crate::core::{Core, Seen};
 use crate::frame::Identity;
 use crate::outbox::Wakes;
 use crate::{Options, WatchStream};
@@ -22,6 +22,9 @@ pub struct Hub<E: Engine> {
 /// What the hub and its streams share.
 pub(crate) struct Shared {
     pub core: Mutex<Core>,
+    /// What readers see. It may be ahead of what was published here, since clients are answered as soon as readers can
+    /// see their writes.
+    pub seen: Box<dyn Fn() -> Seen + Send + Sync>,
     identity: Arc<Identity>,
     signal: Mutex<Signal>,
 }
@@ -74,16 +77,19 @@ impl<E: Engine> Hub<E> {
             member_id: options.member_id.0,
             term: AtomicU64::new(0),
         });
-        let now = reader.now();
-        let core = Mutex::new(Core::new(
-            &options,
-            identity.clone(),
-            now.revision,
-            now.compacted,
-        ));
+        let others = reader.clone();
+        let seen = Box::new(move || {
+            let now = others.now();
+            Seen {
+                revision: now.revision,
+                compacted: now.compacted,
+            }
+        });
+        let core = Mutex::new(Core::new(&options, identity.clone(), seen()));
         Arc::new(Hub {
             shared: Arc::new(Shared {
                 core,
+                seen,
                 identity,
                 signal: Mutex::default(),
             }),
@@ -92,8 +98,7 @@ impl<E: Engine> Hub<E> {
     }
 
     /// Fans out what was applied: the events since the last call, in order, and the revisions that the store is now at.
-    /// To be called after each applied batch (also one without events, when a revision changed), when readers can see it and
-    /// before its clients are answered: so a watch that a client creates after its put begins after that put.
+    /// To be called in order, after each applied batch, when readers can see it.
     pub fn publish(&self, events: &[Event], revision: Revision, compacted: Revision) {
         self.shared
             .with_core(|core, wakes| core.publish(events, revision, compacted, wakes));
@@ -102,9 +107,8 @@ impl<E: Engine> Hub<E> {
     /// To be called when a snapshot has replaced the state and readers see it. Watchers that may have missed events catch up
     /// from its log, or are cancelled if it was compacted beyond what they need.
     pub fn reset(&self) {
-        let now = self.reader.now();
-        self.shared
-            .with_core(|core, _| core.reset(now.revision, now.compacted));
+        let seen = (self.shared.seen)();
+        self.shared.with_core(|core, _| core.reset(seen));
     }
 
     /// Opens a stream. Dropping it cancels its watches.

@@ -19,9 +19,11 @@ mod intervals;
 mod options;
 mod outbox;
 mod progress;
+mod requests;
 mod ring;
 mod seed;
 mod span;
+mod states;
 mod stream;
 #[cfg(test)]
 mod testing;

@@ -28,8 +28,9 @@ impl WatchStream {
     /// Takes a request. Its answer, if it has one, is queued behind what was sent before. Requests should not be taken
     /// while the stream [is full](WatchStream::is_full): answers are queued without asking for room.
     pub fn request(&mut self, request: WatchRequest) {
+        let seen = (self.shared.seen)();
         self.shared
-            .with_core(|core, wakes| core.request(self.key, request, wakes));
+            .with_core(|core, wakes| core.request(self.key, request, seen, wakes));
     }
 
     /// The next message; none when the hub is closed and everything queued was taken.

@@ -38,6 +38,8 @@ enum Start {
 #[derive(Clone, Debug)]
 enum Step {
     Apply(Vec<Op>),
+    /// Readers see it, but it is published only by a later step.
+    ApplyAhead(Vec<Op>),
     /// As a snapshot brings it: the store is ahead, and the hub is told to begin anew.
     Snapshot(Vec<Op>),
     Create {
@@ -76,11 +78,11 @@ fn key(number: u8) -> String {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        6 => (0u8..8, 0usize..200).prop_map(|(key, size)| Op::Put(key, size)),
-        2 => (0u8..8).prop_map(Op::Delete),
-        1 => (0u8..8, 0u8..9).prop_map(|(key, end)| Op::DeleteRange(key, end)),
-        3 => (proptest::collection::btree_set(0u8..8, 1..6), 0usize..200).prop_map(|(keys, size)| Op::Txn(keys, size)),
-        1 => (0i64..12).prop_map(Op::Compact),
+        12 => (0u8..8, 0usize..200).prop_map(|(key, size)| Op::Put(key, size)),
+        4 => (0u8..8).prop_map(Op::Delete),
+        2 => (0u8..8, 0u8..9).prop_map(|(key, end)| Op::DeleteRange(key, end)),
+        6 => (proptest::collection::btree_set(0u8..8, 1..6), 0usize..200).prop_map(|(keys, size)| Op::Txn(keys, size)),
+        1 => (0i64..40).prop_map(Op::Compact),
     ]
 }
 
@@ -99,10 +101,15 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(vec![FilterType::Noput as i32]),
         1 => Just(vec![FilterType::Nodelete as i32]),
     ];
+    let range_end = prop_oneof![
+        2 => Just(None),
+        4 => (4u8..10).prop_map(Some),
+        1 => (0u8..4).prop_map(Some),
+    ];
     let create = (
         0..STREAMS,
         0u8..8,
-        proptest::option::of(0u8..10),
+        range_end,
         start,
         any::<bool>(),
         filters,
@@ -123,6 +130,7 @@ fn step() -> impl Strategy<Value = Step> {
         );
     prop_oneof![
         8 => ops().prop_map(Step::Apply),
+        2 => ops().prop_map(Step::ApplyAhead),
         1 => ops().prop_map(Step::Snapshot),
         5 => create,
         1 => (0..STREAMS, 0usize..8).prop_map(|(stream, watch)| Step::Cancel { stream, watch }),
@@ -146,7 +154,7 @@ fn small_options() -> impl Strategy<Value = Options> {
             batch_revisions,
             batch_watches,
             seed,
-            fragment_bytes: 400,
+            fragment_bytes: 250,
             progress_interval_ms: 200,
             ..options()
         },
@@ -175,6 +183,8 @@ struct Session {
 struct World {
     rig: Rig,
     sessions: Vec<Session>,
+    /// Applied, but not published yet.
+    unpublished: Vec<keelson_store::Applied>,
     history: Vec<Event>,
     keys: BTreeMap<Bytes, KeyValue>,
     revision: i64,
@@ -207,6 +217,7 @@ impl World {
         World {
             rig,
             sessions,
+            unpublished: Vec::new(),
             history: Vec::new(),
             keys: BTreeMap::new(),
             revision: 1,
@@ -216,7 +227,7 @@ impl World {
         }
     }
 
-    fn apply(&mut self, ops: &[Op]) -> keelson_store::Applied {
+    fn apply(&mut self, ops: &[Op]) {
         let requests = ops.iter().map(|op| match op {
             Op::Put(number, size) => Request::Put(put(&key(*number), &"v".repeat(*size))),
             Op::Delete(number) => Request::DeleteRange(DeleteRangeRequest {
@@ -238,7 +249,15 @@ impl World {
             self.remember(Event::decode(event.encoded.clone()).expect("a valid event"));
         }
         self.revision = applied.revision.0;
-        applied
+        self.unpublished.push(applied);
+    }
+
+    fn publish(&mut self) {
+        for applied in self.unpublished.drain(..) {
+            self.rig
+                .hub
+                .publish(&applied.events, applied.revision, applied.compacted);
+        }
     }
 
     /// Enters an event of the store into the model, which knows the previous version by itself.
@@ -256,13 +275,14 @@ impl World {
     fn step(&mut self, step: &Step) {
         match step {
             Step::Apply(ops) => {
-                let applied = self.apply(ops);
-                self.rig
-                    .hub
-                    .publish(&applied.events, applied.revision, applied.compacted);
-            }
-            Step::Snapshot(ops) => {
                 self.apply(ops);
+                self.publish();
+            }
+            Step::ApplyAhead(ops) => self.apply(ops),
+            Step::Snapshot(ops) => {
+                self.publish();
+                self.apply(ops);
+                self.unpublished.clear();
                 self.rig.hub.reset();
             }
             Step::Create {
@@ -393,6 +413,7 @@ impl World {
 
     /// Lets everybody receive everything, and checks that nobody misses anything.
     fn finish(&mut self) {
+        self.publish();
         loop {
             self.rig.catch_up();
             let received: Vec<bool> = (0..STREAMS).map(|stream| self.receive(stream)).collect();

@@ -672,6 +672,25 @@ fn events_that_were_published_are_not_sent_again_though_the_log_is_read_later() 
 }
 
 #[test]
+fn a_watch_created_after_a_put_was_answered_begins_after_it_though_the_put_is_published_later() {
+    let mut rig = Rig::new(options());
+    let applied = rig.apply_unpublished(vec![Request::Put(put("a", "1"))]);
+    let mut client = rig.client();
+    assert_eq!(client.created(create("a")).header, header(2));
+    assert_eq!(client.created(from(2, create("a"))).header, header(2));
+    client.progress();
+    assert_eq!(
+        client.next(),
+        None,
+        "that put has not been sent to the second watch"
+    );
+    rig.hub
+        .publish(&applied.events, applied.revision, applied.compacted);
+    client.progress();
+    assert_eq!(shown(&client.all()), ["1@2: a=1(2)", "-1@2:"]);
+}
+
+#[test]
 fn closing_the_hub_ends_streams_after_what_is_queued() {
     let mut rig = Rig::new(options());
     let mut client = rig.client();
