@@ -19,3 +19,4 @@ pub mod ports;
 pub mod tool;
 pub mod turn;
 pub mod wait;
+pub mod watch;

@@ -154,3 +154,56 @@ pub fn assert_kept(acknowledged: &Acknowledged, found: &pb::RangeResponse) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use keelson_proto::mvccpb::KeyValue;
+
+    use super::*;
+
+    fn found(keys: &[(&'static str, i64, i64)]) -> pb::RangeResponse {
+        let kv = |(key, mod_revision, version): &(&'static str, i64, i64)| KeyValue {
+            key: (*key).into(),
+            mod_revision: *mod_revision,
+            version: *version,
+            ..Default::default()
+        };
+        pb::RangeResponse {
+            kvs: keys.iter().map(kv).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn acknowledged() -> Acknowledged {
+        BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 3)])
+    }
+
+    #[test]
+    fn a_write_of_unknown_fate_may_be_there() {
+        assert_kept(
+            &acknowledged(),
+            &found(&[("a", 2, 1), ("b", 3, 1), ("c", 4, 1)]),
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "1 of 2 acknowledged writes are lost: [\"b\"]")]
+    fn a_lost_write_is_named() {
+        assert_kept(&acknowledged(), &found(&[("a", 2, 1)]));
+    }
+
+    #[test]
+    #[should_panic(expected = "c was sent once and written 2 times")]
+    fn a_write_that_was_sent_twice_is_named() {
+        assert_kept(
+            &acknowledged(),
+            &found(&[("a", 2, 1), ("b", 3, 1), ("c", 5, 2)]),
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "b has another revision than its acknowledgement")]
+    fn a_write_that_moved_is_named() {
+        assert_kept(&acknowledged(), &found(&[("a", 2, 1), ("b", 4, 1)]));
+    }
+}

@@ -12,8 +12,8 @@ use tokio_stream::StreamExt;
 use tonic::Status;
 
 use crate::client::{Client, prefix_end};
-use crate::differential::watch::mod_revision;
 use crate::wait;
+use crate::watch::mod_revision;
 
 /// A stream that has been silent for so long is given up: its member may be paused.
 const SILENCE: Duration = Duration::from_secs(2);

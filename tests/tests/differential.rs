@@ -8,9 +8,12 @@ use keelson_tests::differential::command::Command;
 use keelson_tests::differential::generate::Generator;
 use keelson_tests::differential::known::{self, Known};
 use keelson_tests::differential::pair::{Pair, seed};
-use keelson_tests::differential::watch::{self, NO_WATCH, Session};
+
 use keelson_tests::peers::Server;
 use keelson_tests::turn::Turn;
+use keelson_tests::watch::expect::{everything, expected};
+use keelson_tests::watch::record::NO_WATCH;
+use keelson_tests::watch::session::Session;
 
 /// Commands of a run.
 const COMMANDS: usize = 3_000;
@@ -33,6 +36,58 @@ async fn etcd_3_4_answers_like_etcd_3_5_but_for_what_is_known() {
     let mut both = servers(&turn, Spec::of(Server::Etcd34, 1), known::ETCD_3_4).await;
     both.pair.run(COMMANDS, Generator::command).await;
     both.watch().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_write_that_only_one_of_them_has_is_found() {
+    let turn = Turn::take().await;
+    let mut both = servers(&turn, Spec::of(Server::Etcd35, 1), &[]).await;
+    let (subject, _) = both.pair.clients();
+    subject.put("a", "x").await.expect("a put works");
+    let run = async move { both.pair.run(COMMANDS, Generator::command).await };
+    let found = tokio::spawn(run).await.expect_err("the servers differ");
+    let says = found
+        .into_panic()
+        .downcast::<String>()
+        .expect("the panic has a text");
+    assert!(says.contains("differs (KEELSON_SEED="), "{says}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_from_the_compacted_revision_itself_brings_the_event_there() {
+    let turn = Turn::take().await;
+    let cluster = Cluster::start(&turn, Spec::under_test(1)).await;
+    let client = cluster.client(0);
+    for value in ["one", "two", "three"] {
+        client.put("key", value).await.expect("a put works");
+    }
+    let compact = pb::CompactionRequest {
+        revision: 3,
+        physical: true,
+    };
+    client
+        .kv()
+        .compact(compact)
+        .await
+        .expect("a compaction works");
+    let (mut session, created) =
+        Session::open("the server under test", &client, everything(3)).await;
+    let events = session.wait_events(created.watch_id, 2).await;
+    let values: Vec<_> = events
+        .iter()
+        .filter_map(|event| event.kv.as_ref())
+        .map(|kv| kv.value.clone())
+        .collect();
+    assert_eq!(values, ["two", "three"]);
+    let below = session.create(everything(2)).await;
+    let ended = session.wait_canceled(below.watch_id).await;
+    assert_eq!(
+        (
+            ended.compact_revision,
+            ended.header.unwrap_or_default().revision
+        ),
+        (3, 0)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +153,7 @@ impl Both {
         for client in [&subject, &reference] {
             client.get("any").await.expect("a linearizable read works");
         }
-        let all = watch::everything(self.pair.generator().compacted() + 1);
+        let all = everything(self.pair.generator().compacted() + 1);
         let (mut got, all_got) =
             Session::open("the server under test", &subject, all.clone()).await;
         let (mut wanted, all_wanted) = Session::open("the reference", &reference, all).await;
@@ -141,7 +196,7 @@ impl Both {
         );
         for (created, request) in &watches {
             let created_at = created.header.unwrap_or_default().revision;
-            let events = watch::expected(&history, request, created_at);
+            let events = expected(&history, request, created_at);
             let of = format!("the events of {created:?}, for {request:?}");
             assert_eq!(
                 wanted.wait_events(created.watch_id, events.len()).await,
@@ -173,8 +228,8 @@ impl Both {
         // Whatever came too much would have come before the answer about progress.
         for (created, request) in &watches {
             let (got, wanted) = (
-                got.watched(created.watch_id),
-                wanted.watched(created.watch_id),
+                got.record().watch(created.watch_id),
+                wanted.record().watch(created.watch_id),
             );
             assert_eq!(got.events, wanted.events, "the events of {request:?}");
             assert_eq!(
@@ -391,18 +446,18 @@ async fn a_response_too_large_comes_in_fragments() {
         ("the reference", reference),
         ("the server under test", subject),
     ] {
-        let (mut session, created) = Session::open(name, &client, watch::everything(1)).await;
+        let (mut session, created) = Session::open(name, &client, everything(1)).await;
         brought.push(session.wait_events(created.watch_id, 6).await.to_vec());
         assert!(
-            session.fragments() >= 2,
+            session.record().fragments() >= 2,
             "{name} sent {} fragments",
-            session.fragments()
+            session.record().fragments()
         );
         // One event is never split, so two values may be more than a response should be.
         assert!(
-            session.largest_bytes() <= RESPONSE_BYTES_MAX,
+            session.record().largest_bytes() <= RESPONSE_BYTES_MAX,
             "{name} sent {} bytes",
-            session.largest_bytes()
+            session.record().largest_bytes()
         );
     }
     assert!(brought[0] == brought[1], "the events differ");

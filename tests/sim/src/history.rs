@@ -4,6 +4,8 @@
 //! write is in the final history at the revision it was told; each read saw what the final history holds at the
 //! revision it was told; and an operation that began after another had ended was told no earlier revision.
 
+#![allow(missing_docs)] // The fields of a history say what they are.
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -58,12 +60,12 @@ pub struct Operation {
 }
 
 /// The final history of one key: at each revision that changed it, its value, or none where it was deleted.
-type Versions = BTreeMap<i64, Option<String>>;
+pub type Versions = BTreeMap<i64, Option<String>>;
 
 /// All changes, from a member at the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    keys: BTreeMap<String, Versions>,
+    pub keys: BTreeMap<String, Versions>,
     /// The store's revision at the end.
     pub revision: i64,
 }
