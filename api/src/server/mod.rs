@@ -1,0 +1,266 @@
+//! The server on the client ports: gRPC and HTTP on the same sockets.
+//!
+//! A connection begins in whichever protocol its client speaks; HTTP/2 carries gRPC, either carries the HTTP paths.
+//! At shutdown nothing new is accepted, clients are told to go elsewhere, what is in flight is finished, and what
+//! would go on for ever is ended; whoever is not done by a deadline is cut off.
+
+mod coalesce;
+mod observe;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::IntoResponse;
+use http::{Request, StatusCode, header};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use keelson_raft::Parts;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::TaskTracker;
+use tonic::Status;
+use tonic::service::Routes;
+
+use crate::Api;
+use crate::context::Context;
+use crate::http::routes as http_routes;
+use crate::watch::{WatchService, WatchSettings};
+use coalesce::Coalesced;
+use observe::Observe;
+
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// How long nothing is accepted after accepting failed: mostly for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A client that has gone without a word is found out after about this.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// How connections are treated; the defaults are etcd's.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// The most calls that a connection may have open.
+    pub max_concurrent_streams: u32,
+    /// How often an idle client is pinged; none: never.
+    pub keepalive_interval: Option<Duration>,
+    /// How long the answer to a ping may take.
+    pub keepalive_timeout: Duration,
+    /// How long clients may take to finish at shutdown.
+    pub shutdown_deadline: Duration,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        ServerOptions {
+            max_concurrent_streams: u32::MAX,
+            keepalive_interval: Some(Duration::from_secs(2 * 60 * 60)),
+            keepalive_timeout: Duration::from_secs(20),
+            shutdown_deadline: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What a listening socket serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// gRPC and the HTTP paths.
+    Everything,
+    /// gRPC alone: the HTTP paths have sockets of their own.
+    Grpc,
+    /// The HTTP paths alone.
+    Http,
+}
+
+/// Serves the API on sockets that are bound already, until the API is told to stop ([`Api::stop`]) and all
+/// connections have ended, or the deadline has come.
+pub async fn serve<P: Parts>(
+    listeners: Vec<(TcpListener, Serves)>,
+    api: &Api<P>,
+    options: ServerOptions,
+) {
+    let connections = TaskTracker::new();
+    let accepting = TaskTracker::new();
+    for (listener, serves) in listeners {
+        let router = router(api, serves);
+        let service = Observe::new(
+            router,
+            api.context.metrics.clone(),
+            api.context.stopping.clone(),
+        );
+        let acceptor = Acceptor {
+            service,
+            context: api.context.clone(),
+            options: options.clone(),
+        };
+        accepting.spawn(acceptor.run(listener, connections.clone()));
+    }
+    accepting.close();
+    accepting.wait().await;
+    connections.close();
+    // Each connection keeps the deadline itself.
+    connections.wait().await;
+}
+
+fn router<P: Parts>(api: &Api<P>, serves: Serves) -> Router {
+    let grpc = || api.grpc_routes().into_axum_router();
+    let http = || http_routes(api.context.clone());
+    let router = match serves {
+        Serves::Everything => grpc().merge(http()),
+        Serves::Grpc => grpc(),
+        Serves::Http => http(),
+    };
+    router.fallback(not_found)
+}
+
+/// Says as grpc-go and Go's HTTP server say it that there is nothing at a path.
+async fn not_found(request: Request<Body>) -> axum::response::Response {
+    let grpc = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if grpc {
+        let service = request
+            .uri()
+            .path()
+            .trim_start_matches('/')
+            .split('/')
+            .next()
+            .unwrap_or("");
+        return Status::unimplemented(format!("unknown service {service}")).into_http::<Body>();
+    }
+    (StatusCode::NOT_FOUND, "404 page not found\n").into_response()
+}
+
+struct Acceptor<P: Parts> {
+    service: Observe<Router>,
+    context: Arc<Context<P>>,
+    options: ServerOptions,
+}
+
+impl<P: Parts> Acceptor<P> {
+    async fn run(self, listener: TcpListener, connections: TaskTracker) {
+        let builder = self.builder();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.context.stopping.cancelled() => return,
+            };
+            match accepted {
+                Ok((socket, _)) => {
+                    connections.spawn(self.connection(builder.clone(), socket));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn builder(&self) -> auto::Builder<TokioExecutor> {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new());
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_concurrent_streams(self.options.max_concurrent_streams)
+            .keep_alive_interval(self.options.keepalive_interval)
+            .keep_alive_timeout(self.options.keepalive_timeout);
+        builder
+    }
+
+    /// Serves one connection to its end.
+    fn connection(
+        &self,
+        builder: auto::Builder<TokioExecutor>,
+        socket: TcpStream,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let service = TowerToHyperService::new(self.service.clone());
+        let (stopping, deadline) = (
+            self.context.stopping.clone(),
+            self.options.shutdown_deadline,
+        );
+        let metrics = self.context.metrics.clone();
+        async move {
+            if let Err(error) = prepare(&socket) {
+                tracing::debug!(%error, "a connection's options could not be set");
+            }
+            let (reader, writer) = socket.into_split();
+            let counters = (metrics.received_bytes.clone(), metrics.sent_bytes.clone());
+            let (io, outbox) = Coalesced::new(reader, writer, counters.0, counters.1);
+            let connection = Box::pin(
+                builder
+                    .serve_connection(TokioIo::new(io), service)
+                    .into_owned(),
+            );
+            let mut connection = outbox.drained(connection);
+            let result = tokio::select! {
+                result = &mut connection => result,
+                () = stopping.cancelled() => {
+                    connection.connection.as_mut().graceful_shutdown();
+                    match tokio::time::timeout(deadline, &mut connection).await {
+                        Ok(result) => result,
+                        Err(_) => Err("cut off at shutdown".into()),
+                    }
+                }
+            };
+            if let Err(error) = result {
+                tracing::debug!(error, "a connection ended early");
+            }
+        }
+    }
+}
+
+fn prepare(socket: &TcpStream) -> std::io::Result<()> {
+    socket.set_nodelay(true)?;
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(TCP_KEEPALIVE)
+        .with_interval(TCP_KEEPALIVE);
+    socket2::SockRef::from(socket).set_tcp_keepalive(&keepalive)
+}
+
+impl<P: Parts> Api<P> {
+    /// The gRPC services.
+    fn grpc_routes(&self) -> Routes {
+        use keelson_proto::etcdserverpb::cluster_server::ClusterServer;
+        use keelson_proto::etcdserverpb::kv_server::KvServer;
+        use keelson_proto::etcdserverpb::lease_server::LeaseServer;
+        use keelson_proto::etcdserverpb::maintenance_server::MaintenanceServer;
+
+        let context = || self.context.clone();
+        // etcd's room for what gRPC adds to a request; what is beyond never gets so far as to be refused by size.
+        let limit = self.context.options.max_request_bytes + 512 * 1024;
+        Routes::new(KvServer::new(crate::kv::Kv(context())).max_decoding_message_size(limit))
+            .add_service(WatchService::new(
+                self.context.member.hub().clone(),
+                self.watch_settings(limit),
+            ))
+            .add_service(
+                LeaseServer::new(crate::lease::Lease(context())).max_decoding_message_size(limit),
+            )
+            .add_service(
+                ClusterServer::new(crate::cluster::Cluster(context()))
+                    .max_decoding_message_size(limit),
+            )
+            .add_service(
+                MaintenanceServer::new(crate::maintenance::Maintenance(context()))
+                    .max_decoding_message_size(limit),
+            )
+            .add_service(self.health.clone())
+    }
+
+    fn watch_settings(&self, request_bytes_max: usize) -> WatchSettings {
+        let (asked, also_asked) = (self.context.member.clone(), self.context.member.clone());
+        WatchSettings {
+            leader_lost: Arc::new(move || asked.leader_lost()),
+            is_learner: Arc::new(move || also_asked.status().is_learner),
+            election_timeout: self.context.options.election_timeout,
+            request_bytes_max,
+        }
+    }
+}
