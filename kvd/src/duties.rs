@@ -1,0 +1,129 @@
+//! What a member does by itself, beside answering: introducing itself, compacting by policy, watching the disk.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use keelson_api::{Api, Metrics};
+use keelson_proto::commandpb::{ClusterInit, Command, MemberAttributes, command};
+use keelson_raft::{Member, Parts, Trouble};
+use keelson_store::Refusal;
+
+use crate::auto_compaction::{AutoCompaction, Retention};
+use crate::disk::Room;
+
+/// How long to wait before something that failed is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+/// How often the disk is looked at.
+const DISK_TICK: Duration = Duration::from_secs(10);
+/// How often it is looked who leads.
+const LEADER_TICK: Duration = Duration::from_millis(100);
+
+/// Tells the cluster this member's name and client URLs, and which cluster it is if nobody has. Completes when the
+/// cluster knows: then there is a leader, and this member takes part.
+pub async fn introduce<P: Parts>(
+    member: &Member<P>,
+    name: &str,
+    client_urls: &[String],
+) -> Result<(), Trouble> {
+    let id = member.id().0;
+    let attributes = MemberAttributes {
+        id,
+        name: name.to_owned(),
+        client_urls: client_urls.to_vec(),
+    };
+    loop {
+        let view = member.reader().now();
+        let known = view.attributes().is_ok_and(|all| all.contains(&attributes));
+        let request = if view.state().cluster_id == 0 {
+            command::Request::ClusterInit(ClusterInit {
+                cluster_id: member.cluster_id(),
+            })
+        } else if !known {
+            command::Request::MemberAttributes(attributes.clone())
+        } else {
+            // Known from before; whether the cluster is there now, a read tells.
+            match member.read_barrier().await {
+                Ok(()) => return Ok(()),
+                Err(Trouble::Stopped) => return Err(Trouble::Stopped),
+                Err(_) => {
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            }
+        };
+        match member
+            .propose(Command {
+                request: Some(request),
+                ..Command::default()
+            })
+            .await
+        {
+            Ok(_) => {}
+            Err(Trouble::Stopped) => return Err(Trouble::Stopped),
+            Err(trouble) => {
+                tracing::debug!(%trouble, "this member could not introduce itself yet");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// Compacts by the operator's policy while this member leads.
+pub async fn compact_by_policy<P: Parts>(member: Member<P>, api: Api<P>, retention: Retention) {
+    let mut policy = AutoCompaction::new(retention);
+    loop {
+        tokio::time::sleep(policy.interval()).await;
+        let now = member.reader().now().revision;
+        let Some(upto) = policy.look(now, member.status().is_leader) else {
+            continue;
+        };
+        match api.compact(upto).await {
+            Ok(()) | Err(keelson_api::Failure::Refused(Refusal::Compacted)) => {
+                tracing::info!(revision = upto.0, "compacted the history, as configured");
+                policy.done(upto);
+            }
+            Err(error) => {
+                tracing::warn!(%error, revision = upto.0, "the history could not be compacted")
+            }
+        }
+    }
+}
+
+/// Raises the NOSPACE alarm before the disk is full.
+pub async fn watch_the_disk<P: Parts>(api: Api<P>, path: PathBuf) {
+    loop {
+        tokio::time::sleep(DISK_TICK).await;
+        match Room::at(&path) {
+            Ok(room) if room.is_low() => {
+                tracing::warn!(free_bytes = room.free, path = %path.display(), "the disk is almost full");
+                if let Err(error) = api.raise_no_space().await {
+                    tracing::warn!(%error, "the NOSPACE alarm could not be raised");
+                }
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, path = %path.display(), "the disk's free room is not known")
+            }
+        }
+    }
+}
+
+/// Counts how often another leader is seen.
+pub async fn count_leaders<P: Parts>(member: Member<P>, metrics: std::sync::Arc<Metrics>) {
+    let mut seen = None;
+    loop {
+        let leader = member.status().leader;
+        if leader.is_some() && leader != seen {
+            metrics.leader_changes.inc();
+            seen = leader;
+        }
+        tokio::time::sleep(LEADER_TICK).await;
+    }
+}
+
+/// Completes when a peer has said that this member is no longer one.
+pub async fn removed<P: Parts>(member: &Member<P>) {
+    while !member.removed() {
+        tokio::time::sleep(LEADER_TICK).await;
+    }
+}

@@ -1,0 +1,91 @@
+//! The process around one member: flags, data directory, wiring, the duties that need a clock, shutdown.
+//!
+//! **Guarantees**: what is wrong with flags, ports or the data directory is one clear line and a non-zero exit, before
+//! anything in the data directory is touched; no two processes share one; a termination signal is an orderly stop.
+//!
+//! **Leaves to others**: everything that a member is once it runs (`keelson-raft`, `keelson-api`).
+
+mod auto_compaction;
+mod bootstrap;
+pub mod config;
+mod config_file;
+mod data_dir;
+mod disk;
+mod duties;
+pub mod flags;
+mod listen;
+mod logging;
+mod measured;
+mod run;
+mod values;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use config::Config;
+use flags::{FlagError, Request, Settings};
+
+/// The program: reads its arguments, and does what they ask.
+pub fn program(
+    args: impl IntoIterator<Item = String>,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> ExitCode {
+    let result = match flags::parse(args, env) {
+        Ok((Request::Help, _)) => print(&flags::help()),
+        Ok((Request::Version, _)) => print(&flags::version()),
+        Ok((Request::Run(settings), warnings)) => run_member(settings, warnings),
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, with its causes: what a person or a launcher shows of a member that did not start.
+            eprintln!("kvd: {}", format!("{error:#}").replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(page: &str) -> anyhow::Result<()> {
+    // Whoever reads only the first lines closes the pipe: that is no failure.
+    let _ = std::io::stdout().write_all(page.as_bytes());
+    Ok(())
+}
+
+fn run_member(settings: Settings, mut warnings: Vec<String>) -> anyhow::Result<()> {
+    let settings = from_file(settings, &mut warnings)?;
+    warnings.extend(settings.vet()?);
+    let config = Config::from_settings(&settings, std::io::stderr().is_terminal())?;
+    warnings.extend(config.warnings());
+    logging::start(&config.log)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(run::run(config))
+}
+
+/// The settings of the configuration file, if there is one: then no others count.
+fn from_file(settings: Settings, warnings: &mut Vec<String>) -> Result<Settings, FlagError> {
+    let Some(file) = settings
+        .get("config-file")
+        .map(|setting| setting.value.clone())
+        .filter(|file| !file.is_empty())
+    else {
+        return Ok(settings);
+    };
+    // What must not be ignored is refused wherever it is said.
+    settings.vet()?;
+    for (flag, setting) in settings
+        .iter()
+        .filter(|(flag, _)| flag.name != "config-file")
+    {
+        warnings.push(format!(
+            "{} of {} is ignored: {file} counts",
+            flag.name, setting.source
+        ));
+    }
+    config_file::read(&file)
+}

@@ -1,0 +1,319 @@
+//! A member's life: everything checked, sockets bound, data opened, served, and stopped in order.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use keelson_api::{Api, Metrics, Options, ServerOptions, serve};
+use keelson_log::{DiskDir, RaftLog, ThreadedLog};
+use keelson_raft::tcp::{self, TcpTransport};
+use keelson_raft::{ApplyOn, Member, OpenEngine, Parts, StateDir, Timing};
+use keelson_rocks::RocksEngine;
+use keelson_store::engine::EngineError;
+use openraft_rt_tokio::TokioRuntime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+
+use crate::bootstrap::{self, Plan};
+use crate::config::Config;
+use crate::data_dir::{self, DataDir};
+use crate::disk::Room;
+use crate::duties;
+use crate::listen::{self, Sockets};
+use crate::measured::{MeasuredDir, MeasuredEngine};
+
+/// The longest that a peer's word about the cluster is waited for, at the first start.
+const PROBE_PATIENCE_MAX: Duration = Duration::from_secs(2);
+/// How long a peer connection may stand still.
+const PEER_PATIENCE: Duration = Duration::from_secs(5);
+/// How long clients may take to finish at shutdown.
+const CLIENTS_DEADLINE: Duration = Duration::from_secs(5);
+/// How long handing over and flushing may take at shutdown.
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
+
+/// What members are made of in production.
+pub struct Production;
+
+impl Parts for Production {
+    type Rt = TokioRuntime;
+    type Engine = MeasuredEngine<RocksEngine>;
+    type Dir = MeasuredDir<DiskDir>;
+    type Net = TcpTransport;
+}
+
+/// Runs a member until it is told to stop, or cannot go on.
+pub async fn run(config: Config) -> Result<()> {
+    // From here on a signal is an orderly stop.
+    let mut stop = Stop::listen()?;
+    let data = data_dir::inspect(&config.data_dir)?;
+    // A directory that has been a member's is locked before anything else; a new one is not even made until all is well.
+    let mut dir = None;
+    if data.is_some() {
+        dir = Some(DataDir::lock(&config.data_dir)?);
+    }
+    let sockets = listen::bind(&config)?;
+    let patience = config.election.min(PROBE_PATIENCE_MAX);
+    let plan = bootstrap::plan(&config.bootstrap, data, patience).await?;
+    let dir = match dir {
+        Some(dir) => dir,
+        None => DataDir::lock(&config.data_dir)?,
+    };
+
+    let metrics = Arc::new(Metrics::new());
+    let opened = open(&config, &dir, plan, data.is_none(), &metrics)?;
+    let options = Options {
+        max_request_bytes: config.max_request_bytes,
+        max_txn_ops: config.max_txn_ops,
+        quota_bytes: opened.quota_bytes,
+        election_timeout: config.election,
+        scratch_dir: dir.scratch(),
+    };
+    let (member, log) = opened.start(&config, &metrics).await?;
+    let outcome = tokio::select! {
+        outcome = take_part(&config, options, &member, sockets, metrics, &mut stop) => outcome,
+        reason = member.failed() => Err(anyhow!("this member cannot go on: {reason}")),
+    };
+    if tokio::time::timeout(STOP_DEADLINE, member.stop())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            "stopping took too long; what was not flushed will be applied again from the log"
+        );
+    }
+    drop(member);
+    log.shutdown().context("the raft log")?;
+    if outcome.is_ok() {
+        tracing::info!("stopped");
+    }
+    outcome
+}
+
+/// What asks a process to stop.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Stop> {
+        let listen = |kind| signal(kind).context("signals cannot be received");
+        Ok(Stop {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn asked(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// A member's data, open, and who it is.
+struct Opened {
+    plan: Plan,
+    log: ThreadedLog<MeasuredDir<DiskDir>>,
+    state_dir: StateDir,
+    quota_bytes: i64,
+}
+
+fn open(
+    config: &Config,
+    dir: &DataDir,
+    plan: Plan,
+    first_start: bool,
+    metrics: &Metrics,
+) -> Result<Opened> {
+    dir.empty_scratch()?;
+    let at = |what: &str, path: &Path| format!("{what} in {}", path.display());
+    let log_path = config.wal_dir.clone().unwrap_or_else(|| dir.log());
+    let log_dir = DiskDir::open(&log_path).with_context(|| at("the raft log", &log_path))?;
+    let log_dir = MeasuredDir {
+        dir: log_dir,
+        sync_seconds: metrics.wal_fsync_seconds.clone(),
+    };
+    let (log, found) = RaftLog::open(log_dir, keelson_log::Options::default())
+        .with_context(|| at("the raft log", &log_path))?;
+    if found.fresh && !first_start {
+        // Going on without the votes and entries that this member has promised to keep could lose acknowledged writes.
+        bail!(
+            "the raft log in {} is gone: remove this member from the cluster, and add it again",
+            log_path.display()
+        );
+    }
+    let log = ThreadedLog::start(log)?;
+    let state_path = dir.state();
+    let state_dir = StateDir::open(&state_path).with_context(|| at("the state", &state_path))?;
+    if first_start {
+        dir.identify(plan.identity)?;
+    }
+    let quota_bytes = match config.quota_bytes {
+        0 => Room::at(&config.data_dir)
+            .context("the size of the disk is not known")?
+            .default_quota_bytes(),
+        bytes => bytes.max(0),
+    };
+    // Founding is for a log in which nothing has happened; every other one knows its members.
+    let found = plan
+        .found
+        .filter(|_| found.vote.is_none() && found.last.is_none());
+    Ok(Opened {
+        plan: Plan { found, ..plan },
+        log,
+        state_dir,
+        quota_bytes,
+    })
+}
+
+impl Opened {
+    async fn start(
+        self,
+        config: &Config,
+        metrics: &Metrics,
+    ) -> Result<(Member<Production>, ThreadedLog<MeasuredDir<DiskDir>>)> {
+        let identity = self.plan.identity;
+        tracing::info!(
+            name = config.name,
+            member = format!("{:x}", identity.member_id.0),
+            cluster = format!("{:x}", identity.cluster_id),
+            data_dir = %config.data_dir.display(),
+            quota_bytes = self.quota_bytes,
+            "starting a member"
+        );
+        // The network is there before the member is; what it hears of the member's removal waits for it here.
+        let removed = Arc::new(AtomicBool::new(false));
+        let tell = removed.clone();
+        let net = TcpTransport::new(
+            identity.member_id.0,
+            identity.cluster_id,
+            PEER_PATIENCE,
+            move || {
+                tell.store(true, Ordering::Release);
+            },
+        );
+        let mut watch = keelson_watch::Options::new(identity.cluster_id, identity.member_id);
+        watch.progress_interval_ms =
+            u64::try_from(config.watch_progress.as_millis()).unwrap_or(u64::MAX);
+        watch.seed = rand::random();
+        let member = Member::<Production>::start(keelson_raft::Config {
+            id: identity.member_id,
+            cluster_id: identity.cluster_id,
+            found: self.plan.found,
+            timing: Timing {
+                heartbeat: config.heartbeat,
+                election: config.election,
+            },
+            log: self.log.log().clone(),
+            state_dir: self.state_dir,
+            open_engine: open_engine(metrics),
+            store: keelson_store::Options::default(),
+            watch,
+            net,
+            apply_on: ApplyOn::Thread,
+            max_request_bytes: config.max_request_bytes,
+            quota_bytes: self.quota_bytes,
+            max_learners: config.max_learners,
+            strict_reconfig: config.strict_reconfig,
+        })
+        .await?;
+        let told = member.clone();
+        tokio::spawn(async move {
+            while !removed.load(Ordering::Acquire) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            told.tell_removed();
+        });
+        Ok((member, self.log))
+    }
+}
+
+fn open_engine(metrics: &Metrics) -> OpenEngine<MeasuredEngine<RocksEngine>> {
+    let write_seconds = metrics.backend_commit_seconds.clone();
+    Arc::new(move |path: &Path| -> Result<_, EngineError> {
+        let engine = RocksEngine::open(path, keelson_rocks::Options::default())?;
+        Ok(Arc::new(MeasuredEngine {
+            engine,
+            write_seconds: write_seconds.clone(),
+        }))
+    })
+}
+
+/// Serves members and clients until this member is to stop. Clients have been let go when it returns.
+async fn take_part(
+    config: &Config,
+    options: Options,
+    member: &Member<Production>,
+    sockets: Sockets,
+    metrics: Arc<Metrics>,
+    stop: &mut Stop,
+) -> Result<()> {
+    let mut tasks = JoinSet::new();
+    for listener in sockets.peer {
+        tasks.spawn(tcp::serve(listener, member.desk()));
+    }
+    tokio::select! {
+        recovered = member.recovered() => recovered.map_err(|trouble| anyhow!("recovering: {trouble}"))?,
+        why = stop.asked() => return said(why),
+    }
+    let api = Api::new(member.clone(), options, metrics.clone());
+    tasks.spawn(duties::count_leaders(member.clone(), metrics));
+    tasks.spawn(duties::watch_the_disk(api.clone(), config.data_dir.clone()));
+    if let Some(retention) = config.retention {
+        tasks.spawn(duties::compact_by_policy(
+            member.clone(),
+            api.clone(),
+            retention,
+        ));
+    }
+    let server_options = ServerOptions {
+        max_concurrent_streams: config.max_concurrent_streams,
+        keepalive_interval: config.keepalive_interval,
+        keepalive_timeout: config.keepalive_timeout,
+        shutdown_deadline: CLIENTS_DEADLINE,
+    };
+    let serving = serve(sockets.client, &api, server_options);
+    let living = async {
+        let outcome = live(config, member, stop).await;
+        // Clients go elsewhere while this member still leads, if it does: their last requests are answered.
+        api.stop();
+        outcome
+    };
+    let (outcome, ()) = tokio::join!(living, serving);
+    outcome
+}
+
+/// Lasts as long as this member is to take part.
+async fn live(config: &Config, member: &Member<Production>, stop: &mut Stop) -> Result<()> {
+    let introduced = async {
+        if duties::introduce(member, &config.name, &config.advertise_client)
+            .await
+            .is_ok()
+        {
+            let urls: Vec<&str> = config
+                .listen_client
+                .iter()
+                .map(|place| place.url.as_str())
+                .collect();
+            tracing::info!(urls = urls.join(","), "ready to serve client requests");
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = introduced => Ok(()),
+        () = duties::removed(member) => {
+            tracing::warn!("the member has been permanently removed from the cluster");
+            Ok(())
+        }
+        why = stop.asked() => said(why),
+    }
+}
+
+fn said(why: &'static str) -> Result<()> {
+    tracing::info!(signal = why, "stopping");
+    Ok(())
+}
