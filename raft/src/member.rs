@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures::future::BoxFuture;
 use keelson_log::RaftLog;
 use keelson_proto::commandpb::{self, Command, Membership};
 use keelson_proto::peerpb::member_change::Change;
@@ -123,7 +124,12 @@ impl<P: Parts> Clone for Member<P> {
 impl<P: Parts> Member<P> {
     /// Opens the state, starts openraft on it, and the member's own tasks. Serves nobody yet: wait for
     /// [`Member::recovered`] before clients are let in.
-    pub async fn start(config: Config<P>) -> Result<Member<P>, StartError> {
+    pub fn start(config: Config<P>) -> BoxFuture<'static, Result<Member<P>, StartError>> {
+        // Boxed here, where the parts are still abstract: later the compiler can no longer see that it is Send.
+        Box::pin(Self::open(config))
+    }
+
+    async fn open(config: Config<P>) -> Result<Member<P>, StartError> {
         let current = config.state_dir.current().map_err(StartError::Dir)?;
         let engine = (config.open_engine)(&current)?;
         let store = Store::open(engine.clone(), config.store)?;
@@ -190,20 +196,9 @@ impl<P: Parts> Member<P> {
 
         let member = Member { shared };
         if let Some(found) = config.found {
-            member.found(&found).await?;
+            initialize(member.shared.clone(), found).await?;
         }
         Ok(member)
-    }
-
-    /// Every founder initializes with the identical map; one that already is, is.
-    async fn found(&self, membership: &Membership) -> Result<(), StartError> {
-        let membership = membership_from_pb(membership);
-        let nodes: std::collections::BTreeMap<u64, Peer> =
-            membership.nodes().map(|(id, peer)| (*id, peer.clone())).collect();
-        match self.shared.raft().initialize(nodes).await {
-            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-            Err(error) => Err(StartError::Raft(error.to_string())),
-        }
     }
 
     /// What answers the other members.
@@ -385,6 +380,17 @@ impl<P: Parts> Member<P> {
     }
 }
 
+/// Every founder initializes with the identical map; one that already is, is.
+async fn initialize<P: Parts>(shared: Arc<Shared<P>>, membership: Membership) -> Result<(), StartError> {
+    let membership = membership_from_pb(&membership);
+    let nodes: std::collections::BTreeMap<u64, Peer> =
+        membership.nodes().map(|(id, peer)| (*id, peer.clone())).collect();
+    match shared.raft().initialize(nodes).await {
+        Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+        Err(error) => Err(StartError::Raft(error.to_string())),
+    }
+}
+
 /// Keeps the peer network's addresses in step with the membership.
 async fn follow_membership<P: Parts>(shared: Arc<Shared<P>>) {
     let mut known = Membership::default();
@@ -394,10 +400,7 @@ async fn follow_membership<P: Parts>(shared: Arc<Shared<P>>) {
             shared.net.set_peers(&membership.nodes);
             known = membership;
         }
-        let mut metrics = shared.raft().metrics();
-        if metrics.changed().await.is_err() {
-            return;
-        }
+        shared.metrics_may_have_changed().await;
     }
 }
 

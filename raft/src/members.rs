@@ -243,6 +243,7 @@ impl<P: Parts> Shared<P> {
         use futures::FutureExt;
         use openraft::async_runtime::watch::WatchReceiver;
         let mut metrics = self.raft().metrics();
+        drop(metrics.borrow_and_update());
         let pause = self.timing.heartbeat.max(Duration::from_millis(1));
         let _ = P::Rt::timeout(pause, metrics.changed().map(drop)).await;
     }

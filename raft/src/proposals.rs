@@ -97,6 +97,8 @@ impl<P: Parts> Shared<P> {
     /// Completes when openraft reports something new, or after a while: who leads may be another now.
     pub(crate) async fn leadership_may_have_changed(&self) {
         let mut metrics = self.raft().server_metrics();
+        // The receiver is a copy of an old one: without this, it would report a change at once, every time.
+        drop(metrics.borrow_and_update());
         let pause = (self.timing.heartbeat / 2).max(Duration::from_millis(1));
         let _ = P::Rt::timeout(pause, metrics.changed().map(drop)).await;
         // A watch that is already closed must not turn this into a busy loop.

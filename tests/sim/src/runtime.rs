@@ -285,10 +285,11 @@ fn to_local(real: Duration) -> Duration {
     Duration::from_nanos((nanos + nanos * drift / 1_000_000) as u64)
 }
 
+/// Rounded up: who waits until an instant must not wake just before it, and wait again for nothing.
 fn to_real(local: Duration) -> Duration {
-    let drift = i128::from(drift_ppm());
+    let rate = 1_000_000 + i128::from(drift_ppm());
     let nanos = local.as_nanos().min(u128::from(u64::MAX / 4)) as i128;
-    Duration::from_nanos((nanos * 1_000_000 / (1_000_000 + drift)) as u64)
+    Duration::from_nanos(((nanos * 1_000_000 + rate - 1) / rate) as u64)
 }
 
 impl AsyncRuntime for Runtime {

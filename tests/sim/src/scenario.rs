@@ -177,7 +177,6 @@ impl World {
         let mut next_fault = now() + Duration::from_secs(2);
         while now() < end {
             Runtime::sleep(Duration::from_millis(50)).await;
-            eprintln!("t {:?} {:?} ops", now(), operations.lock().len());
             self.check_leaders()?;
             self.mend().await?;
             if now() >= next_fault {
@@ -185,7 +184,6 @@ impl World {
                 next_fault = now() + Duration::from_millis(self.rng.random_range(500..5_000));
             }
         }
-        eprintln!("peace {:?} {:?}", now(), self.faults);
         self.peace().await?;
         for client in clients {
             client.await.context("a client died")?;
