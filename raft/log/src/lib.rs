@@ -22,10 +22,12 @@
 
 mod disk;
 mod error;
+mod fate;
 mod format;
 mod index;
 mod io;
 mod log;
+mod memory;
 mod open;
 mod read;
 mod recover;

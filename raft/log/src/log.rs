@@ -7,7 +7,6 @@
 //! Locks: `memory` is held for a few copies at a time, never during I/O and never during a
 //! callback; `writer` belongs to whoever steps and is taken before `memory`.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,13 +15,11 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::error::LogError;
-use crate::format::PAYLOAD_BYTES_MAX;
-use crate::index::{Cache, EntryIndex, Slot};
 use crate::io::LogDir;
+use crate::memory::{Memory, Stop};
 use crate::read;
-use crate::stream::check_follows;
 use crate::types::{LogId, Options, Vote};
-use crate::writer::{OpenSegment, Request, Writer, Written};
+use crate::writer::{Request, Writer};
 
 /// Told once a request is durable, or that it may not be. Runs on the thread that runs the step's
 /// completions, or, if the request is refused, on the caller's. It must be quick, and must not
@@ -63,153 +60,9 @@ struct Shared<D: LogDir> {
     writer: Mutex<Writer<D>>,
 }
 
-/// A request and who waits for it.
-struct Queued {
-    request: Request,
-    done: Option<Done>,
-}
-
-/// What readers and the queue see: ahead of the disk by what is queued or being written.
-struct Memory<F> {
-    index: EntryIndex,
-    cache: Cache,
-    segments: BTreeMap<u32, OpenSegment<F>>,
-    vote: Option<Vote>,
-    committed: Option<LogId>,
-    purged: Option<LogId>,
-    queue: Vec<Queued>,
-    /// Bytes in `queue`.
-    queued_bytes: usize,
-    /// Bytes and requests of the batch being written.
-    writing_bytes: usize,
-    writing: usize,
-    /// Entries of the batch being written are still those in `index` only below this: a truncation
-    /// was asked for after them.
-    writing_stands_below: u64,
-    appended_bytes: u64,
-    /// Appending blocks while the queue is full. Set while a thread drains it.
-    bounded: bool,
-    stop: Option<Stop>,
-}
-
-/// Why no request is taken any more.
-#[derive(Debug, Clone)]
-enum Stop {
-    Closed,
-    Failed {
-        reason: Arc<str>,
-        kind: io::ErrorKind,
-    },
-}
-
-impl Stop {
-    fn error(&self) -> LogError {
-        match self {
-            Stop::Closed => LogError::Closed,
-            Stop::Failed { reason, kind } => LogError::Failed {
-                reason: Arc::clone(reason),
-                kind: *kind,
-            },
-        }
-    }
-}
-
-impl<F> Memory<F> {
-    fn last(&self) -> Option<LogId> {
-        self.index.last().or(self.purged)
-    }
-
-    fn append(&mut self, entries: &[(LogId, Bytes)]) -> Result<(), LogError> {
-        let mut last = self.last();
-        for (id, payload) in entries {
-            check_follows(last, *id).map_err(LogError::Refused)?;
-            if payload.len() > PAYLOAD_BYTES_MAX {
-                let what = format!(
-                    "entry {} has {} bytes, at most {PAYLOAD_BYTES_MAX} fit",
-                    id.index,
-                    payload.len()
-                );
-                return Err(LogError::Refused(what));
-            }
-            last = Some(*id);
-        }
-        for (id, payload) in entries {
-            let len = u32::try_from(payload.len()).expect("checked against PAYLOAD_BYTES_MAX");
-            self.index.push(*id, Slot::unwritten(len));
-            self.cache.push(payload.clone());
-        }
-        Ok(())
-    }
-
-    /// Returns the request, or a barrier if nothing is above.
-    fn truncate(&mut self, last: Option<u64>) -> Result<Request, LogError> {
-        let next = match last {
-            Some(u64::MAX) => return Ok(Request::Barrier),
-            Some(index) => index + 1,
-            None => 0,
-        };
-        if next < self.index.first() {
-            let what = format!(
-                "truncation after {last:?}, and {:?} was purged",
-                self.purged
-            );
-            return Err(LogError::Refused(what));
-        }
-        if next >= self.index.next() {
-            return Ok(Request::Barrier);
-        }
-        self.index.truncate(next);
-        self.cache.truncate(next);
-        self.writing_stands_below = self.writing_stands_below.min(next);
-        Ok(Request::TruncateAfter(self.last()))
-    }
-
-    /// Returns the request, or a barrier if that much was purged before.
-    fn purge(&mut self, upto: LogId) -> Result<Request, LogError> {
-        if self.purged.is_some_and(|purged| upto.index <= purged.index) {
-            return Ok(Request::Barrier);
-        }
-        if let Some(own) = self.index.id(upto.index).filter(|own| *own != upto) {
-            return Err(LogError::Refused(format!(
-                "purge up to {upto:?}, and the log has {own:?}"
-            )));
-        }
-        self.index.purge(upto.index + 1);
-        self.cache.purge(upto.index + 1);
-        self.purged = Some(upto);
-        Ok(Request::Purge(upto))
-    }
-}
-
 impl<D: LogDir> RaftLog<D> {
     /// Puts a handle together from a log that [`crate::open`] read back.
-    pub(crate) fn new(
-        options: Options,
-        writer: Writer<D>,
-        index: EntryIndex,
-        state: (Option<Vote>, Option<LogId>, Option<LogId>),
-        segments: Vec<OpenSegment<D::File>>,
-    ) -> Self {
-        let (vote, committed, purged) = state;
-        let memory = Memory {
-            cache: Cache::starting_at(index.next()),
-            index,
-            segments: segments
-                .into_iter()
-                .map(|segment| (segment.seq, segment))
-                .collect(),
-            vote,
-            committed,
-            purged,
-            queue: Vec::new(),
-            queued_bytes: 0,
-            writing_bytes: 0,
-            writing: 0,
-            writing_stands_below: u64::MAX,
-            appended_bytes: 0,
-            bounded: false,
-            stop: None,
-        };
+    pub(crate) fn new(options: Options, writer: Writer<D>, memory: Memory<D::File>) -> Self {
         let shared = Shared {
             options,
             memory: Mutex::new(memory),
@@ -397,13 +250,22 @@ impl<D: LogDir> RaftLog<D> {
     /// The part of a step that others wait for.
     pub(crate) fn write_batch(&self) -> Completions {
         let mut writer = self.shared.writer.lock();
-        let (batch, waiters) = self.take_batch();
+        let taken = self
+            .shared
+            .memory
+            .lock()
+            .take_batch(self.shared.options.batch_bytes_max);
+        let (batch, waiters) = taken;
         if batch.is_empty() {
             return Completions::default();
         }
         match writer.write(&batch) {
             Ok(written) => {
-                self.publish(written);
+                self.shared
+                    .memory
+                    .lock()
+                    .publish(written, self.shared.options.cache_bytes);
+                self.shared.room.notify_all();
                 Completions {
                     waiters,
                     failure: None,
@@ -444,10 +306,7 @@ impl<D: LogDir> RaftLog<D> {
         let mut memory = self.shared.memory.lock();
         if memory.stop.is_none() {
             memory.stop = Some(Stop::Closed);
-            memory.queue.push(Queued {
-                request: Request::Barrier,
-                done: None,
-            });
+            memory.push(Request::Barrier, None);
         }
         drop(memory);
         self.shared.work.notify_all();
@@ -465,17 +324,7 @@ impl<D: LogDir> RaftLog<D> {
             reason: reason.into(),
             kind: error.kind(),
         };
-        let mut memory = self.shared.memory.lock();
-        memory.stop = Some(stop.clone());
-        memory.queued_bytes = 0;
-        memory.writing_bytes = 0;
-        memory.writing = 0;
-        let waiters = memory
-            .queue
-            .drain(..)
-            .filter_map(|queued| queued.done)
-            .collect();
-        drop(memory);
+        let waiters = self.shared.memory.lock().fail(stop.clone());
         self.shared.work.notify_all();
         self.shared.room.notify_all();
         Completions {
@@ -497,12 +346,7 @@ impl<D: LogDir> RaftLog<D> {
         };
         match applied {
             Ok(request) => {
-                let bytes = request.bytes();
-                memory.queued_bytes += bytes;
-                if matches!(request, Request::Append(_)) {
-                    memory.appended_bytes += bytes as u64;
-                }
-                memory.queue.push(Queued { request, done });
+                memory.push(request, done);
                 drop(memory);
                 self.shared.work.notify_one();
             }
@@ -524,62 +368,6 @@ impl<D: LogDir> RaftLog<D> {
             self.shared.room.wait(&mut memory);
         }
         memory
-    }
-
-    /// Takes requests from the queue until they make up a batch.
-    fn take_batch(&self) -> (Vec<Request>, Vec<Done>) {
-        let mut memory = self.shared.memory.lock();
-        let mut bytes = 0;
-        let take = memory
-            .queue
-            .iter()
-            .take_while(|queued| {
-                let fits = bytes == 0
-                    || bytes + queued.request.bytes() <= self.shared.options.batch_bytes_max;
-                bytes += if fits { queued.request.bytes() } else { 0 };
-                fits
-            })
-            .count();
-        let taken: Vec<Queued> = memory.queue.drain(..take).collect();
-        memory.queued_bytes -= bytes.min(memory.queued_bytes);
-        memory.writing_bytes = bytes;
-        memory.writing = take;
-        let truncated_later = memory
-            .queue
-            .iter()
-            .filter_map(|queued| queued.request.truncates_to())
-            .min();
-        memory.writing_stands_below = truncated_later.unwrap_or(u64::MAX);
-        drop(memory);
-        let mut batch = Vec::with_capacity(take);
-        let mut waiters = Vec::with_capacity(take);
-        for queued in taken {
-            batch.push(queued.request);
-            waiters.extend(queued.done);
-        }
-        (batch, waiters)
-    }
-
-    /// Lets readers find on the disk what is there now.
-    fn publish(&self, written: Written<D::File>) {
-        let mut memory = self.shared.memory.lock();
-        let stands_below = memory.writing_stands_below;
-        for (index, slot) in written.placed {
-            if index < stands_below {
-                memory.index.set_slot(index, slot);
-            }
-        }
-        for segment in written.segments {
-            memory.segments.insert(segment.seq, segment);
-        }
-        let kept = memory.segments.split_off(&written.keep_from);
-        memory.segments = kept;
-        memory.writing_bytes = 0;
-        memory.writing = 0;
-        let Memory { cache, index, .. } = &mut *memory;
-        cache.evict(self.shared.options.cache_bytes, index);
-        drop(memory);
-        self.shared.room.notify_all();
     }
 }
 

@@ -8,6 +8,7 @@ use crate::format::segment_name;
 use crate::index::EntryIndex;
 use crate::io::{LogDir, LogFile};
 use crate::log::RaftLog;
+use crate::memory::Memory;
 use crate::recover::{Found, Recovered, recover};
 use crate::types::{Cut, Opened, Options};
 use crate::writer::{OpenSegment, Writer};
@@ -30,14 +31,8 @@ impl<D: LogDir> RaftLog<D> {
             Found::Nothing { remove } => create(dir, segment_bytes, &remove)?,
             Found::Log(recovered) => resume(dir, segment_bytes, *recovered)?,
         };
-        let log = RaftLog::new(
-            options,
-            writer,
-            index,
-            (opened.vote, opened.committed, opened.purged),
-            segments,
-        );
-        Ok((log, opened))
+        let memory = Memory::new(index, &opened, segments);
+        Ok((RaftLog::new(options, writer, memory), opened))
     }
 }
 

@@ -30,7 +30,8 @@ pub struct Options {
     /// would not fit otherwise. Clamped to 1 KiB ..= 1 GiB.
     pub segment_bytes: u32,
     /// Payload bytes of recent entries kept in memory for readers. Entries not yet written are
-    /// kept beyond it, and are bounded by `queue_bytes_max`.
+    /// kept beyond it, and are bounded by `queue_bytes_max`. A payload that is a part of a larger
+    /// buffer keeps all of that buffer alive.
     pub cache_bytes: usize,
     /// Bytes queued or being written above which a [`crate::ThreadedLog`] blocks who appends.
     pub queue_bytes_max: usize,
