@@ -3,6 +3,7 @@
 //!
 //! - `MemberList`: it always asks for a serializable answer; etcdctl asks for a linearizable one.
 //! - `LeaseKeepAlive`: it swallows the first answer, which is the one that `--once` prints.
+//! - `Health/Check`: it has none; its answer proves that a server is alive behind a connection.
 //! - `LeaseTimeToLive`, `LeaseLeases`: it refuses answers above 4 MiB, which a lease with many keys
 //!   and a store with many leases exceed.
 
@@ -10,6 +11,7 @@ use etcd_client::proto::{
     PbLeaseKeepAliveRequest, PbLeaseKeepAliveResponse, PbLeaseLeasesRequest, PbLeaseLeasesResponse,
     PbLeaseTimeToLiveRequest, PbLeaseTimeToLiveResponse, PbMemberListRequest, PbMemberListResponse,
 };
+use std::error::Error as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::client::Grpc;
@@ -30,6 +32,20 @@ pub async fn member_list(
         .unary(request, path, ProstCodec::default())
         .await?
         .into_inner())
+}
+
+/// Returns when the server has answered something, be it that it does not know the question.
+pub async fn await_sign_of_life(channel: Channel) -> Result<(), Status> {
+    let mut grpc = ready(channel).await?;
+    let path = PathAndQuery::from_static("/grpc.health.v1.Health/Check");
+    // The empty message is a valid request, and what the answer says does not matter.
+    match grpc
+        .unary(Request::new(()), path, ProstCodec::<(), ()>::default())
+        .await
+    {
+        Err(status) if status.source().is_some() => Err(status),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// How long a lease has left, and its keys if asked for.

@@ -3,7 +3,9 @@
 //! Every connection belongs to one endpoint, so that an error can name it. A read may be asked
 //! again elsewhere, and is asked in parallel when the first endpoint is slow. A write is sent once:
 //! another endpoint is tried only if it certainly never left, or was turned away by a learner;
-//! when its answer is lost, the outcome is reported as unknown.
+//! when its answer is lost, the outcome is reported as unknown. So that this is rare, a write goes
+//! only to a server that has just given a sign of life: the system accepts connections for a process
+//! that hangs, and for a moment for one that was killed.
 
 mod endpoint;
 mod race;
@@ -15,6 +17,7 @@ pub use trouble::Trouble;
 use crate::error::{CtlError, Failed};
 use crate::go::duration;
 use crate::output::tell;
+use crate::raw::await_sign_of_life;
 use etcd_client as etcd;
 use race::race;
 use std::fmt;
@@ -140,7 +143,23 @@ impl Cluster {
         })
     }
 
-    /// Connects to the first endpoint that accepts.
+    /// Connects to one endpoint, and waits until the server there has answered something.
+    async fn connect_alive(&self, endpoint: &Endpoint) -> Result<Connection, Trouble> {
+        let connection = self.connect(endpoint).await?;
+        let sign = timeout(
+            self.dial_timeout,
+            await_sign_of_life(connection.channel.clone()),
+        );
+        let reason = match sign.await {
+            Ok(Ok(())) => return Ok(connection),
+            Ok(Err(status)) => Trouble::from(status).to_string(),
+            Err(_) => format!("no answer within {}", duration::format(self.dial_timeout)),
+        };
+        self.debug(format_args!("{endpoint}: {reason}"));
+        Err(Trouble::NeverSent(reason))
+    }
+
+    /// Connects to the first endpoint that gives a sign of life.
     pub async fn connect_any(&self, what: &'static str) -> Result<Connection, CtlError> {
         let mut failed = Vec::new();
         race(
@@ -148,7 +167,7 @@ impl Cluster {
             CONNECT_STAGGER,
             &mut failed,
             |_| true,
-            async |endpoint| self.connect(&endpoint).await,
+            async |endpoint| self.connect_alive(&endpoint).await,
         )
         .await
         .map_err(|()| CtlError::NoEndpoint { what, failed })
@@ -203,7 +222,7 @@ impl Cluster {
         }
     }
 
-    /// Sends a write to the first endpoint that accepts a connection, and never twice.
+    /// Sends a write to the first endpoint that gives a sign of life, and never twice.
     pub async fn write<T>(
         &self,
         what: &'static str,
@@ -218,7 +237,7 @@ impl Cluster {
                 CONNECT_STAGGER,
                 &mut failed,
                 |_| true,
-                async |endpoint| self.connect(&endpoint).await,
+                async |endpoint| self.connect_alive(&endpoint).await,
             );
             let connection = match timeout_at(deadline, connecting).await {
                 Ok(Ok(connection)) => connection,
