@@ -3,13 +3,15 @@
 //!
 //! **Leaves to others**: which records are written when. Numbers are big-endian where they must sort.
 
+mod log;
+
 use bytes::{Buf, BufMut, Bytes};
 use keelson_proto::mvccpb::KeyValue;
-use prost::Message;
-use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
+use prost::encoding::{decode_varint, encode_varint};
 
 use crate::engine::EngineError;
-use crate::{Event, EventKind, LeaseId, MemberId, Revision};
+use crate::{LeaseId, MemberId, Revision};
+pub(crate) use log::{Change, RawLog};
 
 /// The format that this version writes, and the newest it reads.
 pub const VERSION: u32 = 1;
@@ -218,15 +220,22 @@ impl<'a> Version<'a> {
 
     /// Writes a record.
     pub fn encode(&self) -> Bytes {
-        let kv = KeyValue {
-            key: Bytes::new(),
-            create_revision: self.create.0,
-            mod_revision: self.modified.0,
-            version: self.version,
-            value: Bytes::copy_from_slice(self.value),
-            lease: self.lease.0,
+        let mut out = Vec::with_capacity(5 * 11 + self.value.len());
+        let number = |out: &mut Vec<u8>, tag: u8, number: i64| {
+            if number != 0 {
+                out.push(tag);
+                encode_varint(number as u64, out);
+            }
         };
-        kv.encode_to_vec().into()
+        number(&mut out, 0x10, self.create.0);
+        number(&mut out, 0x18, self.modified.0);
+        number(&mut out, 0x20, self.version);
+        if !self.value.is_empty() {
+            number(&mut out, 0x2A, self.value.len() as i64);
+            out.extend_from_slice(self.value);
+        }
+        number(&mut out, 0x30, self.lease.0);
+        out.into()
     }
 
     /// The version as clients get it.
@@ -245,181 +254,6 @@ impl<'a> Version<'a> {
 /// What a live key adds to the logical size.
 pub(crate) fn latest_bytes(key: &[u8], record: &[u8]) -> i64 {
     (key.len() + record.len()) as i64
-}
-
-/// What an event adds to the logical size.
-pub(crate) fn log_bytes(event: &Event) -> u64 {
-    (LOG_KEY_LEN + event.encoded.len()) as u64
-}
-
-/// Encodes an event: `record` is the new version (none: the key is deleted), `prev` the one that it replaces.
-pub(crate) fn encode_event(
-    key: &[u8],
-    main: Revision,
-    sub: u32,
-    record: Option<&[u8]>,
-    prev: Option<&[u8]>,
-) -> Event {
-    let key_len = field_len(key.len());
-    let kind = if record.is_some() {
-        EventKind::Put
-    } else {
-        EventKind::Delete
-    };
-    let mut tombstone = [0; 11];
-    let record = record.unwrap_or_else(|| {
-        let mut rest = &mut tombstone[..];
-        rest.put_u8(0x18);
-        encode_varint(main.0 as u64, &mut rest);
-        let unused = rest.len();
-        &tombstone[..11 - unused]
-    });
-
-    let kv_len = key_len + record.len();
-    let prev_len = prev.map(|prev| key_len + prev.len());
-    let mut out = Vec::with_capacity(2 + field_len(kv_len) + prev_len.map_or(0, field_len));
-    if kind == EventKind::Delete {
-        out.extend_from_slice(&[0x08, 0x01]);
-    }
-    out.push(0x12);
-    encode_varint(kv_len as u64, &mut out);
-    out.push(0x0A);
-    encode_varint(key.len() as u64, &mut out);
-    let key_at = out.len();
-    out.extend_from_slice(key);
-    out.extend_from_slice(record);
-    let plain_len = out.len();
-    if let Some((prev, len)) = prev.zip(prev_len) {
-        out.push(0x1A);
-        encode_varint(len as u64, &mut out);
-        out.push(0x0A);
-        encode_varint(key.len() as u64, &mut out);
-        out.extend_from_slice(key);
-        out.extend_from_slice(prev);
-    }
-    let encoded = Bytes::from(out);
-    Event {
-        key: encoded.slice(key_at..key_at + key.len()),
-        revision: main,
-        sub,
-        kind,
-        encoded,
-        plain_len,
-    }
-}
-
-/// Length of a field with a one-byte tag and `len` bytes.
-fn field_len(len: usize) -> usize {
-    1 + encoded_len_varint(len as u64) + len
-}
-
-/// A record of the log family: where it lies in all that was ever logged, and the event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LogRecord {
-    /// How many bytes ([`log_bytes`]) were logged before it, ever.
-    pub position: u64,
-    pub event: Event,
-}
-
-impl LogRecord {
-    pub fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(20 + self.event.encoded.len());
-        encode_varint(self.position, &mut out);
-        encode_varint(self.event.plain_len as u64, &mut out);
-        out.extend_from_slice(&self.event.encoded);
-        out.into()
-    }
-
-    pub fn decode(key: &[u8], value: &[u8]) -> Result<LogRecord, EngineError> {
-        let raw = RawLog::parse(key, value)?;
-        let encoded = Bytes::copy_from_slice(raw.encoded);
-        let event = Event {
-            key: encoded.slice(raw.key_at..raw.key_at + raw.key.len()),
-            revision: raw.revision.0,
-            sub: raw.revision.1,
-            kind: raw.kind,
-            encoded,
-            plain_len: raw.plain_len,
-        };
-        Ok(LogRecord {
-            position: raw.position,
-            event,
-        })
-    }
-}
-
-/// A record of the log family, read in place.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RawLog<'a> {
-    pub revision: (Revision, u32),
-    pub position: u64,
-    pub kind: EventKind,
-    pub key: &'a [u8],
-    /// The replaced version's record.
-    pub prev: Option<&'a [u8]>,
-    encoded: &'a [u8],
-    plain_len: usize,
-    key_at: usize,
-}
-
-impl<'a> RawLog<'a> {
-    pub fn parse(log_key: &[u8], value: &'a [u8]) -> Result<RawLog<'a>, EngineError> {
-        let revision = parse_log_key(log_key)?;
-        RawLog::try_parse(revision, value).ok_or_else(|| damaged("log", log_key))
-    }
-
-    fn try_parse(revision: (Revision, u32), value: &'a [u8]) -> Option<RawLog<'a>> {
-        let mut encoded = value;
-        let position = decode_varint(&mut encoded).ok()?;
-        let plain_len = usize::try_from(decode_varint(&mut encoded).ok()?).ok()?;
-        let (plain, prev_field) = encoded.split_at_checked(plain_len)?;
-
-        let (kind, kv_field) = match plain.strip_prefix(&[0x08, 0x01]) {
-            Some(rest) => (EventKind::Delete, rest),
-            None => (EventKind::Put, plain),
-        };
-        let kv = whole_field(0x12, kv_field)?;
-        let (key, record) = split_field(0x0A, kv)?;
-        let key_at = plain_len - record.len() - key.len();
-        let prev = if prev_field.is_empty() {
-            None
-        } else {
-            let (prev_key, prev) = split_field(0x0A, whole_field(0x1A, prev_field)?)?;
-            if prev_key != key {
-                return None;
-            }
-            Some(prev)
-        };
-        Some(RawLog {
-            revision,
-            position,
-            kind,
-            key,
-            prev,
-            encoded,
-            plain_len,
-            key_at,
-        })
-    }
-
-    /// Whether the event brought its key to life.
-    pub fn creates(&self) -> bool {
-        self.kind == EventKind::Put && self.prev.is_none()
-    }
-}
-
-/// The bytes of a length-delimited field and what comes after it.
-fn split_field(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut rest = bytes.strip_prefix(&[tag])?;
-    let len = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
-    rest.split_at_checked(len)
-}
-
-/// The bytes of a length-delimited field that fills `bytes`.
-fn whole_field(tag: u8, bytes: &[u8]) -> Option<&[u8]> {
-    split_field(tag, bytes)
-        .filter(|(_, rest)| rest.is_empty())
-        .map(|(field, _)| field)
 }
 
 /// A record that nothing of ours can have written.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::cache::Cache;
 use crate::counts::CountTree;
 use crate::engine::{Cursor, Engine, EngineError, Family, View};
-use crate::format::{self, LogRecord, Version, log_key, meta, prefix_end};
+use crate::format::{self, RawLog, Version, log_key, meta, prefix_end};
 use crate::hash::{self, HashKv};
 use crate::read;
 use crate::roots::Roots;
@@ -99,7 +99,7 @@ impl<V: View> Published<V> {
             .view
             .cursor(Family::Log, &log_key(from.max(Revision(0)), 0), None);
         while let Some((key, value)) = cursor.next()? {
-            let event = LogRecord::decode(key, value)?.event;
+            let event = RawLog::parse(key, value)?.to_event();
             if events
                 .last()
                 .is_none_or(|last| last.revision != event.revision)

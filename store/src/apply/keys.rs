@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use super::Work;
 use crate::engine::{EngineError, Family, View};
-use crate::format::{self, LogRecord, Version, hist_key, lease_key, log_key};
+use crate::format::{Change, Version, hist_key, latest_bytes, lease_key, log_key};
 use crate::read::{self, Span};
 use crate::{LeaseId, ReadError, Refusal, Reply};
 
@@ -125,18 +125,23 @@ impl<V: View> Work<'_, V> {
     /// Writes one change of one key to all families that follow it.
     fn change(&mut self, key: &Bytes, record: Option<Bytes>, prev: Option<Bytes>) {
         let (main, sub) = (self.next_revision(), self.sub);
-        let event = format::encode_event(key, main, sub, record.as_deref(), prev.as_deref());
-
         let state = &mut self.base.state;
+        let change = Change {
+            key,
+            main,
+            sub,
+            record: record.as_deref(),
+            prev: prev.as_deref(),
+            position: state.log_end,
+        };
+        let (logged, event, log_bytes) = change.encode();
         let live = |record: &Option<Bytes>| {
             record
                 .as_deref()
-                .map_or(0, |record| format::latest_bytes(key, record))
+                .map_or(0, |record| latest_bytes(key, record))
         };
-        let logged = format::log_bytes(&event);
-        state.logical_bytes += live(&record) - live(&prev) + logged as i64;
-        let position = state.log_end;
-        state.log_end += logged;
+        state.logical_bytes += live(&record) - live(&prev) + log_bytes as i64;
+        state.log_end += log_bytes;
 
         if prev.is_some() {
             self.pending
@@ -146,10 +151,8 @@ impl<V: View> Work<'_, V> {
             Some(record) => self.pending.put(Family::Latest, key.clone(), record),
             None => self.pending.delete(Family::Latest, key.clone()),
         }
-        let record = LogRecord { position, event };
-        self.pending
-            .put(Family::Log, log_key(main, sub), record.encode());
-        self.events.push(record.event);
+        self.pending.put(Family::Log, log_key(main, sub), logged);
+        self.events.push(event);
         self.sub += 1;
     }
 }
