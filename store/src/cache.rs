@@ -79,3 +79,75 @@ impl Cache {
 fn size(key: &[u8], record: &Bytes) -> usize {
     key.len() + record.len() + ENTRY_BYTES
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(byte: u8, len: usize) -> Bytes {
+        vec![byte; len].into()
+    }
+
+    #[test]
+    fn the_newest_record_is_found_and_a_deleted_key_is_not() {
+        let cache = Cache::new(1 << 20);
+        cache.set(b"a", Some(&record(1, 10)));
+        cache.set(b"a", Some(&record(2, 10)));
+        assert_eq!(cache.get(b"a"), Some(record(2, 10)));
+        cache.set(b"a", None);
+        assert_eq!(cache.get(b"a"), None);
+    }
+
+    #[test]
+    fn a_record_that_was_replaced_after_it_grew_old_does_not_come_back() {
+        let cache = Cache::new(SHARDS * 2 * 1_000);
+        let rotate = |cache: &Cache| {
+            (0..200_u32).for_each(|n| cache.set(&n.to_be_bytes(), Some(&record(0, 100))))
+        };
+        cache.set(b"a", Some(&record(1, 10)));
+        while cache.shard(b"a").read().old.is_empty() {
+            rotate(&cache);
+            cache.set(b"a", Some(&record(1, 10)));
+        }
+        cache.set(b"a", Some(&record(2, 2_000)));
+        assert_eq!(
+            cache.get(b"a"),
+            None,
+            "too large to keep, but the older one is gone all the same"
+        );
+    }
+
+    #[test]
+    fn it_stays_within_its_bytes() {
+        let cache = Cache::new(64 * 1024);
+        for n in 0..10_000_u32 {
+            cache.set(
+                &(n % 3_000).to_be_bytes(),
+                Some(&record(0, (n % 700) as usize)),
+            );
+        }
+        let taken: usize = cache
+            .shards
+            .iter()
+            .map(|shard| {
+                let shard = shard.read();
+                let sum = |records: &Records| -> usize {
+                    (0..3_000_u32)
+                        .filter_map(|n| records.get(&n.to_be_bytes()[..]))
+                        .map(|r| size(b"four", r))
+                        .sum()
+                };
+                assert_eq!(sum(&shard.young), shard.young_bytes);
+                sum(&shard.young) + sum(&shard.old)
+            })
+            .sum();
+        assert!((16 * 1024..=64 * 1024).contains(&taken), "{taken} bytes");
+    }
+
+    #[test]
+    fn no_bytes_keep_nothing() {
+        let cache = Cache::new(0);
+        cache.set(b"a", Some(&record(1, 0)));
+        assert_eq!(cache.get(b"a"), None);
+    }
+}

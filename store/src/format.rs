@@ -266,3 +266,47 @@ pub(crate) fn damaged(family: &str, at: &[u8]) -> EngineError {
         "the record is damaged",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(
+            prop_oneof![Just(0), Just(1), Just(0xFE), Just(0xFF), any::<u8>()],
+            0..6,
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn hist_keys_sort_by_key_then_revision_and_read_back(
+            a in (key(), 0_i64..i64::MAX, any::<u32>()),
+            b in (key(), 0_i64..i64::MAX, any::<u32>()),
+        ) {
+            let encode = |(key, main, sub): &(Vec<u8>, i64, u32)| hist_key(key, Revision(*main), *sub);
+            prop_assert_eq!(encode(&a).cmp(&encode(&b)), a.cmp(&b));
+            let mut key = Vec::new();
+            prop_assert_eq!(parse_hist_key(&encode(&a), &mut key).unwrap(), (Revision(a.1), a.2));
+            prop_assert_eq!(&key, &a.0);
+            prop_assert_eq!(hist_revision(&encode(&a)), Some(Revision(a.1)));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            let _ = Version::parse(&bytes);
+            let _ = RawLog::parse(&[0; 12], &bytes).map(RawLog::to_event);
+            let _ = parse_hist_key(&bytes, &mut Vec::new());
+            let _ = (parse_log_key(&bytes), parse_meta_key(&bytes), parse_alarm_key(&bytes), parse_ttl(&bytes));
+            let _ = hist_revision(&bytes);
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_prefix_comes_after_all_that_begin_with_it() {
+        assert_eq!(prefix_end(b"a"), Some(b"b".to_vec()));
+        assert_eq!(prefix_end(b"a\xff\xff"), Some(b"b".to_vec()));
+        assert_eq!(prefix_end(b"\xff"), None);
+    }
+}

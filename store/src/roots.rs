@@ -69,3 +69,62 @@ impl Roots {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Engine;
+    use crate::memory::MemoryEngine;
+
+    fn counts() -> CountTree {
+        let view = MemoryEngine::new().view().expect("memory can be read");
+        CountTree::load(&view).expect("there is nothing to misread")
+    }
+
+    fn nearest(roots: &Roots, at: i64) -> Option<i64> {
+        roots.nearest(Revision(at)).map(|(revision, _)| revision.0)
+    }
+
+    #[test]
+    fn roots_are_kept_a_spacing_apart_and_the_nearest_is_found_on_either_side() {
+        let mut roots = Roots::default();
+        assert_eq!(nearest(&roots, 5), None);
+        for revision in (0..=5_000).step_by(100) {
+            roots.offer(Revision(revision), &counts());
+        }
+        let kept: Vec<i64> = roots.kept.iter().map(|(revision, _)| revision.0).collect();
+        assert_eq!(kept, [0, 1_000, 2_000, 3_000, 4_000, 5_000]);
+        assert_eq!(nearest(&roots, 1_400), Some(1_000));
+        assert_eq!(nearest(&roots, 1_600), Some(2_000));
+        assert_eq!(nearest(&roots, 9_000), Some(5_000));
+    }
+
+    #[test]
+    fn too_many_roots_are_thinned_and_then_kept_further_apart() {
+        let mut roots = Roots::default();
+        let counts = counts();
+        for n in 0..3_000 {
+            roots.offer(Revision(n * SPACING), &counts);
+            assert!(roots.kept.len() <= ROOTS_MAX);
+        }
+        let gaps: Vec<i64> = roots
+            .kept
+            .windows(2)
+            .map(|pair| pair[1].0.0 - pair[0].0.0)
+            .collect();
+        assert!(gaps.iter().all(|gap| *gap == roots.spacing), "{gaps:?}");
+        assert_eq!((roots.kept[0].0, roots.spacing), (Revision(0), 4 * SPACING));
+    }
+
+    #[test]
+    fn a_compaction_forgets_the_roots_before_it() {
+        let mut roots = Roots::default();
+        for n in 0..5 {
+            roots.offer(Revision(n * SPACING), &counts());
+        }
+        let published = roots.clone();
+        roots.compact(Revision(2_000));
+        assert_eq!(nearest(&roots, 0), Some(2_000));
+        assert_eq!(nearest(&published, 0), Some(0), "what is published stays");
+    }
+}

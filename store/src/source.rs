@@ -257,3 +257,68 @@ impl<C: Cursor> Cursor for LayeredCursor<'_, C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Engine;
+    use crate::memory::MemoryEngine;
+    use proptest::prelude::*;
+
+    /// What the walk of a cursor gives, seeking on the way.
+    fn walk(mut cursor: impl Cursor, seeks: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut found = Vec::new();
+        let mut seeks = seeks.iter();
+        while let Some((key, value)) = cursor.next().expect("memory can be read") {
+            found.push((key.to_vec(), value.to_vec()));
+            if let Some(seek) = seeks.next() {
+                cursor.seek(&[*seek]);
+            }
+        }
+        found
+    }
+
+    proptest! {
+        #[test]
+        fn pending_changes_read_as_if_they_were_written(
+            before in prop::collection::vec((0_u8..20, any::<u8>()), 0..12),
+            changes in prop::collection::vec((0_u8..20, prop::option::of(any::<u8>())), 0..12),
+            log_from in prop::option::of(0_u8..20),
+            span in (0_u8..20, prop::option::of(0_u8..20)),
+            seeks in prop::collection::vec(0_u8..20, 0..6),
+        ) {
+            let engine = MemoryEngine::new();
+            let mut batch = Batch::default();
+            for (key, value) in before {
+                batch.put(Family::Log, vec![key], vec![value]);
+            }
+            engine.write(&batch).unwrap();
+            let view = engine.view().unwrap();
+
+            let mut pending = Pending::default();
+            for (key, value) in changes {
+                match value {
+                    Some(value) => pending.put(Family::Log, vec![key].into(), vec![value].into()),
+                    None => pending.delete(Family::Log, vec![key].into()),
+                }
+            }
+            if let Some(from) = log_from {
+                pending.truncate_log(vec![from].into());
+            }
+            let mut batch = Batch::default();
+            pending.write(&mut batch);
+            engine.write(&batch).unwrap();
+            let written = engine.view().unwrap();
+
+            let layered = Layered { base: view, pending: &pending };
+            let (from, to) = ([span.0], span.1.map(|to| [to]));
+            let to = to.as_ref().map(|to| &to[..]);
+            let found = walk(layered.cursor(Family::Log, &from, to), &seeks);
+            prop_assert_eq!(found, walk(View::cursor(&written, Family::Log, &from, to), &seeks));
+            for key in 0..20 {
+                let found = layered.get(Family::Log, &[key]).unwrap();
+                prop_assert_eq!(found, View::get(&written, Family::Log, &[key]).unwrap());
+            }
+        }
+    }
+}
