@@ -62,10 +62,7 @@ fn write_everything(log: &RaftLog<SimDir>) {
     truncate(log, Some(1));
     append(
         log,
-        vec![
-            entry(2, 2, "in place of another"),
-            entry(2, 3, "one more"),
-        ],
+        vec![entry(2, 2, "in place of another"), entry(2, 3, "one more")],
     );
     append(
         log,

@@ -125,6 +125,41 @@ fn truncated_entries_are_gone_and_their_indexes_free() {
     assert_eq!((opened.last, entries(&log).len()), (None, 0));
 }
 
+/// The entries of a batch must not be taken for those that replaced them while it was written, or
+/// while it was still to be.
+#[test]
+fn an_entry_replaced_before_it_was_written_reads_as_the_new_one() {
+    let dir = SimDir::new();
+    let options = Options {
+        batch_bytes_max: 1,
+        cache_bytes: 0,
+        ..Options::default()
+    };
+    let (log, _) = RaftLog::open(dir.clone(), options).expect("created");
+    log.append(vec![entry(1, 0, 10), entry(1, 1, 20)], Box::new(drop));
+    log.truncate_after(Some(0), Box::new(drop));
+    let (replaced, outcome) = done();
+    log.append(vec![entry(2, 1, 30), entry(2, 2, 40)], replaced);
+    let expected = vec![entry(1, 0, 10), entry(2, 1, 30), entry(2, 2, 40)];
+    while log.flush_queue_len() > 0 {
+        assert_eq!(entries(&log), expected);
+        log.step().run();
+    }
+    outcome.try_recv().expect("told").expect("durable");
+    assert_eq!(entries(&log), expected);
+
+    // And while the first batch is at its sync.
+    let asked_meanwhile = std::sync::Mutex::new(Some(log.clone()));
+    dir.on_sync(move |_| {
+        if let Some(log) = asked_meanwhile.lock().expect("no panic").take() {
+            log.truncate_after(Some(2), Box::new(drop));
+            log.append(vec![entry(4, 3, 60)], Box::new(drop));
+        }
+    });
+    append(&log, vec![entry(3, 3, 50)]);
+    assert_eq!(entries(&log).last(), Some(&entry(4, 3, 60)));
+}
+
 #[test]
 fn truncating_into_what_was_purged_and_purging_another_history_are_refused() {
     let (_, log) = filled(10);
