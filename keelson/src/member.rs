@@ -157,15 +157,28 @@ fn last_line_of(text: &str) -> Option<String> {
         .rev()
         .map(str::trim)
         .find(|line| !line.is_empty())?;
-    let mut shown: String = line
+    let told = told_in_json(line).unwrap_or_else(|| line.to_owned());
+    let mut shown: String = told
         .chars()
         .filter(|c| !c.is_control())
         .take(LAST_LINE_CHARS)
         .collect();
-    if line.chars().count() > LAST_LINE_CHARS {
+    if told.chars().count() > LAST_LINE_CHARS {
         shown.push('…');
     }
     Some(shown)
+}
+
+/// What a structured log line says to a person: its message, and its error if there is one. Both kvd's name for the
+/// message and etcd's are known.
+fn told_in_json(line: &str) -> Option<String> {
+    let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).ok()?;
+    let text = |name: &str| fields.get(name).and_then(serde_json::Value::as_str);
+    let message = text("message").or_else(|| text("msg"))?;
+    Some(match text("error") {
+        Some(error) => format!("{message}: {error}"),
+        None => message.to_owned(),
+    })
 }
 
 fn describe(ended: std::io::Result<ExitStatus>) -> String {
@@ -215,6 +228,19 @@ mod tests {
             Some("a[31mb".to_owned()),
             "no escape reaches the terminal"
         );
+    }
+
+    #[test]
+    fn of_a_structured_line_only_the_message_and_error_are_told() {
+        let kvd = r#"{"timestamp":"t","level":"ERROR","message":"cannot open the log","error":"bad record"}"#;
+        assert_eq!(
+            last_line_of(kvd),
+            Some("cannot open the log: bad record".to_owned())
+        );
+        let etcd = r#"{"level":"info","msg":"closed"}"#;
+        assert_eq!(last_line_of(etcd), Some("closed".to_owned()));
+        let other = r#"{"level":"info"}"#;
+        assert_eq!(last_line_of(other), Some(other.to_owned()));
     }
 
     #[test]
