@@ -9,6 +9,7 @@ use bytes::{Buf, BufMut, Bytes};
 use keelson_proto::mvccpb::KeyValue;
 use prost::encoding::{decode_varint, encode_varint};
 
+use crate::arena::Arena;
 use crate::engine::EngineError;
 use crate::{LeaseId, MemberId, Revision};
 pub(crate) use log::{Change, RawLog};
@@ -239,13 +240,13 @@ impl<'a> Version<'a> {
     }
 
     /// The version as clients get it.
-    pub fn key_value(&self, key: &[u8]) -> KeyValue {
+    pub fn key_value(&self, key: &[u8], arena: &mut Arena) -> KeyValue {
         KeyValue {
-            key: Bytes::copy_from_slice(key),
+            key: arena.copy(key),
             create_revision: self.create.0,
             mod_revision: self.modified.0,
             version: self.version,
-            value: Bytes::copy_from_slice(self.value),
+            value: arena.copy(self.value),
             lease: self.lease.0,
         }
     }

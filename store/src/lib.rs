@@ -8,6 +8,7 @@
 //! This crate knows no async, no clock, no randomness and no hash-map iteration.
 
 mod apply;
+mod arena;
 mod cache;
 pub mod check;
 mod command;

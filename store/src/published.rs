@@ -8,6 +8,7 @@ use keelson_proto::mvccpb::KeyValue;
 use prost::Message;
 use std::sync::Arc;
 
+use crate::arena::Arena;
 use crate::cache::Cache;
 use crate::counts::CountTree;
 use crate::engine::{Cursor, Engine, EngineError, Family, View};
@@ -78,7 +79,9 @@ impl<V: View> Published<V> {
     pub fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, ReadError> {
         let record = self.source().get(Family::Latest, key)?;
         Ok(record
-            .map(|record| Version::parse(&record).map(|version| version.key_value(key)))
+            .map(|record| {
+                Version::parse(&record).map(|version| version.key_value(key, &mut Arena::default()))
+            })
             .transpose()?)
     }
 

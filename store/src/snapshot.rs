@@ -6,13 +6,14 @@ use keelson_proto::etcdserverpb::{RangeRequest, RangeResponse};
 use keelson_proto::mvccpb::KeyValue;
 use std::ops::ControlFlow;
 
+use crate::arena::Arena;
 use crate::counts::CountTree;
 use crate::engine::EngineError;
 use crate::format::Version;
 use crate::read::{self, Span};
 use crate::roots::Roots;
 use crate::source::Source;
-use crate::{Refusal, Revision};
+use crate::{LeaseId, Refusal, Revision};
 
 /// One state to read from.
 pub(crate) struct Snapshot<'a, S> {
@@ -91,13 +92,15 @@ impl<S: Source> Snapshot<'_, S> {
             }
             _ => usize::MAX,
         };
+        // Also keys only needs the values, and as in etcd then keeps the leases, if it sorts by them.
         let by_value = r.sort_target() == SortTarget::Value;
-        let mut kvs = Vec::new();
+        let (mut kvs, mut arena) = (Vec::new(), Arena::default());
         let mut seen = 0;
         read::scan(self.source, span, at, self.revision, |key, record| {
             let version = Version::parse(record)?;
             if passes(r, &version) {
-                kvs.push(key_value(key, version, r.keys_only, by_value));
+                let kept = kept(version, r.keys_only && !by_value);
+                kvs.push(kept.key_value(key, &mut arena));
             }
             seen += 1;
             Ok(if seen >= scan_max {
@@ -177,18 +180,17 @@ fn passes(r: &RangeRequest, version: &Version<'_>) -> bool {
         && within(version.create, r.min_create_revision, r.max_create_revision)
 }
 
-/// As etcd 3.7: keys only means neither value nor lease, unless the values were needed to sort.
-pub(crate) fn key_value(
-    key: &[u8],
-    mut version: Version<'_>,
-    keys_only: bool,
-    by_value: bool,
-) -> KeyValue {
-    if keys_only && !by_value {
-        version.value = b"";
-        version.lease = crate::LeaseId(0);
+/// What a reply has of a version. As in etcd 3.7, keys only means neither value nor lease.
+pub(crate) fn kept(version: Version<'_>, keys_only: bool) -> Version<'_> {
+    if keys_only {
+        Version {
+            value: b"",
+            lease: LeaseId(0),
+            ..version
+        }
+    } else {
+        version
     }
-    version.key_value(key)
 }
 
 /// Equals stay in key order, whichever way the rest is sorted.

@@ -4,11 +4,12 @@ use keelson_proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 use prost::Message;
 use std::ops::ControlFlow;
 
+use crate::arena::Arena;
 use crate::engine::Engine;
 use crate::format::Version;
 use crate::published::Reader;
 use crate::read::{self, Span};
-use crate::snapshot::{key_value, resolve};
+use crate::snapshot::{kept, resolve};
 use crate::{ReadError, Revision};
 
 /// A chunk is full once it has this many bytes of keys and values.
@@ -73,7 +74,8 @@ impl<E: Engine> RangeStream<E> {
             .filter(|limit| *limit > 0);
         let left = limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.sent));
         let keys_only = self.request.keys_only;
-        let (mut kvs, mut bytes, mut next) = (Vec::new(), 0, None);
+        let (mut kvs, mut arena) = (Vec::new(), Arena::default());
+        let (mut bytes, mut next) = (0, None);
         read::scan(
             snapshot.source,
             span,
@@ -84,7 +86,7 @@ impl<E: Engine> RangeStream<E> {
                     next = Some(key.to_vec());
                     return Ok(ControlFlow::Break(()));
                 }
-                let kv = key_value(key, Version::parse(record)?, keys_only, false);
+                let kv = kept(Version::parse(record)?, keys_only).key_value(key, &mut arena);
                 bytes += kv.encoded_len();
                 kvs.push(kv);
                 Ok(ControlFlow::Continue(()))

@@ -252,6 +252,10 @@ fn a_key_is_not_changed_twice() {
         txn_op(then([delete_op("b", "")])),
     ];
     assert_eq!(refused(then(siblings)), Refusal::DuplicateKey);
+    let hidden = [delete_op("a", "z"), delete_op("a", "b"), put_op("m", "1")];
+    assert_eq!(refused(then(hidden)), Refusal::DuplicateKey);
+    let hidden = [delete_op("a", "z"), delete_op("b", "c"), put_op("m", "1")];
+    assert_eq!(refused(then(hidden)), Refusal::DuplicateKey);
     allowed(then([
         put_op("c", "1"),
         delete_op("a", "c"),
@@ -365,4 +369,11 @@ fn what_is_wrong_with_an_operation_is_said_as_etcd_says_it() {
         refused(then([range_op(target)])),
         Refusal::InvalidSortOption
     );
+}
+
+#[test]
+fn a_txn_that_is_nested_too_deep_to_be_decoded_is_refused() {
+    let deep = (0..1_000).fold(then([put_op("a", "1")]), |inner, _| then([txn_op(inner)]));
+    let mut f = fixture();
+    assert_eq!(f.run(txn(deep)), Err(Refusal::UnknownCommand));
 }

@@ -7,6 +7,7 @@ use keelson_proto::etcdserverpb::{
 use std::ops::ControlFlow;
 
 use super::Work;
+use crate::arena::Arena;
 use crate::engine::{EngineError, Family, View};
 use crate::format::{Change, Version, hist_key, latest_bytes, lease_key, log_key};
 use crate::read::{self, Span};
@@ -53,7 +54,9 @@ impl<V: View> Work<'_, V> {
                 LeaseId(r.lease)
             },
         };
-        let prev_kv = old.filter(|_| r.prev_kv).map(|old| old.key_value(&r.key));
+        let prev_kv = old
+            .filter(|_| r.prev_kv)
+            .map(|old| old.key_value(&r.key, &mut Arena::default()));
         if version.lease != old_lease {
             self.detach(old_lease, &r.key);
             if version.lease != LeaseId(0) {
@@ -97,11 +100,12 @@ impl<V: View> Work<'_, V> {
             deleted: found.len() as i64,
             prev_kvs: Vec::new(),
         };
+        let mut arena = Arena::default();
         for (key, record) in found {
             if r.prev_kv {
                 reply
                     .prev_kvs
-                    .push(Version::parse(&record)?.key_value(&key));
+                    .push(Version::parse(&record)?.key_value(&key, &mut arena));
             }
             self.delete(&key, record)?;
         }
