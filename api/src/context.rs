@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use keelson_proto::commandpb::{Command, command};
+use keelson_proto::commandpb::{Command, Membership, command};
 use keelson_proto::etcdserverpb::{AlarmRequest, AlarmType, ResponseHeader, alarm_request};
 use keelson_raft::{Member, Parts, Trouble};
 use keelson_store::engine::Engine;
-use keelson_store::{Outcome, Published, Reply, Revision};
+use keelson_store::{MemberId, Outcome, Published, Reply, Revision};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
@@ -83,13 +83,25 @@ pub(crate) enum Learner {
 impl<P: Parts> Context<P> {
     /// What must hold before a request is looked at: etcd's interceptors.
     pub(crate) fn admit(&self, metadata: &MetadataMap, learner: Learner) -> Result<(), Status> {
-        if learner == Learner::No && self.member.status().is_learner {
+        if learner == Learner::No && self.is_learner() {
             return Err(Failure::LearnerUnsupported.into());
         }
         if requires_leader(metadata) && self.member.leader_lost() {
             return Err(Failure::from(Trouble::NoLeader).into());
         }
         Ok(())
+    }
+
+    /// Whether this member is a learner, as far as it has applied: asked for every request, so without a copy of
+    /// anything.
+    pub(crate) fn is_learner(&self) -> bool {
+        let view = self.member.reader().now();
+        let membership = view
+            .state()
+            .membership
+            .as_ref()
+            .and_then(|stored| stored.membership.as_ref());
+        membership.is_some_and(|membership| is_learner(membership, self.member.id()))
     }
 
     /// A header without a revision.
@@ -167,6 +179,20 @@ impl<P: Parts> Context<P> {
     }
 }
 
+/// Whether a member has no vote and is not on its way to one. One that is not in the membership, since it has not
+/// been told of it yet, is no learner.
+fn is_learner(membership: &Membership, id: MemberId) -> bool {
+    let votes = membership
+        .configs
+        .iter()
+        .any(|voters| voters.ids.contains(&id.0));
+    !votes
+        && membership
+            .nodes
+            .iter()
+            .any(|node| node.id == id.0 && !node.pending_voter)
+}
+
 /// Whether the stream or request wants to hear of it when there is no leader.
 pub(crate) fn requires_leader(metadata: &MetadataMap) -> bool {
     metadata
@@ -195,6 +221,22 @@ mod tests {
             .min_lease_ttl_s()
         };
         assert_eq!((ttl(1000), ttl(100), ttl(2000), ttl(3000)), (2, 1, 3, 5));
+    }
+
+    #[test]
+    fn a_learner_is_a_member_without_a_vote_that_is_not_promised_one() {
+        use keelson_proto::commandpb::{Node, Voters};
+        let node = |id, pending_voter| Node {
+            id,
+            peer_urls: vec![],
+            pending_voter,
+        };
+        let membership = Membership {
+            configs: vec![Voters { ids: vec![1] }],
+            nodes: vec![node(1, false), node(2, false), node(3, true)],
+        };
+        let told = [1, 2, 3, 4].map(|id| is_learner(&membership, MemberId(id)));
+        assert_eq!(told, [false, true, false, false]);
     }
 
     #[test]

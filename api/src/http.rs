@@ -181,9 +181,7 @@ impl Check {
             Check::LinearizableRead => can_read(context, false)
                 .await
                 .map_err(|error| error.to_string()),
-            Check::NonLearner if context.member.status().is_learner => {
-                Err("not supported for learner".into())
-            }
+            Check::NonLearner if context.is_learner() => Err("not supported for learner".into()),
             Check::NonLearner => Ok(()),
         }
     }

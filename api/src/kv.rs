@@ -78,25 +78,20 @@ impl<P: Parts> kv_server::Kv for Kv<P> {
             .map_err(Failure::from)?;
         let header = self.0.bare_header();
         // Each chunk is read when the client has room for it, on a thread that waits for the disk and for nothing else.
-        let stream = futures::stream::try_unfold(chunks, move |mut chunks| {
-            let header = header.clone();
-            async move {
-                let (chunk, chunks) = blocking(move || Ok((chunks.next_chunk()?, chunks))).await?;
-                let Some(mut chunk) = chunk else {
-                    return Ok(None);
-                };
-                // Only the last one has a header, with the revision that the stream is pinned to.
-                chunk.header = chunk.header.map(|pinned| ResponseHeader {
-                    revision: pinned.revision,
-                    ..header
-                });
-                Ok::<_, Status>(Some((
-                    RangeStreamResponse {
-                        range_response: Some(chunk),
-                    },
-                    chunks,
-                )))
-            }
+        let stream = futures::stream::try_unfold(chunks, move |mut chunks| async move {
+            let (chunk, chunks) = blocking(move || Ok((chunks.next_chunk()?, chunks))).await?;
+            let Some(mut chunk) = chunk else {
+                return Ok(None);
+            };
+            // Only the last one has a header, with the revision that the stream is pinned to.
+            chunk.header = chunk.header.map(|pinned| ResponseHeader {
+                revision: pinned.revision,
+                ..header
+            });
+            let message = RangeStreamResponse {
+                range_response: Some(chunk),
+            };
+            Ok::<_, Status>(Some((message, chunks)))
         });
         Ok(Response::new(Box::pin(stream)))
     }

@@ -103,6 +103,23 @@ impl<P: Parts> Collector for MemberCollector<P> {
             "etcd_debugging_mvcc_compact_revision",
             "The compacted revision",
             revision(view.compacted),
+        )?;
+        let watches = member.hub().stats();
+        let mut watching = |name, help, count: usize| page.gauge(name, help, count as u64);
+        watching(
+            "etcd_debugging_mvcc_watch_stream_total",
+            "Open watch streams",
+            watches.streams,
+        )?;
+        watching(
+            "etcd_debugging_mvcc_watcher_total",
+            "Watches",
+            watches.watchers,
+        )?;
+        watching(
+            "etcd_debugging_mvcc_slow_watcher_total",
+            "Watches that are catching up",
+            watches.slow_watchers,
         )
     }
 }

@@ -255,10 +255,10 @@ impl<P: Parts> Api<P> {
     }
 
     fn watch_settings(&self, request_bytes_max: usize) -> WatchSettings {
-        let (asked, also_asked) = (self.context.member.clone(), self.context.member.clone());
+        let (member, context) = (self.context.member.clone(), self.context.clone());
         WatchSettings {
-            leader_lost: Arc::new(move || asked.leader_lost()),
-            is_learner: Arc::new(move || also_asked.status().is_learner),
+            leader_lost: Arc::new(move || member.leader_lost()),
+            is_learner: Arc::new(move || context.is_learner()),
             election_timeout: self.context.options.election_timeout,
             request_bytes_max,
         }

@@ -1,0 +1,6 @@
+//! The API of a real member, alone in its cluster, over real sockets: what leaves on the wire, and how it is let go.
+
+mod grpc;
+mod http;
+mod member;
+mod shutdown;
