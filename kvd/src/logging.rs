@@ -61,11 +61,11 @@ pub fn start(config: &LogConfig) -> Result<(), LogError> {
         .next()
         .unwrap_or_else(|| BoxMakeWriter::new(io::stderr));
     let everywhere = writers.fold(first, |all, next| BoxMakeWriter::new(all.and(next)));
-    // openraft tells every step at the level of info.
+    // openraft tells every step at the level of info, and warns at every heartbeat to a member that is down.
     let quiet = if config.level >= Level::DEBUG {
         ""
     } else {
-        ",openraft=warn"
+        ",openraft=error"
     };
     let filter = EnvFilter::new(format!("{}{quiet}", config.level));
     let builder = tracing_subscriber::fmt()
