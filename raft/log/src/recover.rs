@@ -387,3 +387,99 @@ fn read_all<D: LogDir>(dir: &D, name: &str, len: u32) -> Result<Vec<u8>, LogErro
         .map_err(|e| LogError::io("read", name, e))?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{Place, encode};
+    use crate::sim::SimDir;
+    use crate::types::LogId;
+
+    fn id(index: u64) -> LogId {
+        LogId {
+            term: 1,
+            node: 1,
+            index,
+        }
+    }
+
+    /// A disk with one segment, sound in itself, that opens with `state` and holds `records`.
+    fn forged(state: State, records: &[Record<'_>]) -> SimDir {
+        let first_index = state.next_index();
+        let mut bytes = Vec::new();
+        SegmentHeader {
+            seq: 1,
+            file_len: 4096,
+            prev_end: 0,
+            first_index,
+        }
+        .encode(&mut bytes);
+        for record in [Record::State(state)].iter().chain(records) {
+            let offset = u32::try_from(bytes.len()).expect("short");
+            encode(
+                &mut bytes,
+                Place {
+                    segment: 1,
+                    offset,
+                    synced_to: 0,
+                },
+                record,
+            );
+        }
+        bytes.resize(4096, 0);
+        let dir = SimDir::new();
+        dir.set_contents(&segment_name(1), bytes);
+        dir
+    }
+
+    fn refusal(dir: &SimDir) -> String {
+        recover(dir).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn a_log_that_lacks_entries_it_says_it_has_is_refused() {
+        let state = State {
+            keep_from: 1,
+            last: Some(id(5)),
+            ..State::default()
+        };
+        let error = refusal(&forged(state, &[Record::Entry(id(6), b"six")]));
+        assert!(
+            error.contains("entries from 0 are needed, and 6 is the first found"),
+            "{error}"
+        );
+        let whole = State {
+            purged: Some(id(5)),
+            ..state
+        };
+        recover(&forged(whole, &[Record::Entry(id(6), b"six")])).expect("nothing is missing");
+    }
+
+    #[test]
+    fn sound_records_that_make_no_sense_are_refused_where_they_are() {
+        let state = State {
+            keep_from: 1,
+            ..State::default()
+        };
+        for (nonsense, what) in [
+            (Record::Entry(id(2), b""), "entry 2 where 1 is next"),
+            (Record::TruncateAfter(Some(id(7))), "truncation after 8"),
+            (
+                Record::Purged {
+                    upto: id(0),
+                    keep_from: 2,
+                },
+                "keeps the log from 0000000002.seg",
+            ),
+        ] {
+            let error = refusal(&forged(
+                state,
+                &[Record::Entry(id(0), b""), nonsense, Record::Synced],
+            ));
+            assert!(
+                error.contains(what) && error.contains("0000000001.seg is corrupt at byte 240"),
+                "{error}"
+            );
+        }
+    }
+}

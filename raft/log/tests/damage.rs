@@ -7,7 +7,7 @@ use common::{
     Content, SEAL, SYNCED, append, content, done, entry, files, id, open, open_error, raw_records,
     several_segments,
 };
-use keelson_log::{LogDir, LogError, LogFile, SimDir};
+use keelson_log::{LogDir, LogError, LogFile, SimDir, Vote};
 
 /// A copy of `dir` in which `change` was done to the file `name`.
 fn damaged(dir: &SimDir, name: &str, change: impl FnOnce(&mut Vec<u8>)) -> SimDir {
@@ -217,6 +217,29 @@ fn a_segment_under_another_name_is_refused() {
     let first = dir.contents("0000000001.seg").expect("present");
     let hurt = damaged(&dir, "0000000002.seg", |bytes| *bytes = first);
     assert_corrupt(&hurt, "0000000002.seg", 0, "a copy of the first segment");
+}
+
+/// All its checksums hold, and its number and place fit.
+#[test]
+fn a_segment_of_another_log_is_refused() {
+    let [mine, theirs] = [1, 2].map(|node| {
+        let dir = SimDir::new();
+        let (log, _) = open(&dir);
+        common::vote(
+            &log,
+            Vote {
+                term: 1,
+                node,
+                committed: false,
+            },
+        );
+        append(&log, (0..12).map(|index| entry(1, index, 100)).collect());
+        dir
+    });
+    let name = "0000000002.seg";
+    let other = theirs.contents(name).expect("present");
+    let mixed = damaged(&mine, name, |bytes| *bytes = other);
+    assert_corrupt(&mixed, name, 48, "another vote in the state");
 }
 
 #[test]
