@@ -130,7 +130,7 @@ impl RocksEngine {
     /// Takes out the files of log records that no reader can see any more.
     fn drop_truncated_files(&self) -> Result<(), EngineError> {
         let log = families(&self.db)[Family::Log as usize];
-        for Truncation { from, to, .. } in self.truncations.take_ready() {
+        for Truncation { from, to, .. } in self.truncations.ready() {
             let last = just_below(&to);
             self.db
                 .delete_file_in_range_cf(log, &from[..], &last[..])

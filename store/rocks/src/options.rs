@@ -17,10 +17,10 @@ const MIB: usize = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Bytes of memory for all of it: blocks with their indexes and filters, and what waits to be flushed, which
-    /// displaces blocks. 128 MiB.
+    /// displaces blocks. 64 MiB.
     pub cache_bytes: usize,
     /// Of them, bytes for what waits to be flushed. At half of it a flush begins by itself; the other half takes
-    /// what is written meanwhile; at all of it, writes stall until the flush has ended. 64 MiB.
+    /// what is written meanwhile; at all of it, writes stall until the flush has ended. 32 MiB.
     pub write_buffer_bytes: usize,
     /// Threads that flush and compact, at least 2. 2: compaction that takes every core delays the requests.
     pub background_threads: u32,
@@ -31,8 +31,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            cache_bytes: 128 * MIB,
-            write_buffer_bytes: 64 * MIB,
+            cache_bytes: 64 * MIB,
+            write_buffer_bytes: 32 * MIB,
             background_threads: 2,
             open_files_max: 512,
         }
@@ -102,6 +102,9 @@ fn database(options: &Options, create: bool) -> Result<rocksdb::Options, rocksdb
     db.set_max_background_jobs(
         i32::try_from(options.background_threads.max(2)).unwrap_or(i32::MAX),
     );
+    // One thread writes: nothing to share between writers.
+    db.set_allow_concurrent_memtable_write(false);
+    db.set_enable_write_thread_adaptive_yield(false);
     // Spreads the writing of large files, so that a sync of the raft log does not wait behind all of it.
     db.set_bytes_per_sync(MIB as u64);
 
@@ -138,6 +141,11 @@ fn family_options(
 
     let mut cf = rocksdb::Options::default();
     cf.set_block_based_table_factory(&table);
+    if family == Family::Latest {
+        // The same in what is not flushed yet: most keys that are read are not there.
+        cf.set_memtable_whole_key_filtering(true);
+        cf.set_memtable_prefix_bloom_ratio(0.02);
+    }
     cf.set_compression_type(DBCompressionType::Lz4);
     // All families are flushed together, and the log's is the one that fills first, with about half of all bytes.
     cf.set_write_buffer_size(options.write_buffer_bytes / 4);

@@ -28,7 +28,8 @@ struct State {
     views: BTreeMap<u64, usize>,
     /// Truncations that a crash would lose.
     written: Vec<Truncation>,
-    /// Truncations on the disk, whose files may still be there.
+    /// Truncations on the disk. Kept, since files that were being compacted are passed over and may have to be tried again;
+    /// they are few, as those that touch are merged.
     flushed: Vec<Truncation>,
 }
 
@@ -79,19 +80,15 @@ impl Truncations {
             .for_each(|truncation| merge(&mut state.flushed, truncation));
     }
 
-    /// Takes the truncations that may be carried out now.
-    pub fn take_ready(&self) -> Vec<Truncation> {
-        let state = &mut *self.0.lock();
+    /// The truncations that may be carried out now.
+    pub fn ready(&self) -> Vec<Truncation> {
+        let state = self.0.lock();
         let oldest_view = state
             .views
             .first_key_value()
             .map_or(u64::MAX, |(sequence, _)| *sequence);
-        let (ready, waiting) = state
-            .flushed
-            .drain(..)
-            .partition(|truncation| truncation.sequence <= oldest_view);
-        state.flushed = waiting;
-        ready
+        let is_ready = |truncation: &&Truncation| truncation.sequence <= oldest_view;
+        state.flushed.iter().filter(is_ready).cloned().collect()
     }
 }
 
@@ -161,10 +158,9 @@ mod tests {
         let begun = truncations.before_flush();
         truncations.written(truncation("a", "b", 5));
         truncations.flushed(begun);
-        assert_eq!(truncations.take_ready(), []);
+        assert_eq!(truncations.ready(), []);
         flush(&truncations);
-        assert_eq!(truncations.take_ready(), [truncation("a", "b", 5)]);
-        assert_eq!(truncations.take_ready(), []);
+        assert_eq!(truncations.ready(), [truncation("a", "b", 5)]);
     }
 
     #[test]
@@ -178,9 +174,9 @@ mod tests {
         truncations.written(truncation("a", "b", 5));
         flush(&truncations);
         drop(old);
-        assert_eq!(truncations.take_ready(), []);
+        assert_eq!(truncations.ready(), []);
         drop(old_too);
-        assert_eq!(truncations.take_ready(), [truncation("a", "b", 5)]);
+        assert_eq!(truncations.ready(), [truncation("a", "b", 5)]);
         drop(new);
     }
 
@@ -191,9 +187,9 @@ mod tests {
         let begun = truncations.before_flush();
         truncations.written(truncation("a", "d", 9));
         truncations.flushed(begun);
-        assert_eq!(truncations.take_ready(), [truncation("a", "b", 5)]);
+        assert_eq!(truncations.ready(), [truncation("a", "b", 5)]);
         flush(&truncations);
-        assert_eq!(truncations.take_ready(), [truncation("a", "d", 9)]);
+        assert_eq!(truncations.ready(), [truncation("a", "d", 9)]);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 mod common;
 mod damage;
 mod directory;
+mod format;
+mod model;
 mod space;
 
 /// RocksDB does what every engine must do. A crash is closing without a flush: closing writes nothing.

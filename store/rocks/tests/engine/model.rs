@@ -1,0 +1,32 @@
+//! The store over RocksDB does what a naive model does, crashes and compactions among the commands.
+
+use crate::common::small;
+use keelson_rocks::RocksEngine;
+use keelson_store::model::{Subject, run_model};
+use std::sync::Arc;
+use tempfile::TempDir;
+
+struct OnDisk(TempDir);
+
+impl Subject for OnDisk {
+    type Engine = RocksEngine;
+
+    fn open(&mut self) -> Arc<RocksEngine> {
+        Arc::new(RocksEngine::open(self.0.path(), small()).unwrap())
+    }
+
+    /// It was closed, which writes nothing: what was not flushed is gone.
+    fn crash(&mut self) {}
+}
+
+/// In memory if there is such a file system: the engine is crashed here, not the machine, and syncing would take most of the time.
+fn scratch() -> TempDir {
+    TempDir::new_in("/dev/shm")
+        .or_else(|_| TempDir::new())
+        .unwrap()
+}
+
+#[test]
+fn random_commands_do_what_a_naive_model_does() {
+    run_model(1_000, 40, || OnDisk(scratch()));
+}
