@@ -40,7 +40,31 @@ struct Chunk {
     /// The size of its events as records.
     bytes: usize,
     /// Made for the first watcher that has room for them.
-    pieces: Option<Vec<Piece>>,
+    pieces: Option<Pieces>,
+}
+
+impl Piece {
+    fn into_entry(self, watch_id: i64, revision: Revision) -> Entry {
+        let Piece {
+            body,
+            bare,
+            fragment,
+        } = self;
+        Entry {
+            watch_id,
+            revision,
+            notice: Notice::Events { bare, fragment },
+            body,
+        }
+    }
+}
+
+/// The bodies of a chunk's messages: mostly one.
+#[derive(Clone)]
+struct Pieces {
+    /// All but the last one: fragments.
+    before: Vec<Piece>,
+    last: Piece,
 }
 
 /// The body of one message: of the whole chunk, or of a fragment.
@@ -174,18 +198,8 @@ impl<'a> Cut<'a> {
                 } else {
                     self.make_pieces(range.clone(), bytes)
                 };
-                pieces.into_iter().map(
-                    |Piece {
-                         body,
-                         bare,
-                         fragment,
-                     }| Entry {
-                        watch_id: to.watch_id,
-                        revision,
-                        notice: Notice::Events { bare, fragment },
-                        body,
-                    },
-                )
+                let all = pieces.before.into_iter().chain([pieces.last]);
+                all.map(|piece| piece.into_entry(to.watch_id, revision))
             };
             if !to.outbox.offer(size_of::<Entry>() + bytes, entries, wakes) {
                 return Delivered::Until(self.event(start).revision);
@@ -199,30 +213,38 @@ impl<'a> Cut<'a> {
         range.map(|at| event_record_len(self.event_len(at))).sum()
     }
 
-    fn shared_pieces(&mut self, number: usize) -> Vec<Piece> {
-        if self.chunks[number].pieces.is_none() {
-            let Chunk { range, bytes, .. } = &self.chunks[number];
-            self.chunks[number].pieces = Some(self.make_pieces(range.clone(), *bytes));
+    fn shared_pieces(&mut self, number: usize) -> Pieces {
+        let Chunk {
+            range,
+            bytes,
+            pieces,
+        } = &self.chunks[number];
+        if let Some(pieces) = pieces {
+            return pieces.clone();
         }
-        self.chunks[number].pieces.clone().unwrap_or_default()
+        let made = self.make_pieces(range.clone(), *bytes);
+        self.chunks[number].pieces = Some(made.clone());
+        made
     }
 
-    fn make_pieces(&self, range: Range<usize>, bytes: usize) -> Vec<Piece> {
-        if !self.wants.fragment || bytes < self.limits.fragment_bytes {
-            return vec![self.make_piece(range, bytes, false)];
-        }
-        let mut pieces = Vec::new();
-        let (mut start, mut size) = (range.start, 0);
-        for at in range.clone() {
-            let record = event_record_len(self.event_len(at));
-            if at > start && size + record >= self.limits.fragment_bytes {
-                pieces.push(self.make_piece(start..at, size, true));
-                (start, size) = (at, 0);
+    fn make_pieces(&self, range: Range<usize>, bytes: usize) -> Pieces {
+        let mut before = Vec::new();
+        let (mut start, mut size) = (range.start, bytes);
+        if self.wants.fragment && bytes >= self.limits.fragment_bytes {
+            size = 0;
+            for at in range.clone() {
+                let record = event_record_len(self.event_len(at));
+                if at > start && size + record >= self.limits.fragment_bytes {
+                    before.push(self.make_piece(start..at, size, true));
+                    (start, size) = (at, 0);
+                }
+                size += record;
             }
-            size += record;
         }
-        pieces.push(self.make_piece(start..range.end, size, false));
-        pieces
+        Pieces {
+            before,
+            last: self.make_piece(start..range.end, size, false),
+        }
     }
 
     fn make_piece(&self, range: Range<usize>, bytes: usize, fragment: bool) -> Piece {
