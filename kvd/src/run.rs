@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use keelson_api::{Api, Metrics, Options, ServerOptions, serve};
 use keelson_log::{DiskDir, RaftLog, ThreadedLog};
 use keelson_raft::tcp::{self, TcpTransport};
-use keelson_raft::{ApplyOn, Member, OpenEngine, Parts, StateDir, Timing};
+use keelson_raft::{ApplyOn, Member, OpenEngine, Parts, StateDir, Timing, Upkeep};
 use keelson_rocks::RocksEngine;
 use keelson_store::engine::EngineError;
 use openraft_rt_tokio::TokioRuntime;
@@ -132,6 +132,13 @@ fn open(
     dir.empty_scratch()?;
     let at = |what: &str, path: &Path| format!("{what} in {}", path.display());
     let log_path = config.wal_dir.clone().unwrap_or_else(|| dir.log());
+    if !first_start && !has_segments(&log_path) {
+        // Going on without the votes and entries that it has promised to keep could lose acknowledged writes.
+        bail!(
+            "the raft log in {} is gone: remove this member from the cluster, and add it again",
+            log_path.display()
+        );
+    }
     let log_dir = DiskDir::open(&log_path).with_context(|| at("the raft log", &log_path))?;
     let log_dir = MeasuredDir {
         dir: log_dir,
@@ -139,15 +146,15 @@ fn open(
     };
     let (log, found) = RaftLog::open(log_dir, keelson_log::Options::default())
         .with_context(|| at("the raft log", &log_path))?;
-    if found.fresh && !first_start {
-        // Going on without the votes and entries that this member has promised to keep could lose acknowledged writes.
-        bail!(
-            "the raft log in {} is gone: remove this member from the cluster, and add it again",
-            log_path.display()
-        );
-    }
     let log = ThreadedLog::start(log)?;
     let state_path = dir.state();
+    if found.purged.is_some() && !state_path.exists() {
+        bail!(
+            "the state in {} is gone, and the raft log no longer holds all of it: remove this member from the cluster, \
+             and add it again",
+            state_path.display()
+        );
+    }
     let state_dir = StateDir::open(&state_path).with_context(|| at("the state", &state_path))?;
     if first_start {
         dir.identify(plan.identity)?;
@@ -167,6 +174,15 @@ fn open(
         log,
         state_dir,
         quota_bytes,
+    })
+}
+
+/// Whether there is anything of a raft log in a directory: opening one that is not there would begin a new one.
+fn has_segments(path: &Path) -> bool {
+    std::fs::read_dir(path).is_ok_and(|entries| {
+        let is_segment =
+            |entry: std::fs::DirEntry| entry.path().extension().is_some_and(|end| end == "seg");
+        entries.flatten().any(is_segment)
     })
 }
 
@@ -219,6 +235,7 @@ impl Opened {
             quota_bytes: self.quota_bytes,
             max_learners: config.max_learners,
             strict_reconfig: config.strict_reconfig,
+            upkeep: Upkeep::default(),
         })
         .await?;
         let told = member.clone();

@@ -23,12 +23,6 @@ const LEASE_TICK: Duration = Duration::from_millis(100);
 const WATCH_TICK: Duration = Duration::from_millis(50);
 /// How often flushing and the log's size are looked at.
 const UPKEEP_TICK: Duration = Duration::from_millis(250);
-/// A flush after so much log, so that a restart replays little.
-const FLUSH_BYTES: u64 = 32 << 20;
-/// A flush after so long without a write.
-const FLUSH_IDLE: Duration = Duration::from_millis(500);
-/// Log that is kept for followers that are behind.
-const LOG_TAIL_BYTES: u64 = 64 << 20;
 
 /// The leader's duties, for as long as the member runs.
 pub(crate) async fn lead<P: Parts>(shared: Arc<Shared<P>>) {
@@ -158,8 +152,8 @@ pub(crate) async fn upkeep<P: Parts>(shared: Arc<Shared<P>>) {
             seen_index = index;
             idle_since = now;
         }
-        let idle = now.saturating_sub(idle_since) >= FLUSH_IDLE;
-        let due = index != flushed_index && (idle || bytes - flushed_bytes >= FLUSH_BYTES);
+        let idle = now.saturating_sub(idle_since) >= shared.upkeep.flush_idle;
+        let due = index != flushed_index && (idle || bytes - flushed_bytes >= shared.upkeep.flush_bytes);
         if !due {
             continue;
         }
@@ -179,12 +173,12 @@ async fn purge<P: Parts>(shared: &Arc<Shared<P>>) {
     let Ok(Some(persisted)) = state.map(|state| state.and_then(|state| state.applied)) else { return };
     let kept = shared.log.size_bytes();
     let (first, last) = (shared.log.first_index(), shared.log.last().map_or(0, |id| id.index));
-    if kept <= 2 * LOG_TAIL_BYTES || last <= first {
+    if kept <= 2 * shared.upkeep.log_tail_bytes || last <= first {
         return;
     }
     // By the average size of what is there: the tail is a courtesy, not a promise.
     let average = (kept / (last - first + 1)).max(1);
-    let upto = last.saturating_sub(LOG_TAIL_BYTES / average).min(persisted.index);
+    let upto = last.saturating_sub(shared.upkeep.log_tail_bytes / average).min(persisted.index);
     if upto > first {
         let _ = shared.raft().trigger().purge_log(upto).await;
     }

@@ -35,6 +35,6 @@ mod types;
 pub use applier::{ApplyOn, OpenEngine};
 
 pub use member::{Config, Member, StartError, Status};
-pub use shared::{Parts, Timing};
+pub use shared::{Parts, Timing, Upkeep};
 pub use state_dir::StateDir;
 pub use trouble::Trouble;

@@ -14,7 +14,6 @@ use keelson_proto::peerpb::member_change::Change;
 use keelson_store::engine::EngineError;
 use keelson_store::{LeaseId, MemberId, OpenError, Outcome, Reader, Store};
 use keelson_watch::Hub;
-use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{AsyncRuntime, Raft, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
@@ -29,7 +28,7 @@ use crate::machine::Machine;
 use crate::members;
 use crate::network::Network;
 use crate::progress::Progress;
-use crate::shared::{Parts, Shared, Timing, clock};
+use crate::shared::{Parts, Shared, Timing, Upkeep, clock};
 use crate::state_dir::StateDir;
 use crate::transport::{Answer, Transport};
 use crate::trouble::Trouble;
@@ -45,6 +44,8 @@ pub struct Config<P: Parts> {
     pub found: Option<Membership>,
     /// Heartbeats and elections.
     pub timing: Timing,
+    /// When state is flushed and log is dropped.
+    pub upkeep: Upkeep,
     /// The raft log.
     pub log: RaftLog<P::Dir>,
     /// Where the state machine's files are.
@@ -146,6 +147,7 @@ impl<P: Parts> Member<P> {
             id: config.id,
             cluster_id: config.cluster_id,
             timing: config.timing,
+            upkeep: config.upkeep,
             max_request_bytes: config.max_request_bytes,
             quota_bytes: config.quota_bytes,
             max_learners: config.max_learners,

@@ -53,6 +53,27 @@ impl Timing {
     }
 }
 
+/// When state is flushed and log is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upkeep {
+    /// A flush after so many bytes of log, so that a restart replays little.
+    pub flush_bytes: u64,
+    /// A flush after so long without a write.
+    pub flush_idle: Duration,
+    /// Bytes of log that are kept for members that are behind.
+    pub log_tail_bytes: u64,
+}
+
+impl Default for Upkeep {
+    fn default() -> Upkeep {
+        Upkeep {
+            flush_bytes: 32 << 20,
+            flush_idle: Duration::from_millis(500),
+            log_tail_bytes: 64 << 20,
+        }
+    }
+}
+
 pub(crate) type RaftOf<P> = Raft<Types<<P as Parts>::Rt>, Machine<P>>;
 pub(crate) type MetricsOf<P> = openraft::RaftMetrics<Types<<P as Parts>::Rt>>;
 
@@ -61,6 +82,7 @@ pub(crate) struct Shared<P: Parts> {
     pub(crate) id: MemberId,
     pub(crate) cluster_id: u64,
     pub(crate) timing: Timing,
+    pub(crate) upkeep: Upkeep,
     pub(crate) max_request_bytes: usize,
     pub(crate) quota_bytes: i64,
     pub(crate) max_learners: usize,

@@ -8,7 +8,7 @@ use keelson_log::{DiskDir, Options as LogOptions, RaftLog, ThreadedLog};
 use keelson_proto::commandpb::{self, Command, Membership, Node, Voters, command::Request};
 use keelson_proto::etcdserverpb::PutRequest;
 use keelson_raft::tcp::{self, TcpTransport};
-use keelson_raft::{ApplyOn, Config, Member, Parts, StateDir, Timing};
+use keelson_raft::{ApplyOn, Config, Member, Parts, StateDir, Timing, Upkeep};
 use keelson_store::memory::MemoryEngine;
 use keelson_store::{MemberId, Revision};
 use tokio::net::TcpListener;
@@ -55,6 +55,7 @@ impl Running {
             quota_bytes: 0,
             max_learners: 1,
             strict_reconfig: true,
+            upkeep: Upkeep::default(),
         };
         let member = Member::start(config).await.expect("a member starts");
         let server = tokio::spawn(tcp::serve(listener, member.desk()));

@@ -14,7 +14,7 @@ use keelson_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use keelson_proto::etcdserverpb::watch_client::WatchClient;
 use keelson_proto::etcdserverpb::{PutRequest, RangeRequest};
 use keelson_raft::tcp::TcpTransport;
-use keelson_raft::{ApplyOn, Config, Member, Parts, StateDir, Timing};
+use keelson_raft::{ApplyOn, Config, Member, Parts, StateDir, Timing, Upkeep};
 use keelson_store::MemberId;
 use keelson_store::memory::MemoryEngine;
 use tokio::net::TcpListener;
@@ -92,6 +92,7 @@ impl Running {
             quota_bytes: options.quota_bytes,
             max_learners: 1,
             strict_reconfig: true,
+            upkeep: Upkeep::default(),
         })
         .await
         .unwrap();

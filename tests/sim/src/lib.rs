@@ -6,6 +6,7 @@
 //! faults stop, the members must agree, and every answer must fit the history ([`history`]). A seed replays to the
 //! same trace.
 
+pub mod disk;
 pub mod history;
 pub mod net;
 pub mod node;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use keelson_log::{Options as LogOptions, RaftLog, SimDir};
+use keelson_log::{Options as LogOptions, RaftLog};
 use keelson_proto::commandpb::Membership;
-use keelson_raft::{ApplyOn, Config, Member, Parts, StateDir, Timing};
+use keelson_raft::{ApplyOn, Config, Member, Parts, StateDir, Timing, Upkeep};
 use keelson_store::MemberId;
 use keelson_store::engine::EngineError;
 use keelson_store::memory::MemoryEngine;
@@ -18,6 +18,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
 
+use crate::disk::Disk;
 use crate::net::{MemberNet, Net};
 use crate::runtime::{Runtime, Tasks};
 
@@ -30,7 +31,7 @@ pub struct Simulated;
 impl Parts for Simulated {
     type Rt = Runtime;
     type Engine = MemoryEngine;
-    type Dir = SimDir;
+    type Dir = Disk;
     type Net = MemberNet;
 }
 
@@ -65,7 +66,7 @@ impl Engines {
 pub struct Node {
     /// The member's id.
     pub id: u64,
-    log: SimDir,
+    log: Disk,
     engines: Engines,
     files: TempDir,
     life: u64,
@@ -83,7 +84,7 @@ pub struct Life {
 
 impl Node {
     /// An empty disk.
-    pub fn new(id: u64) -> Result<Node> {
+    pub fn new(id: u64, lying_disk: bool) -> Result<Node> {
         // The pointer file's syncs cost real time: not on a memory file system.
         let shm = Path::new("/dev/shm");
         let files = if shm.is_dir() {
@@ -94,7 +95,7 @@ impl Node {
         .context("a temporary directory")?;
         Ok(Node {
             id,
-            log: SimDir::new(),
+            log: Disk::new(lying_disk),
             engines: Engines::default(),
             files,
             life: 0,
@@ -148,6 +149,12 @@ impl Node {
             net: net.of(self.id),
             apply_on: ApplyOn::Caller,
             max_request_bytes: 2 << 20,
+            upkeep: Upkeep {
+                flush_bytes: 8 << 10,
+                flush_idle: Duration::from_millis(700),
+                // Small, so that a member that was away for a while needs a snapshot.
+                log_tail_bytes: 2 << 10,
+            },
             quota_bytes: 0,
             max_learners: 1,
             strict_reconfig: true,
@@ -183,7 +190,7 @@ impl Node {
 }
 
 /// The thread that writes the log, as a task: everything that waits, one sync, then those who waited.
-async fn write_log(log: RaftLog<SimDir>, mut rng: StdRng) {
+async fn write_log(log: RaftLog<Disk>, mut rng: StdRng) {
     loop {
         Runtime::sleep(Duration::from_micros(rng.random_range(100..1_200))).await;
         while log.flush_queue_len() > 0 {

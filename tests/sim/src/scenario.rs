@@ -31,6 +31,8 @@ pub struct Size {
     pub duration: Duration,
     /// Concurrent clients.
     pub clients: usize,
+    /// Disks that say that they have synced, and have not: to see that this is found.
+    pub lying_disks: bool,
 }
 
 impl Default for Size {
@@ -38,6 +40,7 @@ impl Default for Size {
         Size {
             duration: Duration::from_secs(60),
             clients: 6,
+            lying_disks: false,
         }
     }
 }
@@ -89,7 +92,7 @@ pub fn run_traced(seed: u64, size: Size, trace: bool) -> Result<(Report, Vec<Str
     if trace {
         runtime.record_trace();
     }
-    let result = runtime.block_on(async { World::new(seed)?.run(size).await });
+    let result = runtime.block_on(async { World::new(seed, size.lying_disks)?.run(size).await });
     let trace = runtime.take_trace();
     drop(runtime);
     let panics = take_panics();
@@ -120,7 +123,7 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64) -> Result<World> {
+    fn new(seed: u64, lying_disks: bool) -> Result<World> {
         let mut rng = StdRng::seed_from_u64(seed);
         let ids = 1..=MEMBERS;
         let nodes: Vec<PeerNode> = ids
@@ -140,7 +143,9 @@ impl World {
         Ok(World {
             seed,
             net: Net::new(rng.random()),
-            nodes: ids.map(Node::new).collect::<Result<_>>()?,
+            nodes: ids
+                .map(|id| Node::new(id, lying_disks))
+                .collect::<Result<_>>()?,
             // Clocks that differ by up to two per cent, far worse than real ones.
             drift_ppm: (0..MEMBERS)
                 .map(|_| rng.random_range(-20_000..20_000))

@@ -55,3 +55,14 @@ fn a_seed_replays_to_the_same_trace() {
     assert_eq!(differs, None, "the traces part here");
     assert_eq!(first_trace.len(), second_trace.len());
 }
+
+#[test]
+fn a_disk_that_does_not_sync_is_found() {
+    let size = Size {
+        lying_disks: true,
+        ..short()
+    };
+    let found = (0..40).find_map(|seed| run(seed, size).err());
+    let error = found.expect("acknowledged writes must be lost, and the loss must be seen");
+    println!("as it should: {error:#}");
+}
