@@ -2,7 +2,11 @@
 
 fn main() -> std::io::Result<()> {
     let grpc = std::env::var_os("CARGO_FEATURE_GRPC").is_some();
-    let files = ["etcd/rpc.proto", "keelson/command.proto", "keelson/peer.proto"];
+    let files = [
+        "etcd/rpc.proto",
+        "keelson/command.proto",
+        "keelson/peer.proto",
+    ];
     for dir in ["etcd", "keelson"] {
         println!("cargo:rerun-if-changed={dir}");
     }

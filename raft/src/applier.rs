@@ -60,7 +60,11 @@ pub(crate) struct Applier<E: Engine> {
 }
 
 impl<E: Engine> Applier<E> {
-    pub(crate) fn start(store: Store<E>, around: Surroundings<E>, on: ApplyOn) -> std::io::Result<Arc<Self>> {
+    pub(crate) fn start(
+        store: Store<E>,
+        around: Surroundings<E>,
+        on: ApplyOn,
+    ) -> std::io::Result<Arc<Self>> {
         if let Some(id) = store.applied().0 {
             around.progress.advance(id.index);
         }
@@ -70,11 +74,13 @@ impl<E: Engine> Applier<E> {
             ApplyOn::Thread => {
                 // openraft applies one batch at a time; the few other jobs wait behind it.
                 let (sender, receiver) = sync_channel::<Job<E>>(16);
-                std::thread::Builder::new().name("apply".into()).spawn(move || {
-                    while let Ok(job) = receiver.recv() {
-                        job(&mut machine);
-                    }
-                })?;
+                std::thread::Builder::new()
+                    .name("apply".into())
+                    .spawn(move || {
+                        while let Ok(job) = receiver.recv() {
+                            job(&mut machine);
+                        }
+                    })?;
                 Place::Thread(sender)
             }
         };
@@ -168,13 +174,20 @@ impl<E: Engine> Applier<E> {
 }
 
 impl<E: Engine> Machine<E> {
-    fn apply(&mut self, entries: &[Entry]) -> Result<(Vec<Outcome>, impl FnOnce(&Surroundings<E>) + use<E>), EngineError> {
+    fn apply(
+        &mut self,
+        entries: &[Entry],
+    ) -> Result<(Vec<Outcome>, impl FnOnce(&Surroundings<E>) + use<E>), EngineError> {
         let applied = self.store.apply(entries)?;
-        self.around.leases.applied((self.around.now)(), &applied.leases);
+        self.around
+            .leases
+            .applied((self.around.now)(), &applied.leases);
         if let Some(last) = entries.last() {
             self.around.progress.advance(last.id.index);
         }
         let (events, revision, compacted) = (applied.events, applied.revision, applied.compacted);
-        Ok((applied.outcomes, move |around: &Surroundings<E>| around.hub.publish(&events, revision, compacted)))
+        Ok((applied.outcomes, move |around: &Surroundings<E>| {
+            around.hub.publish(&events, revision, compacted)
+        }))
     }
 }

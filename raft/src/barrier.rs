@@ -33,7 +33,13 @@ pub(crate) struct Rounds(mpsc::Receiver<()>);
 impl Barrier {
     pub(crate) fn new() -> (Barrier, Rounds) {
         let (wake, rounds) = mpsc::channel(1);
-        (Barrier { waiting: Mutex::default(), wake }, Rounds(rounds))
+        (
+            Barrier {
+                waiting: Mutex::default(),
+                wake,
+            },
+            Rounds(rounds),
+        )
     }
 
     /// Joins the next round.
@@ -102,8 +108,12 @@ async fn read_index<P: Parts>(shared: &Arc<Shared<P>>) -> Result<(u64, MemberId)
             Some(id) => {
                 let ask = Request::ReadIndex(peerpb::ReadIndex {});
                 match shared.net.call(id, Lane::Forward, ask).await {
-                    Ok(Reply::ReadIndex(peerpb::ReadIndexReply { result: Some(result) })) => match result {
-                        peerpb::read_index_reply::Result::Index(index) => return Ok((index, MemberId(id))),
+                    Ok(Reply::ReadIndex(peerpb::ReadIndexReply {
+                        result: Some(result),
+                    })) => match result {
+                        peerpb::read_index_reply::Result::Index(index) => {
+                            return Ok((index, MemberId(id)));
+                        }
                         peerpb::read_index_reply::Result::Trouble(_) => {}
                     },
                     // A read index changes nothing: asking again is safe.
@@ -118,7 +128,11 @@ async fn read_index<P: Parts>(shared: &Arc<Shared<P>>) -> Result<(u64, MemberId)
 
 /// Proves that this member leads, now, and gives the index that a read must see.
 pub(crate) async fn leader_read_index<P: Parts>(shared: &Arc<Shared<P>>) -> Result<u64, Trouble> {
-    match shared.raft().get_read_linearizer(ReadPolicy::ReadIndex).await {
+    match shared
+        .raft()
+        .get_read_linearizer(ReadPolicy::ReadIndex)
+        .await
+    {
         Ok(linearizer) => Ok(linearizer.read_log_id().index()),
         Err(RaftError::APIError(
             LinearizableReadError::ForwardToLeader(_) | LinearizableReadError::QuorumNotEnough(_),

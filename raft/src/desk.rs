@@ -9,7 +9,9 @@ use keelson_proto::peerpb;
 use keelson_store::LeaseId;
 use openraft::AsyncRuntime;
 use openraft::errors::RaftError;
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest,
+};
 
 use crate::barrier::leader_read_index;
 use crate::network::last_of;
@@ -40,7 +42,11 @@ impl<P: Parts> Answer for Desk<P> {
         } else {
             Verdict::Welcome
         };
-        peerpb::HelloReply { verdict: verdict as i32, cluster_id: shared.cluster_id, member_id: shared.id.0 }
+        peerpb::HelloReply {
+            verdict: verdict as i32,
+            cluster_id: shared.cluster_id,
+            member_id: shared.id.0,
+        }
     }
 
     fn answer(&self, from: u64, request: Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
@@ -72,21 +78,27 @@ async fn answer<P: Parts>(shared: &Arc<Shared<P>>, request: Request) -> Reply {
                 Ok(index) => peerpb::read_index_reply::Result::Index(index),
                 Err(trouble) => peerpb::read_index_reply::Result::Trouble(trouble.to_pb()),
             };
-            Reply::ReadIndex(peerpb::ReadIndexReply { result: Some(result) })
+            Reply::ReadIndex(peerpb::ReadIndexReply {
+                result: Some(result),
+            })
         }
         Request::LeaseRenew(renew) => {
             let result = match shared.renew_here(LeaseId(renew.id)).await {
                 Ok(ttl) => peerpb::lease_renew_reply::Result::Ttl(ttl),
                 Err(trouble) => peerpb::lease_renew_reply::Result::Trouble(trouble.to_pb()),
             };
-            Reply::LeaseRenew(peerpb::LeaseRenewReply { result: Some(result) })
+            Reply::LeaseRenew(peerpb::LeaseRenewReply {
+                result: Some(result),
+            })
         }
         Request::LeaseRemaining(lease) => {
             let result = match shared.remaining_here(LeaseId(lease.id)).await {
                 Ok(ttl) => peerpb::lease_remaining_reply::Result::Ttl(ttl),
                 Err(trouble) => peerpb::lease_remaining_reply::Result::Trouble(trouble.to_pb()),
             };
-            Reply::LeaseRemaining(peerpb::LeaseRemainingReply { result: Some(result) })
+            Reply::LeaseRemaining(peerpb::LeaseRemainingReply {
+                result: Some(result),
+            })
         }
         Request::MemberChange(change) => {
             let result = match change.change {
@@ -97,10 +109,16 @@ async fn answer<P: Parts>(shared: &Arc<Shared<P>>, request: Request) -> Reply {
                 Ok(membership) => peerpb::member_change_reply::Result::Membership(membership),
                 Err(trouble) => peerpb::member_change_reply::Result::Trouble(trouble.to_pb()),
             };
-            Reply::MemberChange(peerpb::MemberChangeReply { result: Some(result) })
+            Reply::MemberChange(peerpb::MemberChangeReply {
+                result: Some(result),
+            })
         }
         Request::MoveLeader(to) => {
-            let trouble = shared.move_leader_here(to.to).await.err().map(Trouble::to_pb);
+            let trouble = shared
+                .move_leader_here(to.to)
+                .await
+                .err()
+                .map(Trouble::to_pb);
             Reply::MoveLeader(peerpb::MoveLeaderReply { trouble })
         }
         Request::ClusterProbe(probe) => cluster_probe(shared, probe),
@@ -115,14 +133,21 @@ async fn append_entries<P: Parts>(shared: &Arc<Shared<P>>, append: peerpb::Appen
     let last = last_of(prev, &append.entries);
     let mut entries = Vec::with_capacity(append.entries.len());
     for entry in append.entries {
-        let Some(id) = &entry.id else { return Reply::Failed("an entry without a log id".into()) };
+        let Some(id) = &entry.id else {
+            return Reply::Failed("an entry without a log id".into());
+        };
         match decode_entry(log_id_from_pb(id), entry.payload) {
             Ok(entry) => entries.push(entry),
             Err(error) => return Reply::Failed(error.to_string()),
         }
     }
     let leader_commit = append.commit.as_ref().map(log_id_from_pb);
-    let request = AppendEntriesRequest::<Types<P::Rt>> { vote, prev_log_id: prev, entries, leader_commit };
+    let request = AppendEntriesRequest::<Types<P::Rt>> {
+        vote,
+        prev_log_id: prev,
+        entries,
+        leader_commit,
+    };
     use peerpb::append_reply::Result as R;
     let result = match shared.raft().append_entries(request).await {
         Ok(AppendEntriesResponse::HigherVote(vote)) => R::HigherVote(vote_to_pb(&vote)),
@@ -135,14 +160,20 @@ async fn append_entries<P: Parts>(shared: &Arc<Shared<P>>, append: peerpb::Appen
                     None => return Reply::Failed("a conflict before the first entry".into()),
                 },
                 AppendEntriesResponse::PartialSuccess(matching) => {
-                    R::Success(peerpb::append_reply::Success { matching: matching.as_ref().map(log_id_to_pb) })
+                    R::Success(peerpb::append_reply::Success {
+                        matching: matching.as_ref().map(log_id_to_pb),
+                    })
                 }
-                _ => R::Success(peerpb::append_reply::Success { matching: last.as_ref().map(log_id_to_pb) }),
+                _ => R::Success(peerpb::append_reply::Success {
+                    matching: last.as_ref().map(log_id_to_pb),
+                }),
             }
         }
         Err(error) => return fatal(error),
     };
-    Reply::Append(peerpb::AppendReply { result: Some(result) })
+    Reply::Append(peerpb::AppendReply {
+        result: Some(result),
+    })
 }
 
 async fn vote<P: Parts>(shared: &Arc<Shared<P>>, ask: peerpb::VoteAsk) -> Reply {
@@ -166,7 +197,10 @@ async fn vote<P: Parts>(shared: &Arc<Shared<P>>, ask: peerpb::VoteAsk) -> Reply 
     }
 }
 
-async fn transfer_leader<P: Parts>(shared: &Arc<Shared<P>>, transfer: peerpb::TransferLeader) -> Reply {
+async fn transfer_leader<P: Parts>(
+    shared: &Arc<Shared<P>>,
+    transfer: peerpb::TransferLeader,
+) -> Reply {
     let Some(from) = transfer.from_leader.as_ref().map(vote_from_pb) else {
         return Reply::Failed("a transfer of leadership without a vote".into());
     };
@@ -180,18 +214,25 @@ async fn transfer_leader<P: Parts>(shared: &Arc<Shared<P>>, transfer: peerpb::Tr
     Reply::TransferLeader(peerpb::TransferLeaderReply { refused })
 }
 
-async fn propose_here<P: Parts>(shared: &Arc<Shared<P>>, propose: peerpb::Propose) -> peerpb::ProposeReply {
+async fn propose_here<P: Parts>(
+    shared: &Arc<Shared<P>>,
+    propose: peerpb::Propose,
+) -> peerpb::ProposeReply {
     let limit = Duration::from_millis(propose.deadline_ms).min(shared.timing.request_timeout());
     let trouble = match P::Rt::timeout(limit, shared.propose_here(propose.command)).await {
         Ok(Ok(outcome)) => {
             let result = peerpb::propose_reply::Result::Outcome(outcome_to_pb(outcome));
-            return peerpb::ProposeReply { result: Some(result) };
+            return peerpb::ProposeReply {
+                result: Some(result),
+            };
         }
         Ok(Err(Offered::NotAppended)) => Trouble::NotLeader,
         Ok(Err(Offered::Failed(trouble))) => trouble,
         Err(_) => Trouble::Timeout,
     };
-    peerpb::ProposeReply { result: Some(peerpb::propose_reply::Result::Trouble(trouble.to_pb())) }
+    peerpb::ProposeReply {
+        result: Some(peerpb::propose_reply::Result::Trouble(trouble.to_pb())),
+    }
 }
 
 fn cluster_probe<P: Parts>(shared: &Arc<Shared<P>>, probe: peerpb::ClusterProbe) -> Reply {

@@ -28,7 +28,10 @@ const UPKEEP_TICK: Duration = Duration::from_millis(250);
 pub(crate) async fn lead<P: Parts>(shared: Arc<Shared<P>>) {
     let mut leading_term = None;
     while !shared.stopping() {
-        let (leads, term) = (shared.is_leader(), shared.metrics(|metrics| metrics.current_term));
+        let (leads, term) = (
+            shared.is_leader(),
+            shared.metrics(|metrics| metrics.current_term),
+        );
         shared.hub.set_term(term);
         if !leads {
             if leading_term.take().is_some() {
@@ -52,9 +55,13 @@ pub(crate) async fn lead<P: Parts>(shared: Arc<Shared<P>>) {
 }
 
 async fn begin_term<P: Parts>(shared: &Arc<Shared<P>>) -> bool {
-    let Ok(index) = leader_read_index(shared).await else { return false };
+    let Ok(index) = leader_read_index(shared).await else {
+        return false;
+    };
     if let Some(reached) = shared.progress.reached(index)
-        && P::Rt::timeout(shared.timing.request_timeout(), reached).await.is_err()
+        && P::Rt::timeout(shared.timing.request_timeout(), reached)
+            .await
+            .is_err()
     {
         return false;
     }
@@ -75,7 +82,11 @@ async fn expire_leases<P: Parts>(shared: &Arc<Shared<P>>) {
         }
         let ids = due.iter().map(|id| id.0).collect();
         let request = Some(command::Request::LeaseExpire(LeaseExpire { ids }));
-        let command = Command { member: shared.id.0, request, ..Command::default() };
+        let command = Command {
+            member: shared.id.0,
+            request,
+            ..Command::default()
+        };
         // Proposed here and nowhere else: only the one that keeps the clock may say that it has run out.
         let offered = shared.propose_here(command.encode_to_vec().into());
         match P::Rt::timeout(shared.timing.request_timeout(), offered).await {
@@ -100,8 +111,13 @@ async fn finish_promotions<P: Parts>(shared: &Arc<Shared<P>>) {
             continue;
         }
         match shared.apply_change(promotion(id, &peer), true).await {
-            Ok(_) => tracing::info!(member = format!("{id:x}"), "a new member has caught up and votes now"),
-            Err(error) => tracing::warn!(member = format!("{id:x}"), %error, "a promotion has to wait"),
+            Ok(_) => tracing::info!(
+                member = format!("{id:x}"),
+                "a new member has caught up and votes now"
+            ),
+            Err(error) => {
+                tracing::warn!(member = format!("{id:x}"), %error, "a promotion has to wait")
+            }
         }
     }
 }
@@ -130,11 +146,13 @@ pub(crate) async fn watch_upkeep<P: Parts>(shared: Arc<Shared<P>>) {
 
 /// Lets watch streams catch up, on a thread of its own: it reads the log of events.
 pub(crate) fn spawn_catch_up<P: Parts>(shared: Arc<Shared<P>>) -> std::io::Result<()> {
-    std::thread::Builder::new().name("watch".into()).spawn(move || {
-        if let Err(error) = keelson_watch::run_catch_up(&shared.hub) {
-            shared.fail(error.to_string());
-        }
-    })?;
+    std::thread::Builder::new()
+        .name("watch".into())
+        .spawn(move || {
+            if let Err(error) = keelson_watch::run_catch_up(&shared.hub) {
+                shared.fail(error.to_string());
+            }
+        })?;
     Ok(())
 }
 
@@ -153,7 +171,8 @@ pub(crate) async fn upkeep<P: Parts>(shared: Arc<Shared<P>>) {
             idle_since = now;
         }
         let idle = now.saturating_sub(idle_since) >= shared.upkeep.flush_idle;
-        let due = index != flushed_index && (idle || bytes - flushed_bytes >= shared.upkeep.flush_bytes);
+        let due =
+            index != flushed_index && (idle || bytes - flushed_bytes >= shared.upkeep.flush_bytes);
         if !due {
             continue;
         }
@@ -170,15 +189,22 @@ pub(crate) async fn upkeep<P: Parts>(shared: Arc<Shared<P>>) {
 async fn purge<P: Parts>(shared: &Arc<Shared<P>>) {
     let engine = shared.engine.load_full();
     let state = keelson_store::read_state(|family, key| engine.get_persisted(family, key));
-    let Ok(Some(persisted)) = state.map(|state| state.and_then(|state| state.applied)) else { return };
+    let Ok(Some(persisted)) = state.map(|state| state.and_then(|state| state.applied)) else {
+        return;
+    };
     let kept = shared.log.size_bytes();
-    let (first, last) = (shared.log.first_index(), shared.log.last().map_or(0, |id| id.index));
+    let (first, last) = (
+        shared.log.first_index(),
+        shared.log.last().map_or(0, |id| id.index),
+    );
     if kept <= 2 * shared.upkeep.log_tail_bytes || last <= first {
         return;
     }
     // By the average size of what is there: the tail is a courtesy, not a promise.
     let average = (kept / (last - first + 1)).max(1);
-    let upto = last.saturating_sub(shared.upkeep.log_tail_bytes / average).min(persisted.index);
+    let upto = last
+        .saturating_sub(shared.upkeep.log_tail_bytes / average)
+        .min(persisted.index);
     if upto > first {
         let _ = shared.raft().trigger().purge_log(upto).await;
     }
@@ -207,7 +233,9 @@ impl<P: Parts> Shared<P> {
         loop {
             let answered = match (self.named_leader(), ask) {
                 (Some(id), Ask::Renew(lease)) if id == self.id.0 => self.renew_here(lease).await,
-                (Some(id), Ask::Remaining(lease)) if id == self.id.0 => self.remaining_here(lease).await,
+                (Some(id), Ask::Remaining(lease)) if id == self.id.0 => {
+                    self.remaining_here(lease).await
+                }
                 (Some(id), ask) => self.ask_member(id, ask).await,
                 (None, _) => Err(Trouble::NotLeader),
             };
@@ -219,7 +247,11 @@ impl<P: Parts> Shared<P> {
                 return Err(Trouble::Stopped);
             }
             if (self.now)().saturating_sub(start) > self.timing.request_timeout() {
-                return Err(if self.named_leader().is_none() { Trouble::NoLeader } else { Trouble::Timeout });
+                return Err(if self.named_leader().is_none() {
+                    Trouble::NoLeader
+                } else {
+                    Trouble::Timeout
+                });
             }
             self.leadership_may_have_changed().await;
         }
@@ -232,15 +264,21 @@ impl<P: Parts> Shared<P> {
             Ask::Remaining(id) => Request::LeaseRemaining(peerpb::LeaseRemaining { id: id.0 }),
         };
         match self.net.call(to, Lane::Forward, request).await {
-            Ok(Reply::LeaseRenew(peerpb::LeaseRenewReply { result: Some(result) })) => match result {
+            Ok(Reply::LeaseRenew(peerpb::LeaseRenewReply {
+                result: Some(result),
+            })) => match result {
                 lease_renew_reply::Result::Ttl(ttl) => Ok(ttl),
                 lease_renew_reply::Result::Trouble(trouble) => Err(Trouble::from_pb(&trouble)),
             },
-            Ok(Reply::LeaseRemaining(peerpb::LeaseRemainingReply { result: Some(result) })) => match result {
+            Ok(Reply::LeaseRemaining(peerpb::LeaseRemainingReply {
+                result: Some(result),
+            })) => match result {
                 lease_remaining_reply::Result::Ttl(ttl) => Ok(ttl),
                 lease_remaining_reply::Result::Trouble(trouble) => Err(Trouble::from_pb(&trouble)),
             },
-            Ok(_) | Err(CallError::NotSent { .. } | CallError::Lost { .. }) => Err(Trouble::NotLeader),
+            Ok(_) | Err(CallError::NotSent { .. } | CallError::Lost { .. }) => {
+                Err(Trouble::NotLeader)
+            }
         }
     }
 
@@ -252,7 +290,11 @@ impl<P: Parts> Shared<P> {
                 Renewal::NotLeading => return Err(Trouble::NotLeader),
                 Renewal::Renewed(ttl) => {
                     self.barrier_as_leader().await?;
-                    return if self.leases.remaining((self.now)(), id).is_some() { Ok(ttl) } else { Ok(0) };
+                    return if self.leases.remaining((self.now)(), id).is_some() {
+                        Ok(ttl)
+                    } else {
+                        Ok(0)
+                    };
                 }
                 // Not known here may mean not applied yet: what is committed decides.
                 Renewal::Unknown => {
@@ -273,17 +315,27 @@ impl<P: Parts> Shared<P> {
     /// Seconds that a lease has left, as the leader; -1 if there is no such lease.
     pub(crate) async fn remaining_here(self: &Arc<Self>, id: LeaseId) -> Result<i64, Trouble> {
         self.barrier_as_leader().await?;
-        self.leases.remaining_if_leading((self.now)(), id).ok_or(Trouble::NotLeader)
+        self.leases
+            .remaining_if_leading((self.now)(), id)
+            .ok_or(Trouble::NotLeader)
     }
 
     /// Joins the next read barrier.
     pub(crate) async fn barrier(&self) -> Result<(), Trouble> {
-        self.barrier.join().await.unwrap_or(Err(Trouble::Stopped)).map(drop)
+        self.barrier
+            .join()
+            .await
+            .unwrap_or(Err(Trouble::Stopped))
+            .map(drop)
     }
 
     /// Joins the next read barrier, which must be proved by this member's own leadership.
     async fn barrier_as_leader(&self) -> Result<(), Trouble> {
         let prover = self.barrier.join().await.unwrap_or(Err(Trouble::Stopped))?;
-        if prover == self.id { Ok(()) } else { Err(Trouble::NotLeader) }
+        if prover == self.id {
+            Ok(())
+        } else {
+            Err(Trouble::NotLeader)
+        }
     }
 }

@@ -49,7 +49,10 @@ impl LeaseClock {
     /// This member leads now and has applied everything of the terms before: every lease gets its full time.
     pub(crate) fn lead(&self, now: Duration, leases: Vec<(LeaseId, i64)>) {
         let mut inner = self.inner.lock();
-        *inner = Inner { leading: true, ..Inner::default() };
+        *inner = Inner {
+            leading: true,
+            ..Inner::default()
+        };
         for (id, ttl_s) in leases {
             inner.start(now, id, ttl_s);
         }
@@ -80,7 +83,9 @@ impl LeaseClock {
         if !inner.leading {
             return Renewal::NotLeading;
         }
-        let Some(timer) = inner.leases.get(&id) else { return Renewal::Unknown };
+        let Some(timer) = inner.leases.get(&id) else {
+            return Renewal::Unknown;
+        };
         if timer.expiring || timer.deadline <= now {
             return Renewal::Expiring;
         }
@@ -92,7 +97,10 @@ impl LeaseClock {
     /// Whole seconds that a lease has left, if this member leads and there is such a lease.
     pub(crate) fn remaining(&self, now: Duration, id: LeaseId) -> Option<i64> {
         let inner = self.inner.lock();
-        inner.leases.get(&id).map(|timer| timer.deadline.saturating_sub(now).as_secs() as i64)
+        inner
+            .leases
+            .get(&id)
+            .map(|timer| timer.deadline.saturating_sub(now).as_secs() as i64)
     }
 
     /// Whole seconds that a lease has left, -1 if there is no such lease; none if this member does not lead.
@@ -136,7 +144,14 @@ impl Inner {
         self.stop(id);
         let ttl = Duration::from_secs(ttl_s.max(0) as u64);
         let deadline = now.saturating_add(ttl);
-        self.leases.insert(id, Timer { ttl, deadline, expiring: false });
+        self.leases.insert(
+            id,
+            Timer {
+                ttl,
+                deadline,
+                expiring: false,
+            },
+        );
         self.queue.insert((deadline, id));
     }
 

@@ -12,7 +12,9 @@ use openraft::async_runtime::AsyncRuntime;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 
-use crate::types::{RaftEntry, RaftLogId, RaftVote, Types, decode_entry, encode_payload, raft_log_id};
+use crate::types::{
+    RaftEntry, RaftLogId, RaftVote, Types, decode_entry, encode_payload, raft_log_id,
+};
 
 /// Bytes that one read of the log brings into memory at most, but for a single larger entry.
 const READ_BYTES: u64 = 2 << 20;
@@ -24,7 +26,9 @@ pub(crate) struct LogStore<D: LogDir> {
 
 impl<D: LogDir> Clone for LogStore<D> {
     fn clone(&self) -> Self {
-        LogStore { log: self.log.clone() }
+        LogStore {
+            log: self.log.clone(),
+        }
     }
 }
 
@@ -34,12 +38,19 @@ fn from_log(id: LogId) -> RaftLogId {
 
 fn to_log(id: &RaftLogId) -> LogId {
     // One leader a term: the term says who.
-    LogId { term: id.committed_leader_id().term, node: 0, index: id.index() }
+    LogId {
+        term: id.committed_leader_id().term,
+        node: 0,
+        index: id.index(),
+    }
 }
 
 impl<D: LogDir> LogStore<D> {
     fn read(&self, start: u64, end: u64, max_bytes: u64) -> io::Result<Vec<RaftEntry>> {
-        let read = self.log.read(start..end, max_bytes).map_err(io::Error::other)?;
+        let read = self
+            .log
+            .read(start..end, max_bytes)
+            .map_err(io::Error::other)?;
         read.into_iter()
             .map(|(id, payload)| decode_entry(from_log(id), payload).map_err(io::Error::other))
             .collect()
@@ -74,41 +85,54 @@ impl<RT: AsyncRuntime, D: LogDir> RaftLogReader<Types<RT>> for LogStore<D> {
         self.read(start, end, u64::MAX)
     }
 
-    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = Result<RaftEntry, io::Error>> + OptionalSend
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = Result<RaftEntry, io::Error>> + OptionalSend
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
         let (start, end) = self.present(range);
         let log = self.clone();
         // Chunk by chunk, so that a long range costs a bounded amount of memory.
-        stream::unfold((start, Vec::new().into_iter()), move |(mut next, mut chunk)| {
-            let log = log.clone();
-            async move {
-                if let Some(entry) = chunk.next() {
-                    return Some((Ok(entry), (next, chunk)));
-                }
-                if next >= end {
-                    return None;
-                }
-                match log.read(next, end, READ_BYTES) {
-                    Ok(entries) => {
-                        next += entries.len() as u64;
-                        chunk = entries.into_iter();
-                        chunk.next().map(|entry| (Ok(entry), (next, chunk)))
+        stream::unfold(
+            (start, Vec::new().into_iter()),
+            move |(mut next, mut chunk)| {
+                let log = log.clone();
+                async move {
+                    if let Some(entry) = chunk.next() {
+                        return Some((Ok(entry), (next, chunk)));
                     }
-                    Err(error) => Some((Err(error), (end, Vec::new().into_iter()))),
+                    if next >= end {
+                        return None;
+                    }
+                    match log.read(next, end, READ_BYTES) {
+                        Ok(entries) => {
+                            next += entries.len() as u64;
+                            chunk = entries.into_iter();
+                            chunk.next().map(|entry| (Ok(entry), (next, chunk)))
+                        }
+                        Err(error) => Some((Err(error), (end, Vec::new().into_iter()))),
+                    }
                 }
-            }
-        })
+            },
+        )
     }
 
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<RaftEntry>, io::Error> {
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<RaftEntry>, io::Error> {
         self.read(start, end, READ_BYTES)
     }
 
     async fn read_vote(&mut self) -> Result<Option<RaftVote>, io::Error> {
         Ok(self.log.vote().map(|vote| RaftVote {
-            leader_id: openraft::vote::leader_id_std::LeaderId { term: vote.term, voted_for: vote.node },
+            leader_id: openraft::vote::leader_id_std::LeaderId {
+                term: vote.term,
+                voted_for: vote.node,
+            },
             committed: vote.committed,
         }))
     }
@@ -129,9 +153,14 @@ impl<RT: AsyncRuntime, D: LogDir> RaftLogStorage<Types<RT>> for LogStore<D> {
     }
 
     async fn save_vote(&mut self, vote: &RaftVote) -> Result<(), io::Error> {
-        let vote = Vote { term: vote.leader_id.term, node: vote.leader_id.voted_for, committed: vote.committed };
+        let vote = Vote {
+            term: vote.leader_id.term,
+            node: vote.leader_id.voted_for,
+            committed: vote.committed,
+        };
         let (done, synced) = oneshot::channel();
-        self.log.save_vote(vote, Box::new(move |result| drop(done.send(result))));
+        self.log
+            .save_vote(vote, Box::new(move |result| drop(done.send(result))));
         told(synced).await
     }
 
@@ -143,34 +172,55 @@ impl<RT: AsyncRuntime, D: LogDir> RaftLogStorage<Types<RT>> for LogStore<D> {
     async fn read_committed(&mut self) -> Result<Option<RaftLogId>, io::Error> {
         // What was saved may lie beyond a tail that a crash took: only what is still in the log can be applied again.
         let last = self.log.last();
-        Ok(self.log.committed().filter(|id| Some(*id) <= last).map(from_log))
+        Ok(self
+            .log
+            .committed()
+            .filter(|id| Some(*id) <= last)
+            .map(from_log))
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types<RT>>) -> Result<(), io::Error>
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: IOFlushed<Types<RT>>,
+    ) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = RaftEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries: Vec<(LogId, Bytes)> =
-            entries.into_iter().map(|entry| (to_log(&entry.log_id), encode_payload(&entry.payload))).collect();
-        self.log.append(entries, Box::new(move |result| callback.io_completed(result)));
+        let entries: Vec<(LogId, Bytes)> = entries
+            .into_iter()
+            .map(|entry| (to_log(&entry.log_id), encode_payload(&entry.payload)))
+            .collect();
+        self.log.append(
+            entries,
+            Box::new(move |result| callback.io_completed(result)),
+        );
         Ok(())
     }
 
     async fn truncate_after(&mut self, last: Option<RaftLogId>) -> Result<(), io::Error> {
         let (done, synced) = oneshot::channel();
-        self.log.truncate_after(last.map(|id| id.index()), Box::new(move |result| drop(done.send(result))));
+        self.log.truncate_after(
+            last.map(|id| id.index()),
+            Box::new(move |result| drop(done.send(result))),
+        );
         told(synced).await
     }
 
     async fn purge(&mut self, upto: RaftLogId) -> Result<(), io::Error> {
         let (done, synced) = oneshot::channel();
-        self.log.purge(to_log(&upto), Box::new(move |result| drop(done.send(result))));
+        self.log.purge(
+            to_log(&upto),
+            Box::new(move |result| drop(done.send(result))),
+        );
         told(synced).await
     }
 }
 
 /// Waits for the log to tell. A log that is gone without a word has stopped.
 async fn told(synced: oneshot::Receiver<io::Result<()>>) -> io::Result<()> {
-    synced.await.unwrap_or_else(|_| Err(io::Error::other("the raft log has stopped")))
+    synced
+        .await
+        .unwrap_or_else(|_| Err(io::Error::other("the raft log has stopped")))
 }

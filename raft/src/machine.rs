@@ -11,7 +11,8 @@ use openraft::{RaftSnapshotBuilder, Snapshot, SnapshotMeta};
 use crate::shared::{Parts, Shared};
 use crate::snapshots::SnapshotSource;
 use crate::types::{
-    RaftLogId, RaftStoredMembership, Types, entry_to_store, log_id_from_pb, raft_log_id, stored_membership_from_pb,
+    RaftLogId, RaftStoredMembership, Types, entry_to_store, log_id_from_pb, raft_log_id,
+    stored_membership_from_pb,
 };
 
 /// Entries that one batch takes at most.
@@ -24,7 +25,8 @@ pub(crate) struct Machine<P: Parts> {
     pub(crate) shared: Arc<Shared<P>>,
 }
 
-type Meta = SnapshotMeta<openraft::vote::leader_id_std::CommittedLeaderId<u64>, u64, crate::types::Peer>;
+type Meta =
+    SnapshotMeta<openraft::vote::leader_id_std::CommittedLeaderId<u64>, u64, crate::types::Peer>;
 type SnapshotOf = Snapshot<
     openraft::vote::leader_id_std::CommittedLeaderId<u64>,
     u64,
@@ -36,9 +38,19 @@ impl<P: Parts> RaftStateMachine<Types<P::Rt>> for Machine<P> {
     type SnapshotData = SnapshotSource;
     type SnapshotBuilder = Builder<P>;
 
-    async fn applied_state(&mut self) -> Result<(Option<RaftLogId>, RaftStoredMembership), io::Error> {
-        let (applied, membership) = self.shared.applier.applied().await.map_err(io::Error::other)?;
-        Ok((applied.map(|id| raft_log_id(id.term, id.index)), stored_membership_from_pb(Some(&membership))))
+    async fn applied_state(
+        &mut self,
+    ) -> Result<(Option<RaftLogId>, RaftStoredMembership), io::Error> {
+        let (applied, membership) = self
+            .shared
+            .applier
+            .applied()
+            .await
+            .map_err(io::Error::other)?;
+        Ok((
+            applied.map(|id| raft_log_id(id.term, id.index)),
+            stored_membership_from_pb(Some(&membership)),
+        ))
     }
 
     async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
@@ -65,7 +77,12 @@ impl<P: Parts> RaftStateMachine<Types<P::Rt>> for Machine<P> {
                 // What is ready now goes along; nothing is waited for.
                 next = entries.next().now_or_never().flatten();
             }
-            let outcomes = self.shared.applier.apply(std::mem::take(&mut batch)).await.map_err(io::Error::other)?;
+            let outcomes = self
+                .shared
+                .applier
+                .apply(std::mem::take(&mut batch))
+                .await
+                .map_err(io::Error::other)?;
             assert_eq!(outcomes.len(), responders.len(), "one outcome an entry");
             for (responder, outcome) in responders.drain(..).zip(outcomes) {
                 if let Some(responder) = responder {
@@ -77,10 +94,16 @@ impl<P: Parts> RaftStateMachine<Types<P::Rt>> for Machine<P> {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder<P> {
-        Builder { shared: self.shared.clone() }
+        Builder {
+            shared: self.shared.clone(),
+        }
     }
 
-    async fn install_snapshot(&mut self, _meta: &Meta, snapshot: SnapshotSource) -> Result<(), io::Error> {
+    async fn install_snapshot(
+        &mut self,
+        _meta: &Meta,
+        snapshot: SnapshotSource,
+    ) -> Result<(), io::Error> {
         self.shared.install(snapshot).await
     }
 
@@ -99,7 +122,9 @@ impl<P: Parts> RaftSnapshotBuilder<Types<P::Rt>> for Builder<P> {
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf, io::Error> {
         self.shared.flush().await?;
-        self.shared.persisted_snapshot()?.ok_or_else(|| io::Error::other("a snapshot was asked for before anything was applied"))
+        self.shared
+            .persisted_snapshot()?
+            .ok_or_else(|| io::Error::other("a snapshot was asked for before anything was applied"))
     }
 }
 
@@ -107,19 +132,27 @@ impl<P: Parts> Shared<P> {
     /// Puts everything applied so far on the disk, off the apply thread.
     pub(crate) async fn flush(&self) -> Result<(), io::Error> {
         let engine = self.engine.load_full();
-        self.blocking(move || engine.flush()).await?.map_err(io::Error::other)
+        self.blocking(move || engine.flush())
+            .await?
+            .map_err(io::Error::other)
     }
 
     /// The state that a crash now would leave, as openraft describes a snapshot; none before the first flush.
     fn persisted_snapshot(&self) -> Result<Option<SnapshotOf>, io::Error> {
         let engine = self.engine.load_full();
-        let state = keelson_store::read_state(|family, key| engine.get_persisted(family, key)).map_err(io::Error::other)?;
+        let state = keelson_store::read_state(|family, key| engine.get_persisted(family, key))
+            .map_err(io::Error::other)?;
         let Some(state) = state else { return Ok(None) };
-        let Some(applied) = &state.applied else { return Ok(None) };
+        let Some(applied) = &state.applied else {
+            return Ok(None);
+        };
         let meta = SnapshotMeta {
             last_log_id: Some(log_id_from_pb(applied)),
             last_membership: stored_membership_from_pb(state.membership.as_ref()),
         };
-        Ok(Some(Snapshot { meta, snapshot: SnapshotSource::Live }))
+        Ok(Some(Snapshot {
+            meta,
+            snapshot: SnapshotSource::Live,
+        }))
     }
 }

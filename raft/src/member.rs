@@ -118,7 +118,9 @@ pub struct Member<P: Parts> {
 
 impl<P: Parts> Clone for Member<P> {
     fn clone(&self) -> Self {
-        Member { shared: self.shared.clone() }
+        Member {
+            shared: self.shared.clone(),
+        }
     }
 }
 
@@ -139,8 +141,12 @@ impl<P: Parts> Member<P> {
         let now = clock::<P::Rt>();
         let progress = Arc::new(Progress::default());
         let leases = Arc::new(LeaseClock::default());
-        let around =
-            Surroundings { hub: hub.clone(), progress: progress.clone(), leases: leases.clone(), now: now.clone() };
+        let around = Surroundings {
+            hub: hub.clone(),
+            progress: progress.clone(),
+            leases: leases.clone(),
+            now: now.clone(),
+        };
         let applier = Applier::start(store, around, config.apply_on).map_err(StartError::Thread)?;
         let (barrier, rounds) = Barrier::new();
         let shared: Arc<Shared<P>> = Arc::new(Shared {
@@ -174,17 +180,25 @@ impl<P: Parts> Member<P> {
         if let Some(found) = &config.found {
             shared.net.set_peers(&found.nodes);
         }
-        let raft_config = raft_config(config.cluster_id, config.timing).map_err(StartError::Raft)?;
+        let raft_config =
+            raft_config(config.cluster_id, config.timing).map_err(StartError::Raft)?;
         let raft = Raft::new(
             config.id.0,
             Arc::new(raft_config),
-            Network { shared: Arc::downgrade(&shared) },
+            Network {
+                shared: Arc::downgrade(&shared),
+            },
             LogStore { log: config.log },
-            Machine { shared: shared.clone() },
+            Machine {
+                shared: shared.clone(),
+            },
         )
         .await
         .map_err(|error| StartError::Raft(error.to_string()))?;
-        shared.raft.set(raft).unwrap_or_else(|_| unreachable!("this is the only place that sets it"));
+        shared
+            .raft
+            .set(raft)
+            .unwrap_or_else(|_| unreachable!("this is the only place that sets it"));
 
         // They end by themselves when the member stops.
         drop(P::Rt::spawn(barrier::run(shared.clone(), rounds)));
@@ -250,7 +264,12 @@ impl<P: Parts> Member<P> {
 
     /// Completes when everything that this member may have applied before it was last stopped is applied again.
     pub async fn recovered(&self) -> Result<(), Trouble> {
-        self.shared.raft().wait_for_recovery(None).await.map(drop).map_err(|_| Trouble::Stopped)
+        self.shared
+            .raft()
+            .wait_for_recovery(None)
+            .await
+            .map(drop)
+            .map_err(|_| Trouble::Stopped)
     }
 
     /// Proposes a command, validated by the caller, and waits until it is applied. On a follower it goes to the
@@ -325,7 +344,12 @@ impl<P: Parts> Member<P> {
                 self.shared.id.0,
             ),
             is_leader: metrics.state == ServerState::Leader,
-            failed: metrics.running_state.as_ref().err().map(ToString::to_string).or(failure),
+            failed: metrics
+                .running_state
+                .as_ref()
+                .err()
+                .map(ToString::to_string)
+                .or(failure),
         })
     }
 
@@ -336,7 +360,10 @@ impl<P: Parts> Member<P> {
     }
 
     /// Runs work that blocks off the executor.
-    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
         self.shared.blocking(work).await
     }
 
@@ -370,8 +397,16 @@ impl<P: Parts> Member<P> {
     async fn hand_over(&self) {
         let to = self.shared.metrics(|metrics| {
             let replication = metrics.replication.as_ref()?;
-            let voters: Vec<u64> = metrics.membership_config.voter_ids().filter(|id| *id != self.shared.id.0).collect();
-            let matching = |id: &u64| replication.get(id).and_then(|at| at.as_ref().map(|at| at.index()));
+            let voters: Vec<u64> = metrics
+                .membership_config
+                .voter_ids()
+                .filter(|id| *id != self.shared.id.0)
+                .collect();
+            let matching = |id: &u64| {
+                replication
+                    .get(id)
+                    .and_then(|at| at.as_ref().map(|at| at.index()))
+            };
             voters.into_iter().max_by_key(matching)
         });
         if let Some(to) = to
@@ -383,10 +418,15 @@ impl<P: Parts> Member<P> {
 }
 
 /// Every founder initializes with the identical map; one that already is, is.
-async fn initialize<P: Parts>(shared: Arc<Shared<P>>, membership: Membership) -> Result<(), StartError> {
+async fn initialize<P: Parts>(
+    shared: Arc<Shared<P>>,
+    membership: Membership,
+) -> Result<(), StartError> {
     let membership = membership_from_pb(&membership);
-    let nodes: std::collections::BTreeMap<u64, Peer> =
-        membership.nodes().map(|(id, peer)| (*id, peer.clone())).collect();
+    let nodes: std::collections::BTreeMap<u64, Peer> = membership
+        .nodes()
+        .map(|(id, peer)| (*id, peer.clone()))
+        .collect();
     match shared.raft().initialize(nodes).await {
         Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
         Err(error) => Err(StartError::Raft(error.to_string())),

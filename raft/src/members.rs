@@ -26,7 +26,10 @@ const READY_DENOMINATOR: u64 = 10;
 
 impl<P: Parts> Shared<P> {
     /// Changes the membership, wherever the leader is.
-    pub(crate) async fn change_members(self: &Arc<Self>, change: Change) -> Result<Membership, Trouble> {
+    pub(crate) async fn change_members(
+        self: &Arc<Self>,
+        change: Change,
+    ) -> Result<Membership, Trouble> {
         let work = async {
             loop {
                 if self.stopping() {
@@ -51,11 +54,17 @@ impl<P: Parts> Shared<P> {
     }
 
     async fn forward_change(&self, leader: u64, change: Change) -> Result<Membership, Trouble> {
-        let request = Request::MemberChange(peerpb::MemberChange { change: Some(change) });
+        let request = Request::MemberChange(peerpb::MemberChange {
+            change: Some(change),
+        });
         match self.net.call(leader, Lane::Forward, request).await {
-            Ok(Reply::MemberChange(peerpb::MemberChangeReply { result: Some(result) })) => match result {
+            Ok(Reply::MemberChange(peerpb::MemberChangeReply {
+                result: Some(result),
+            })) => match result {
                 peerpb::member_change_reply::Result::Membership(membership) => Ok(membership),
-                peerpb::member_change_reply::Result::Trouble(trouble) => Err(Trouble::from_pb(&trouble)),
+                peerpb::member_change_reply::Result::Trouble(trouble) => {
+                    Err(Trouble::from_pb(&trouble))
+                }
             },
             Ok(_) => Err(Trouble::Unknown),
             Err(CallError::NotSent { .. }) => Err(Trouble::NotLeader),
@@ -89,14 +98,17 @@ impl<P: Parts> Shared<P> {
                 Some(membership) => membership_to_pb(membership),
                 None => self.membership(),
             }),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err(Trouble::NotLeader),
-            Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error))) => Err(match error {
-                ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_) => {
-                    Trouble::Unhealthy
-                }
-                ChangeMembershipError::LearnerNotFound(_) => Trouble::MemberNotFound,
-                _ => Trouble::NotEnoughStarted,
-            }),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+                Err(Trouble::NotLeader)
+            }
+            Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error))) => {
+                Err(match error {
+                    ChangeMembershipError::InProgress(_)
+                    | ChangeMembershipError::UncommittedLeaderLog(_) => Trouble::Unhealthy,
+                    ChangeMembershipError::LearnerNotFound(_) => Trouble::MemberNotFound,
+                    _ => Trouble::NotEnoughStarted,
+                })
+            }
             Err(RaftError::APIError(_)) => Err(Trouble::LeaderChanged),
             Err(RaftError::Fatal(_)) => Err(Trouble::Stopped),
         }
@@ -107,7 +119,11 @@ impl<P: Parts> Shared<P> {
         membership: &RaftMembership,
         add: peerpb::member_change::Add,
     ) -> Result<ChangeMembers<u64, Peer>, Trouble> {
-        let removed = self.reader.now().removed_members().map_err(|_| Trouble::Corrupt)?;
+        let removed = self
+            .reader
+            .now()
+            .removed_members()
+            .map_err(|_| Trouble::Corrupt)?;
         if membership.get_node(&add.id).is_some() || removed.contains(&MemberId(add.id)) {
             return Err(Trouble::MemberExists);
         }
@@ -123,11 +139,18 @@ impl<P: Parts> Shared<P> {
             self.check_enough_started(&voters, voters.len() + 1)?;
             self.check_quorum_answers(&voters)?;
         }
-        let peer = Peer { peer_urls: add.peer_urls, pending_voter: !add.learner };
+        let peer = Peer {
+            peer_urls: add.peer_urls,
+            pending_voter: !add.learner,
+        };
         Ok(ChangeMembers::AddNodes(BTreeMap::from([(add.id, peer)])))
     }
 
-    fn check_remove(&self, membership: &RaftMembership, id: u64) -> Result<ChangeMembers<u64, Peer>, Trouble> {
+    fn check_remove(
+        &self,
+        membership: &RaftMembership,
+        id: u64,
+    ) -> Result<ChangeMembers<u64, Peer>, Trouble> {
         if membership.get_node(&id).is_none() {
             return Err(Trouble::MemberNotFound);
         }
@@ -145,11 +168,21 @@ impl<P: Parts> Shared<P> {
             }
         }
         let ids = BTreeSet::from([id]);
-        Ok(if is_voter { ChangeMembers::RemoveVoters(ids) } else { ChangeMembers::RemoveNodes(ids) })
+        Ok(if is_voter {
+            ChangeMembers::RemoveVoters(ids)
+        } else {
+            ChangeMembers::RemoveNodes(ids)
+        })
     }
 
-    fn check_promote(&self, membership: &RaftMembership, id: u64) -> Result<ChangeMembers<u64, Peer>, Trouble> {
-        let Some(peer) = membership.get_node(&id) else { return Err(Trouble::MemberNotFound) };
+    fn check_promote(
+        &self,
+        membership: &RaftMembership,
+        id: u64,
+    ) -> Result<ChangeMembers<u64, Peer>, Trouble> {
+        let Some(peer) = membership.get_node(&id) else {
+            return Err(Trouble::MemberNotFound);
+        };
         if membership.voter_ids().any(|voter| voter == id) || peer.pending_voter {
             return Err(Trouble::NotLearner);
         }
@@ -165,14 +198,29 @@ impl<P: Parts> Shared<P> {
 
     /// As etcd's strict check counts: those that have published their name have started.
     fn check_enough_started(&self, voters: &BTreeSet<u64>, size: usize) -> Result<(), Trouble> {
-        let attributes = self.reader.now().attributes().map_err(|_| Trouble::Corrupt)?;
-        let started = attributes.iter().filter(|member| voters.contains(&member.id)).count();
-        if started < size / 2 + 1 { Err(Trouble::NotEnoughStarted) } else { Ok(()) }
+        let attributes = self
+            .reader
+            .now()
+            .attributes()
+            .map_err(|_| Trouble::Corrupt)?;
+        let started = attributes
+            .iter()
+            .filter(|member| voters.contains(&member.id))
+            .count();
+        if started < size / 2 + 1 {
+            Err(Trouble::NotEnoughStarted)
+        } else {
+            Ok(())
+        }
     }
 
     fn check_quorum_answers(&self, voters: &BTreeSet<u64>) -> Result<(), Trouble> {
         let answering = voters.iter().filter(|id| self.answers(**id)).count();
-        if answering < voters.len() / 2 + 1 { Err(Trouble::Unhealthy) } else { Ok(()) }
+        if answering < voters.len() / 2 + 1 {
+            Err(Trouble::Unhealthy)
+        } else {
+            Ok(())
+        }
     }
 
     /// The member has answered this leader within an election timeout.
@@ -181,8 +229,13 @@ impl<P: Parts> Shared<P> {
             return true;
         }
         self.metrics(|metrics| {
-            let answered = metrics.heartbeat.as_ref().and_then(|heartbeat| heartbeat.get(&id));
-            answered.and_then(|answered| answered.as_ref()).is_some_and(|at| at.elapsed() <= self.timing.election)
+            let answered = metrics
+                .heartbeat
+                .as_ref()
+                .and_then(|heartbeat| heartbeat.get(&id));
+            answered
+                .and_then(|answered| answered.as_ref())
+                .is_some_and(|at| at.elapsed() <= self.timing.election)
         })
     }
 
@@ -190,8 +243,13 @@ impl<P: Parts> Shared<P> {
     pub(crate) fn caught_up(&self, id: u64, numerator: u64, denominator: u64) -> bool {
         self.metrics(|metrics| {
             let last = metrics.last_log_index.unwrap_or(0);
-            let matching = metrics.replication.as_ref().and_then(|replication| replication.get(&id));
-            let matching = matching.and_then(|matching| matching.as_ref()).map(|id| id.index());
+            let matching = metrics
+                .replication
+                .as_ref()
+                .and_then(|replication| replication.get(&id));
+            let matching = matching
+                .and_then(|matching| matching.as_ref())
+                .map(|id| id.index());
             matching.is_some_and(|index| (index + 1) * denominator >= (last + 1) * numerator)
         })
     }
@@ -211,7 +269,12 @@ impl<P: Parts> Shared<P> {
         if !self.is_leader() {
             return Err(Trouble::NotLeader);
         }
-        let is_voter = self.metrics(|metrics| metrics.membership_config.voter_ids().any(|voter| voter == to));
+        let is_voter = self.metrics(|metrics| {
+            metrics
+                .membership_config
+                .voter_ids()
+                .any(|voter| voter == to)
+        });
         if !is_voter {
             return Err(Trouble::BadTransferee);
         }
@@ -222,7 +285,11 @@ impl<P: Parts> Shared<P> {
             while !self.caught_up(to, 1, 1) {
                 self.metrics_may_have_changed().await;
             }
-            self.raft().trigger().transfer_leader(to).await.map_err(|_| Trouble::Stopped)?;
+            self.raft()
+                .trigger()
+                .transfer_leader(to)
+                .await
+                .map_err(|_| Trouble::Stopped)?;
             loop {
                 match self.named_leader() {
                     Some(id) if id == to => return Ok(()),
@@ -251,7 +318,10 @@ impl<P: Parts> Shared<P> {
 
 /// Makes a learner a voter.
 pub(crate) fn promotion(id: u64, peer: &Peer) -> ChangeMembers<u64, Peer> {
-    let peer = Peer { peer_urls: peer.peer_urls.clone(), pending_voter: false };
+    let peer = Peer {
+        peer_urls: peer.peer_urls.clone(),
+        pending_voter: false,
+    };
     ChangeMembers::Batch(vec![
         ChangeMembers::SetNodes(BTreeMap::from([(id, peer)])),
         ChangeMembers::AddVoterIds(BTreeSet::from([id])),
@@ -262,14 +332,23 @@ fn check_update(
     membership: &RaftMembership,
     update: peerpb::member_change::Update,
 ) -> Result<ChangeMembers<u64, Peer>, Trouble> {
-    let Some(peer) = membership.get_node(&update.id) else { return Err(Trouble::MemberNotFound) };
+    let Some(peer) = membership.get_node(&update.id) else {
+        return Err(Trouble::MemberNotFound);
+    };
     check_urls_are_free(membership, update.id, &update.peer_urls)?;
-    let peer = Peer { peer_urls: update.peer_urls, pending_voter: peer.pending_voter };
+    let peer = Peer {
+        peer_urls: update.peer_urls,
+        pending_voter: peer.pending_voter,
+    };
     // Same id, same log: only the address changes, so replacing the node cannot split the cluster.
     Ok(ChangeMembers::SetNodes(BTreeMap::from([(update.id, peer)])))
 }
 
-fn check_urls_are_free(membership: &RaftMembership, id: u64, urls: &[String]) -> Result<(), Trouble> {
+fn check_urls_are_free(
+    membership: &RaftMembership,
+    id: u64,
+    urls: &[String],
+) -> Result<(), Trouble> {
     let mut others = membership.nodes().filter(|(other, _)| **other != id);
     if others.any(|(_, peer)| peer.peer_urls.iter().any(|url| urls.contains(url))) {
         return Err(Trouble::PeerUrlExists);
@@ -279,13 +358,22 @@ fn check_urls_are_free(membership: &RaftMembership, id: u64, urls: &[String]) ->
 
 /// The voters, and those on their way to become one.
 fn voters_and_pending(membership: &RaftMembership) -> BTreeSet<u64> {
-    let pending = membership.nodes().filter(|(_, peer)| peer.pending_voter).map(|(id, _)| *id);
+    let pending = membership
+        .nodes()
+        .filter(|(_, peer)| peer.pending_voter)
+        .map(|(id, _)| *id);
     membership.voter_ids().chain(pending).collect()
 }
 
 /// What a client sees: a pending voter is no learner.
 pub(crate) fn is_learner(membership: &commandpb::Membership, id: u64) -> bool {
-    let voter = membership.configs.iter().any(|config| config.ids.contains(&id));
-    let pending = membership.nodes.iter().any(|node| node.id == id && node.pending_voter);
+    let voter = membership
+        .configs
+        .iter()
+        .any(|config| config.ids.contains(&id));
+    let pending = membership
+        .nodes
+        .iter()
+        .any(|node| node.id == id && node.pending_voter);
     !voter && !pending
 }

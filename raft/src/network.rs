@@ -12,18 +12,22 @@ use futures::stream::Stream;
 use keelson_proto::peerpb;
 use openraft::async_runtime::AsyncRuntime;
 use openraft::base::{BoxFuture, BoxStream};
-use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
 use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
-    TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
+    StreamAppendResult, TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
 };
 
 use crate::shared::{Parts, Shared};
 use crate::snapshots::SnapshotSource;
 use crate::transport::{Call, CallError, Lane, Reply, Request, Transport};
 use crate::types::{
-    Peer, RaftLogId, RaftVote, Types, encode_payload, log_id_from_pb, log_id_to_pb, vote_from_pb, vote_to_pb,
+    Peer, RaftLogId, RaftVote, Types, encode_payload, log_id_from_pb, log_id_to_pb, vote_from_pb,
+    vote_to_pb,
 };
 
 /// Append requests under way to one member at a time.
@@ -43,7 +47,11 @@ pub(crate) struct Client<P: Parts> {
 
 impl<P: Parts> Network<P> {
     fn client(&self, to: u64, lane: Lane) -> Client<P> {
-        Client { shared: self.shared.clone(), to, lane }
+        Client {
+            shared: self.shared.clone(),
+            to,
+            lane,
+        }
     }
 }
 
@@ -67,18 +75,29 @@ type Rpc<P> = RPCError<Types<<P as Parts>::Rt>>;
 
 impl<P: Parts> Client<P> {
     fn shared(&self) -> Result<Arc<Shared<P>>, Rpc<P>> {
-        self.shared.upgrade().ok_or_else(|| RPCError::Unreachable(Unreachable::from_string("this member has stopped")))
+        self.shared.upgrade().ok_or_else(|| {
+            RPCError::Unreachable(Unreachable::from_string("this member has stopped"))
+        })
     }
 
     /// One request and its reply, within a time.
-    async fn call(&self, lane: Lane, request: Request, action: RPCTypes, ttl: Duration) -> Result<Reply, Rpc<P>> {
+    async fn call(
+        &self,
+        lane: Lane,
+        request: Request,
+        action: RPCTypes,
+        ttl: Duration,
+    ) -> Result<Reply, Rpc<P>> {
         let shared = self.shared()?;
         let call = shared.net.call(self.to, lane, request);
         match P::Rt::timeout(ttl, call).await {
             Ok(reply) => reply.map_err(|error| call_error::<P>(&error)),
-            Err(_) => {
-                Err(RPCError::Timeout(Timeout { action, id: shared.id.0, target: self.to, timeout: ttl }))
-            }
+            Err(_) => Err(RPCError::Timeout(Timeout {
+                action,
+                id: shared.id.0,
+                target: self.to,
+                timeout: ttl,
+            })),
         }
     }
 
@@ -94,10 +113,24 @@ impl<P: Parts> Client<P> {
             leadership_transfer: rpc.leadership_transfer,
             pre_vote,
         };
-        match self.call(Lane::Heartbeat, Request::Vote(ask), RPCTypes::Vote, option.hard_ttl()).await? {
-            Reply::Vote(peerpb::VoteReply { vote: Some(vote), granted, last }) => {
-                Ok(VoteResponse::new(vote_from_pb(&vote), last.as_ref().map(log_id_from_pb), granted))
-            }
+        match self
+            .call(
+                Lane::Heartbeat,
+                Request::Vote(ask),
+                RPCTypes::Vote,
+                option.hard_ttl(),
+            )
+            .await?
+        {
+            Reply::Vote(peerpb::VoteReply {
+                vote: Some(vote),
+                granted,
+                last,
+            }) => Ok(VoteResponse::new(
+                vote_from_pb(&vote),
+                last.as_ref().map(log_id_from_pb),
+                granted,
+            )),
             other => Err(unexpected::<P>(&other)),
         }
     }
@@ -112,7 +145,14 @@ impl<P: Parts> RaftNetworkV2<Types<P::Rt>> for Client<P> {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types<P::Rt>>, Rpc<P>> {
         let request = Request::Append(append_to_pb::<P>(&rpc));
-        let reply = self.call(self.lane, request, RPCTypes::AppendEntries, option.hard_ttl()).await?;
+        let reply = self
+            .call(
+                self.lane,
+                request,
+                RPCTypes::AppendEntries,
+                option.hard_ttl(),
+            )
+            .await?;
         match append_result::<P>(reply)? {
             Ok(_) => Ok(AppendEntriesResponse::Success),
             Err(StreamAppendError::Conflict(_)) => Ok(AppendEntriesResponse::Conflict),
@@ -124,7 +164,10 @@ impl<P: Parts> RaftNetworkV2<Types<P::Rt>> for Client<P> {
         &'s mut self,
         input: S,
         option: RPCOption,
-    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Types<P::Rt>>, Rpc<P>>>, Rpc<P>>>
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<Types<P::Rt>>, Rpc<P>>>, Rpc<P>>,
+    >
     where
         S: Stream<Item = AppendEntriesRequest<Types<P::Rt>>> + Send + Unpin + 'static,
     {
@@ -169,7 +212,9 @@ impl<P: Parts> RaftNetworkV2<Types<P::Rt>> for Client<P> {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types<P::Rt>>, StreamingError<Types<P::Rt>>> {
-        let shared = self.shared().map_err(|_| StreamingError::Unreachable(Unreachable::from_string("stopped")))?;
+        let shared = self
+            .shared()
+            .map_err(|_| StreamingError::Unreachable(Unreachable::from_string("stopped")))?;
         let send = Box::pin(shared.send_snapshot(self.to, vote));
         match futures::future::select(send, Box::pin(cancel)).await {
             Either::Left((Ok(vote), _)) => Ok(SnapshotResponse::new(vote)),
@@ -191,11 +236,22 @@ impl<P: Parts> RaftNetworkV2<Types<P::Rt>> for Client<P> {
             to: *req.to_node_id(),
             last: req.last_log_id().map(log_id_to_pb),
         });
-        match self.call(Lane::Heartbeat, request, RPCTypes::TransferLeader, option.hard_ttl()).await? {
+        match self
+            .call(
+                Lane::Heartbeat,
+                request,
+                RPCTypes::TransferLeader,
+                option.hard_ttl(),
+            )
+            .await?
+        {
             Reply::TransferLeader(reply) if reply.refused.is_empty() => Ok(Ok(())),
             Reply::TransferLeader(_) => {
                 let expected = req.last_log_id().cloned();
-                Ok(Err(TransferLeaderError::LogNotFlushed { expected, actual: None }))
+                Ok(Err(TransferLeaderError::LogNotFlushed {
+                    expected,
+                    actual: None,
+                }))
             }
             other => Err(unexpected::<P>(&other)),
         }
@@ -209,7 +265,10 @@ pub(crate) fn append_to_pb<P: Parts>(rpc: &AppendEntriesRequest<Types<P::Rt>>) -
         entries: rpc
             .entries
             .iter()
-            .map(|entry| peerpb::Entry { id: Some(log_id_to_pb(&entry.log_id)), payload: encode_payload(&entry.payload) })
+            .map(|entry| peerpb::Entry {
+                id: Some(log_id_to_pb(&entry.log_id)),
+                payload: encode_payload(&entry.payload),
+            })
             .collect(),
         commit: rpc.leader_commit.as_ref().map(log_id_to_pb),
     }
@@ -217,7 +276,10 @@ pub(crate) fn append_to_pb<P: Parts>(rpc: &AppendEntriesRequest<Types<P::Rt>>) -
 
 fn append_result<P: Parts>(reply: Reply) -> Result<StreamAppendResult<Types<P::Rt>>, Rpc<P>> {
     use peerpb::append_reply::Result as R;
-    let Reply::Append(peerpb::AppendReply { result: Some(result) }) = reply else {
+    let Reply::Append(peerpb::AppendReply {
+        result: Some(result),
+    }) = reply
+    else {
         return Err(unexpected::<P>(&reply));
     };
     Ok(match result {
@@ -261,9 +323,12 @@ impl<P: Parts, S> Pipeline<P, S> {
         Box::pin(async move {
             match P::Rt::timeout(ttl, call).await {
                 Ok(reply) => reply.map_err(|error| call_error::<P>(&error)),
-                Err(_) => {
-                    Err(RPCError::Timeout(Timeout { action: RPCTypes::AppendEntries, id, target, timeout: ttl }))
-                }
+                Err(_) => Err(RPCError::Timeout(Timeout {
+                    action: RPCTypes::AppendEntries,
+                    id,
+                    target,
+                    timeout: ttl,
+                })),
             }
         })
     }
@@ -292,7 +357,11 @@ where
             }
         }
         let Some(first) = this.under_way.front_mut() else {
-            return if this.ended || this.input.is_none() { Poll::Ready(None) } else { Poll::Pending };
+            return if this.ended || this.input.is_none() {
+                Poll::Ready(None)
+            } else {
+                Poll::Pending
+            };
         };
         match first.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,
@@ -312,5 +381,9 @@ where
 
 /// The log id that a request's entries end with.
 pub(crate) fn last_of(prev: Option<RaftLogId>, entries: &[peerpb::Entry]) -> Option<RaftLogId> {
-    entries.last().and_then(|entry| entry.id.as_ref()).map(log_id_from_pb).or(prev)
+    entries
+        .last()
+        .and_then(|entry| entry.id.as_ref())
+        .map(log_id_from_pb)
+        .or(prev)
 }

@@ -26,7 +26,10 @@ const UNAPPLIED_MAX: u64 = 5_000;
 
 impl<P: Parts> Shared<P> {
     /// Proposes a command and waits until it is applied here or on the leader.
-    pub(crate) async fn propose(self: &Arc<Self>, mut command: Command) -> Result<Outcome, Trouble> {
+    pub(crate) async fn propose(
+        self: &Arc<Self>,
+        mut command: Command,
+    ) -> Result<Outcome, Trouble> {
         command.member = self.id.0;
         command.quota_bytes = self.quota_bytes;
         let bytes = Bytes::from(command.encode_to_vec());
@@ -62,7 +65,8 @@ impl<P: Parts> Shared<P> {
     /// Offers an encoded command to this member's openraft, once.
     pub(crate) async fn propose_here(&self, command: Bytes) -> Result<Outcome, Offered> {
         let unapplied = self.metrics(|metrics| {
-            let index = |id: &Option<crate::types::RaftLogId>| id.as_ref().map_or(0, |id| id.index());
+            let index =
+                |id: &Option<crate::types::RaftLogId>| id.as_ref().map_or(0, |id| id.index());
             index(&metrics.local_committed).saturating_sub(index(&metrics.last_applied))
         });
         if unapplied > UNAPPLIED_MAX {
@@ -70,20 +74,33 @@ impl<P: Parts> Shared<P> {
         }
         match self.raft().client_write(Proposal(command)).await {
             Ok(response) => Ok(response.data),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err(Offered::NotAppended),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+                Err(Offered::NotAppended)
+            }
             Err(RaftError::APIError(_)) => Err(Offered::Failed(Trouble::LeaderChanged)),
             Err(RaftError::Fatal(_)) => Err(Offered::Failed(Trouble::Stopped)),
         }
     }
 
-    async fn forward(&self, leader: u64, command: Bytes, timeout: Duration) -> Result<Outcome, Offered> {
-        let request = Request::Propose(peerpb::Propose { command, deadline_ms: timeout.as_millis() as u64 });
+    async fn forward(
+        &self,
+        leader: u64,
+        command: Bytes,
+        timeout: Duration,
+    ) -> Result<Outcome, Offered> {
+        let request = Request::Propose(peerpb::Propose {
+            command,
+            deadline_ms: timeout.as_millis() as u64,
+        });
         match self.net.call(leader, Lane::Forward, request).await {
-            Ok(Reply::Propose(peerpb::ProposeReply { result: Some(result) })) => match result {
+            Ok(Reply::Propose(peerpb::ProposeReply {
+                result: Some(result),
+            })) => match result {
                 peerpb::propose_reply::Result::Outcome(outcome) => {
                     outcome_from_pb(outcome).ok_or(Offered::Failed(Trouble::Unknown))
                 }
-                peerpb::propose_reply::Result::Trouble(trouble) => match Trouble::from_pb(&trouble) {
+                peerpb::propose_reply::Result::Trouble(trouble) => match Trouble::from_pb(&trouble)
+                {
                     Trouble::NotLeader => Err(Offered::NotAppended),
                     trouble => Err(Offered::Failed(trouble)),
                 },
@@ -102,7 +119,13 @@ impl<P: Parts> Shared<P> {
         let pause = (self.timing.heartbeat / 2).max(Duration::from_millis(1));
         let _ = P::Rt::timeout(pause, metrics.changed().map(drop)).await;
         // A watch that is already closed must not turn this into a busy loop.
-        if self.raft().metrics().borrow_watched().running_state.is_err() {
+        if self
+            .raft()
+            .metrics()
+            .borrow_watched()
+            .running_state
+            .is_err()
+        {
             P::Rt::sleep(pause).await;
         }
     }
@@ -120,9 +143,14 @@ pub(crate) enum Offered {
 pub(crate) fn outcome_to_pb(outcome: Outcome) -> commandpb::Outcome {
     let result = match outcome.result {
         Ok(reply) => reply,
-        Err(refusal) => commandpb::outcome::Result::Refused(commandpb::Refused { code: refusal.code() }),
+        Err(refusal) => commandpb::outcome::Result::Refused(commandpb::Refused {
+            code: refusal.code(),
+        }),
     };
-    commandpb::Outcome { revision: outcome.revision.0, result: Some(result) }
+    commandpb::Outcome {
+        revision: outcome.revision.0,
+        result: Some(result),
+    }
 }
 
 fn outcome_from_pb(outcome: commandpb::Outcome) -> Option<Outcome> {
@@ -130,5 +158,8 @@ fn outcome_from_pb(outcome: commandpb::Outcome) -> Option<Outcome> {
         commandpb::outcome::Result::Refused(refused) => Err(Refusal::from_code(refused.code)?),
         reply => Ok(reply),
     };
-    Some(Outcome { revision: Revision(outcome.revision), result })
+    Some(Outcome {
+        revision: Revision(outcome.revision),
+        result,
+    })
 }

@@ -17,13 +17,13 @@ use parking_lot::Mutex;
 use crate::applier::{Applier, Now, OpenEngine};
 use crate::barrier::Barrier;
 use crate::leases::LeaseClock;
-use keelson_log::{LogDir, RaftLog};
 use crate::machine::Machine;
 use crate::progress::Progress;
 use crate::snapshots::Incoming;
 use crate::state_dir::StateDir;
 use crate::transport::Transport;
 use crate::types::{Types, membership_to_pb};
+use keelson_log::{LogDir, RaftLog};
 
 /// What a member is made of: chosen once for production, once for simulation.
 pub trait Parts: Send + Sync + 'static {
@@ -113,7 +113,9 @@ pub(crate) struct Shared<P: Parts> {
 
 impl<P: Parts> Shared<P> {
     pub(crate) fn raft(&self) -> &RaftOf<P> {
-        self.raft.get().expect("set before anything that uses it is spawned")
+        self.raft
+            .get()
+            .expect("set before anything that uses it is spawned")
     }
 
     pub(crate) fn metrics<T>(&self, read: impl FnOnce(&MetricsOf<P>) -> T) -> T {
@@ -133,12 +135,23 @@ impl<P: Parts> Shared<P> {
     /// No word from a leader, or as a leader from a quorum, for an election timeout: openraft would go on naming it.
     pub(crate) fn leader_lost(&self) -> bool {
         let (leader, acked) = self.metrics(|metrics| {
-            (metrics.current_leader, metrics.last_quorum_acked.as_ref().map(|acked| acked.elapsed()))
+            (
+                metrics.current_leader,
+                metrics
+                    .last_quorum_acked
+                    .as_ref()
+                    .map(|acked| acked.elapsed()),
+            )
         });
         match leader {
             None => true,
-            Some(id) if id == self.id.0 => acked.is_none_or(|elapsed| elapsed > self.timing.election),
-            Some(_) => self.heard.lock().is_none_or(|heard| (self.now)().saturating_sub(heard) > self.timing.election),
+            Some(id) if id == self.id.0 => {
+                acked.is_none_or(|elapsed| elapsed > self.timing.election)
+            }
+            Some(_) => self
+                .heard
+                .lock()
+                .is_none_or(|heard| (self.now)().saturating_sub(heard) > self.timing.election),
         }
     }
 

@@ -68,8 +68,15 @@ static OUTGOING: AtomicU64 = AtomicU64::new(0);
 
 impl<P: Parts> Shared<P> {
     /// Runs work that blocks: off the executor in production, inline in simulation.
-    pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-        if self.applier.is_inline() { Ok(work()) } else { P::Rt::spawn_blocking(work).await }
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
+        if self.applier.is_inline() {
+            Ok(work())
+        } else {
+            P::Rt::spawn_blocking(work).await
+        }
     }
 
     /// A checkpoint of the state, in a new directory.
@@ -89,7 +96,11 @@ impl<P: Parts> Shared<P> {
     }
 
     /// Sends the state to a member; gives its vote.
-    pub(crate) async fn send_snapshot(&self, to: u64, vote: RaftVote) -> Result<RaftVote, SendError> {
+    pub(crate) async fn send_snapshot(
+        &self,
+        to: u64,
+        vote: RaftVote,
+    ) -> Result<RaftVote, SendError> {
         let number = OUTGOING.fetch_add(1, Ordering::Relaxed);
         let dir = TemporaryDir(self.snapshot_dir(&format!("outgoing-{number}")));
         let state = self.checkpoint(dir.0.clone()).await?;
@@ -97,7 +108,12 @@ impl<P: Parts> Shared<P> {
         let files = self.blocking(move || describe(&path)).await??;
         let outgoing = Outgoing { dir, state, files };
         let last = outgoing.state.applied;
-        tracing::info!(to = format!("{to:x}"), ?last, files = outgoing.files.len(), "sending a snapshot");
+        tracing::info!(
+            to = format!("{to:x}"),
+            ?last,
+            files = outgoing.files.len(),
+            "sending a snapshot"
+        );
 
         let begin = peerpb::SnapshotBegin {
             vote: Some(vote_to_pb(&vote)),
@@ -105,7 +121,11 @@ impl<P: Parts> Shared<P> {
             membership: outgoing.state.membership.clone(),
             files: outgoing.files.clone(),
         };
-        let have = match self.net.call(to, Lane::Snapshot, Request::SnapshotBegin(begin)).await? {
+        let have = match self
+            .net
+            .call(to, Lane::Snapshot, Request::SnapshotBegin(begin))
+            .await?
+        {
             Reply::SnapshotBegin(reply) => reply.have,
             other => return Err(refused(other)),
         };
@@ -115,7 +135,9 @@ impl<P: Parts> Shared<P> {
             while offset < file.size {
                 let path = path.clone();
                 let length = CHUNK_BYTES.min(file.size - offset);
-                let data = self.blocking(move || read_chunk(&path, offset, length)).await??;
+                let data = self
+                    .blocking(move || read_chunk(&path, offset, length))
+                    .await??;
                 let chunk = peerpb::SnapshotChunk {
                     last,
                     file: number as u32,
@@ -123,15 +145,28 @@ impl<P: Parts> Shared<P> {
                     crc32c: crc32c::crc32c(&data),
                     data,
                 };
-                match self.net.call(to, Lane::Snapshot, Request::SnapshotChunk(chunk)).await? {
+                match self
+                    .net
+                    .call(to, Lane::Snapshot, Request::SnapshotChunk(chunk))
+                    .await?
+                {
                     Reply::SnapshotChunk(_) => offset += length,
                     other => return Err(refused(other)),
                 }
             }
         }
-        let end = peerpb::SnapshotEnd { vote: Some(vote_to_pb(&vote)), last };
-        match self.net.call(to, Lane::Snapshot, Request::SnapshotEnd(end)).await? {
-            Reply::SnapshotEnd(peerpb::SnapshotEndReply { vote: Some(vote) }) => Ok(vote_from_pb(&vote)),
+        let end = peerpb::SnapshotEnd {
+            vote: Some(vote_to_pb(&vote)),
+            last,
+        };
+        match self
+            .net
+            .call(to, Lane::Snapshot, Request::SnapshotEnd(end))
+            .await?
+        {
+            Reply::SnapshotEnd(peerpb::SnapshotEndReply { vote: Some(vote) }) => {
+                Ok(vote_from_pb(&vote))
+            }
             other => Err(refused(other)),
         }
     }
@@ -139,7 +174,9 @@ impl<P: Parts> Shared<P> {
     pub(crate) async fn snapshot_begin(&self, begin: peerpb::SnapshotBegin) -> Reply {
         let dir = self.snapshot_dir("incoming");
         let previous = self.incoming.lock().take();
-        let prepared = self.blocking(move || Incoming::prepare(dir, begin, previous)).await;
+        let prepared = self
+            .blocking(move || Incoming::prepare(dir, begin, previous))
+            .await;
         match prepared {
             Ok(Ok(incoming)) => {
                 let have = incoming.have.clone();
@@ -196,9 +233,14 @@ impl<P: Parts> Shared<P> {
             last_log_id: incoming.last.as_ref().map(log_id_from_pb),
             last_membership: stored_membership_from_pb(incoming.membership.as_ref()),
         };
-        let snapshot = Snapshot { meta, snapshot: SnapshotSource::Received(incoming.dir.clone()) };
+        let snapshot = Snapshot {
+            meta,
+            snapshot: SnapshotSource::Received(incoming.dir.clone()),
+        };
         match self.raft().install_full_snapshot(vote, snapshot).await {
-            Ok(response) => Reply::SnapshotEnd(peerpb::SnapshotEndReply { vote: Some(vote_to_pb(&response.vote)) }),
+            Ok(response) => Reply::SnapshotEnd(peerpb::SnapshotEndReply {
+                vote: Some(vote_to_pb(&response.vote)),
+            }),
             Err(error) => Reply::Failed(error.to_string()),
         }
     }
@@ -220,7 +262,10 @@ impl<P: Parts> Shared<P> {
                 Ok((engine, old))
             })
             .await??;
-        self.applier.replace(engine.clone()).await.map_err(io::Error::other)?;
+        self.applier
+            .replace(engine.clone())
+            .await
+            .map_err(io::Error::other)?;
         self.engine.store(engine);
         // Readers of the old state may still hold its files open; their names can go.
         drop(TemporaryDir(old));
@@ -241,7 +286,9 @@ fn describe(dir: &Path) -> io::Result<Vec<peerpb::SnapshotFile>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
         // An engine's lock and its own log are no part of the state.
         if !entry.file_type()?.is_file() || name == "LOCK" || name.starts_with("LOG") {
             continue;
@@ -286,9 +333,18 @@ pub(crate) struct Incoming {
 
 impl Incoming {
     /// Makes ready for an offer; keeps of an earlier one what it shares with it.
-    fn prepare(dir: PathBuf, offer: peerpb::SnapshotBegin, previous: Option<Incoming>) -> io::Result<Incoming> {
-        if offer.files.iter().any(|file| file.name.is_empty() || file.name.starts_with('.') || file.name.contains('/')) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a snapshot's file has a name that is a path"));
+    fn prepare(
+        dir: PathBuf,
+        offer: peerpb::SnapshotBegin,
+        previous: Option<Incoming>,
+    ) -> io::Result<Incoming> {
+        if offer.files.iter().any(|file| {
+            file.name.is_empty() || file.name.starts_with('.') || file.name.contains('/')
+        }) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a snapshot's file has a name that is a path",
+            ));
         }
         fs::create_dir_all(&dir)?;
         let kept = |file: &peerpb::SnapshotFile| {
@@ -296,20 +352,39 @@ impl Incoming {
             let at = previous.files.iter().position(|other| other == file)?;
             Some(previous.have[at])
         };
-        let have: Vec<u64> = offer.files.iter().map(|file| kept(file).unwrap_or(0)).collect();
+        let have: Vec<u64> = offer
+            .files
+            .iter()
+            .map(|file| kept(file).unwrap_or(0))
+            .collect();
         for entry in fs::read_dir(&dir)? {
             let entry = entry?;
             let name = entry.file_name();
-            let wanted = offer.files.iter().zip(&have).any(|(file, have)| *have > 0 && name.to_str() == Some(&file.name));
+            let wanted = offer
+                .files
+                .iter()
+                .zip(&have)
+                .any(|(file, have)| *have > 0 && name.to_str() == Some(&file.name));
             if !wanted {
                 fs::remove_file(entry.path())?;
             }
         }
         for (file, have) in offer.files.iter().zip(&have) {
             let path = dir.join(&file.name);
-            OpenOptions::new().create(true).truncate(false).write(true).open(path)?.set_len(*have)?;
+            OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(path)?
+                .set_len(*have)?;
         }
-        Ok(Incoming { dir, last: offer.last, membership: offer.membership, files: offer.files, have })
+        Ok(Incoming {
+            dir,
+            last: offer.last,
+            membership: offer.membership,
+            files: offer.files,
+            have,
+        })
     }
 
     fn write(&mut self, chunk: &peerpb::SnapshotChunk) -> io::Result<()> {
@@ -327,7 +402,9 @@ impl Incoming {
         if crc32c::crc32c(&chunk.data) != chunk.crc32c {
             return Err(bad("a chunk whose checksum does not match"));
         }
-        let target = OpenOptions::new().write(true).open(self.dir.join(&file.name))?;
+        let target = OpenOptions::new()
+            .write(true)
+            .open(self.dir.join(&file.name))?;
         target.write_all_at(&chunk.data, chunk.offset)?;
         *have += chunk.data.len() as u64;
         Ok(())
@@ -337,11 +414,13 @@ impl Incoming {
         for file in &self.files {
             let (size, crc32c) = checksum(&self.dir.join(&file.name))?;
             if (size, crc32c) != (file.size, file.crc32c) {
-                let what = format!("the snapshot's file {} does not match its checksum", file.name);
+                let what = format!(
+                    "the snapshot's file {} does not match its checksum",
+                    file.name
+                );
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what));
             }
         }
         Ok(())
     }
 }
-

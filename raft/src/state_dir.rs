@@ -29,7 +29,10 @@ impl StateDir {
             Err(error) => return Err(error),
         };
         if current.is_empty() || current.contains(['/', '\\']) {
-            let what = format!("{} does not name a directory", dir.path.join(POINTER).display());
+            let what = format!(
+                "{} does not name a directory",
+                dir.path.join(POINTER).display()
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
         for entry in fs::read_dir(&dir.path)? {
@@ -56,15 +59,24 @@ impl StateDir {
     /// A name for the state that follows the current one.
     pub(crate) fn next(&self) -> io::Result<PathBuf> {
         let current = self.current()?;
-        let number = current.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u64>().ok());
+        let number = current
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| name.parse::<u64>().ok());
         Ok(self.path.join((number.unwrap_or(0) + 1).to_string()))
     }
 
     /// Makes `to`, whose files are synced, the current state.
     pub(crate) fn switch(&self, to: &Path) -> io::Result<()> {
-        let name = to.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, "the state's directory has no plain name")
-        })?;
+        let name = to
+            .file_name()
+            .and_then(|name| name.to_str())
+            .ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "the state's directory has no plain name",
+                )
+            })?;
         sync_dir(&self.path)?;
         self.point_at(name)
     }

@@ -156,10 +156,16 @@ messages! {
 fn encode(kind: u8, message: &impl Message) -> Bytes {
     let mut bytes = BytesMut::with_capacity(1 + message.encoded_len());
     bytes.put_u8(kind);
-    message.encode(&mut bytes).expect("BytesMut grows as needed");
+    message
+        .encode(&mut bytes)
+        .expect("BytesMut grows as needed");
     bytes.freeze()
 }
 
 fn kind(bytes: &mut Bytes) -> u8 {
-    if bytes.is_empty() { u8::MAX } else { bytes.get_u8() }
+    if bytes.is_empty() {
+        u8::MAX
+    } else {
+        bytes.get_u8()
+    }
 }

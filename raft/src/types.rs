@@ -115,11 +115,17 @@ pub(crate) fn raft_log_id(term: u64, index: u64) -> RaftLogId {
 }
 
 pub(crate) fn log_id_to_store(id: &RaftLogId) -> keelson_store::LogId {
-    keelson_store::LogId { term: id.committed_leader_id().term, index: id.index() }
+    keelson_store::LogId {
+        term: id.committed_leader_id().term,
+        index: id.index(),
+    }
 }
 
 pub(crate) fn log_id_to_pb(id: &RaftLogId) -> commandpb::LogId {
-    commandpb::LogId { term: id.committed_leader_id().term, index: id.index() }
+    commandpb::LogId {
+        term: id.committed_leader_id().term,
+        index: id.index(),
+    }
 }
 
 pub(crate) fn log_id_from_pb(id: &commandpb::LogId) -> RaftLogId {
@@ -127,11 +133,21 @@ pub(crate) fn log_id_from_pb(id: &commandpb::LogId) -> RaftLogId {
 }
 
 pub(crate) fn vote_to_pb(vote: &RaftVote) -> peerpb::Vote {
-    peerpb::Vote { term: vote.leader_id.term, node: vote.leader_id.voted_for, committed: vote.committed }
+    peerpb::Vote {
+        term: vote.leader_id.term,
+        node: vote.leader_id.voted_for,
+        committed: vote.committed,
+    }
 }
 
 pub(crate) fn vote_from_pb(vote: &peerpb::Vote) -> RaftVote {
-    RaftVote { leader_id: LeaderId { term: vote.term, voted_for: vote.node }, committed: vote.committed }
+    RaftVote {
+        leader_id: LeaderId {
+            term: vote.term,
+            voted_for: vote.node,
+        },
+        committed: vote.committed,
+    }
 }
 
 pub(crate) fn membership_to_pb(membership: &RaftMembership) -> commandpb::Membership {
@@ -139,7 +155,9 @@ pub(crate) fn membership_to_pb(membership: &RaftMembership) -> commandpb::Member
         configs: membership
             .get_joint_config()
             .iter()
-            .map(|ids| commandpb::Voters { ids: ids.iter().copied().collect() })
+            .map(|ids| commandpb::Voters {
+                ids: ids.iter().copied().collect(),
+            })
             .collect(),
         nodes: membership
             .nodes()
@@ -153,12 +171,23 @@ pub(crate) fn membership_to_pb(membership: &RaftMembership) -> commandpb::Member
 }
 
 pub(crate) fn membership_from_pb(membership: &commandpb::Membership) -> RaftMembership {
-    let configs: Vec<BTreeSet<u64>> =
-        membership.configs.iter().map(|voters| voters.ids.iter().copied().collect()).collect();
+    let configs: Vec<BTreeSet<u64>> = membership
+        .configs
+        .iter()
+        .map(|voters| voters.ids.iter().copied().collect())
+        .collect();
     let mut nodes: BTreeMap<u64, Peer> = membership
         .nodes
         .iter()
-        .map(|node| (node.id, Peer { peer_urls: node.peer_urls.clone(), pending_voter: node.pending_voter }))
+        .map(|node| {
+            (
+                node.id,
+                Peer {
+                    peer_urls: node.peer_urls.clone(),
+                    pending_voter: node.pending_voter,
+                },
+            )
+        })
         .collect();
     // A voter without a node, which no leader proposes, gets an empty one: it is unreachable, not a panic.
     for id in configs.iter().flatten() {
@@ -167,11 +196,17 @@ pub(crate) fn membership_from_pb(membership: &commandpb::Membership) -> RaftMemb
     RaftMembership::new(configs, nodes).unwrap_or_default()
 }
 
-pub(crate) fn stored_membership_from_pb(stored: Option<&commandpb::StoredMembership>) -> RaftStoredMembership {
+pub(crate) fn stored_membership_from_pb(
+    stored: Option<&commandpb::StoredMembership>,
+) -> RaftStoredMembership {
     match stored {
-        Some(commandpb::StoredMembership { log_id, membership: Some(membership) }) => {
-            RaftStoredMembership::new(log_id.as_ref().map(log_id_from_pb), membership_from_pb(membership))
-        }
+        Some(commandpb::StoredMembership {
+            log_id,
+            membership: Some(membership),
+        }) => RaftStoredMembership::new(
+            log_id.as_ref().map(log_id_from_pb),
+            membership_from_pb(membership),
+        ),
         _ => RaftStoredMembership::default(),
     }
 }
@@ -208,7 +243,10 @@ pub(crate) fn encode_payload(payload: &EntryPayload<Proposal, u64, Peer>) -> Byt
 
 /// The entry of a log id and an encoded payload.
 pub(crate) fn decode_entry(id: RaftLogId, mut payload: Bytes) -> Result<RaftEntry, UnknownPayload> {
-    let unknown = |kind| UnknownPayload { index: id.index(), kind };
+    let unknown = |kind| UnknownPayload {
+        index: id.index(),
+        kind,
+    };
     if payload.is_empty() {
         return Err(unknown(None));
     }
@@ -217,12 +255,16 @@ pub(crate) fn decode_entry(id: RaftLogId, mut payload: Bytes) -> Result<RaftEntr
         KIND_BLANK => EntryPayload::Blank,
         KIND_COMMAND => EntryPayload::Normal(Proposal(payload)),
         KIND_MEMBERSHIP => {
-            let membership = commandpb::Membership::decode(payload).map_err(|_| unknown(Some(kind)))?;
+            let membership =
+                commandpb::Membership::decode(payload).map_err(|_| unknown(Some(kind)))?;
             EntryPayload::Membership(membership_from_pb(&membership))
         }
         _ => return Err(unknown(Some(kind))),
     };
-    Ok(RaftEntry { log_id: id, payload })
+    Ok(RaftEntry {
+        log_id: id,
+        payload,
+    })
 }
 
 /// The entry as the state machine takes it.
@@ -232,7 +274,9 @@ pub(crate) fn entry_to_store(entry: &RaftEntry) -> keelson_store::Entry {
         payload: match &entry.payload {
             EntryPayload::Blank => Payload::Blank,
             EntryPayload::Normal(Proposal(command)) => Payload::Command(command.clone()),
-            EntryPayload::Membership(membership) => Payload::Membership(membership_to_pb(membership)),
+            EntryPayload::Membership(membership) => {
+                Payload::Membership(membership_to_pb(membership))
+            }
         },
     }
 }

@@ -29,8 +29,14 @@ pub enum Family {
 
 impl Family {
     /// Every family, in the order of their declaration.
-    pub const ALL: [Family; 6] =
-        [Family::Latest, Family::Log, Family::Hist, Family::Lease, Family::Counts, Family::Meta];
+    pub const ALL: [Family; 6] = [
+        Family::Latest,
+        Family::Log,
+        Family::Hist,
+        Family::Lease,
+        Family::Counts,
+        Family::Meta,
+    ];
 
     /// The family's name on disk.
     pub fn name(self) -> &'static str {
@@ -66,7 +72,8 @@ pub struct Batch {
 impl Batch {
     /// Sets a key.
     pub fn put(&mut self, family: Family, key: impl Into<Bytes>, value: impl Into<Bytes>) {
-        self.changes.push(Change::Put(family, key.into(), value.into()));
+        self.changes
+            .push(Change::Put(family, key.into(), value.into()));
     }
 
     /// Removes a key; one that is not there is no error.
@@ -76,7 +83,8 @@ impl Batch {
 
     /// Removes the keys in `from..to`. For whole prefixes only: many small ones slow every iterator down.
     pub fn delete_range(&mut self, family: Family, from: impl Into<Bytes>, to: impl Into<Bytes>) {
-        self.changes.push(Change::DeleteRange(family, from.into(), to.into()));
+        self.changes
+            .push(Change::DeleteRange(family, from.into(), to.into()));
     }
 }
 
@@ -93,8 +101,14 @@ pub struct EngineError {
 
 impl EngineError {
     /// Wraps a cause.
-    pub fn new(context: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        EngineError { context: context.into(), source: source.into() }
+    pub fn new(
+        context: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        EngineError {
+            context: context.into(),
+            source: source.into(),
+        }
     }
 }
 

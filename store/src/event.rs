@@ -34,6 +34,10 @@ pub enum EventKind {
 impl Event {
     /// The event as `mvccpb.Event`, with or without the previous version.
     pub fn bytes(&self, prev_kv: bool) -> Bytes {
-        if prev_kv { self.encoded.clone() } else { self.encoded.slice(..self.plain_len) }
+        if prev_kv {
+            self.encoded.clone()
+        } else {
+            self.encoded.slice(..self.plain_len)
+        }
     }
 }

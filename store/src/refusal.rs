@@ -69,6 +69,8 @@ impl Refusal {
 
     /// The refusal of that number, if this version knows it.
     pub fn from_code(code: u32) -> Option<Refusal> {
-        Refusal::ALL.into_iter().find(|refusal| refusal.code() == code)
+        Refusal::ALL
+            .into_iter()
+            .find(|refusal| refusal.code() == code)
     }
 }

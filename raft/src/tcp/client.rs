@@ -8,7 +8,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use keelson_proto::commandpb::Node;
-use keelson_proto::peerpb::{ClusterProbe, ClusterProbeReply, Hello, HelloReply, hello_reply::Verdict};
+use keelson_proto::peerpb::{
+    ClusterProbe, ClusterProbeReply, Hello, HelloReply, hello_reply::Verdict,
+};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::io::AsyncWriteExt;
@@ -50,7 +52,12 @@ impl TcpTransport {
     /// A transport for member `me`. `patience` is how long a connection may take to be made or to stand still;
     /// `removed` is called when a peer says that this member was removed from the cluster.
     /// Must be called on the runtime that is to carry the connections.
-    pub fn new(me: u64, cluster_id: u64, patience: Duration, removed: impl Fn() + Send + Sync + 'static) -> Self {
+    pub fn new(
+        me: u64,
+        cluster_id: u64,
+        patience: Duration,
+        removed: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
         let inner = Inner {
             me,
             cluster_id,
@@ -60,36 +67,57 @@ impl TcpTransport {
             lines: Mutex::default(),
             removed: Box::new(removed),
         };
-        TcpTransport { inner: Arc::new(inner) }
+        TcpTransport {
+            inner: Arc::new(inner),
+        }
     }
 }
 
 impl Transport for TcpTransport {
     fn call(&self, to: u64, lane: Lane, request: Request) -> Call {
         let (reply, answered) = oneshot::channel();
-        let outgoing = Outgoing { message: request.encode(), reply };
+        let outgoing = Outgoing {
+            message: request.encode(),
+            reply,
+        };
         let sent = {
             let mut lines = self.inner.lines.lock();
             let line = lines.entry((to, lane)).or_insert_with(|| {
                 let (sender, receiver) = mpsc::channel(QUEUE);
-                self.inner.runtime.spawn(line(self.inner.clone(), to, receiver));
+                self.inner
+                    .runtime
+                    .spawn(line(self.inner.clone(), to, receiver));
                 sender
             });
             line.try_send(outgoing)
         };
         Box::pin(async move {
             if sent.is_err() {
-                return Err(CallError::NotSent { to, why: "too many calls wait for the connection".into() });
+                return Err(CallError::NotSent {
+                    to,
+                    why: "too many calls wait for the connection".into(),
+                });
             }
-            answered.await.unwrap_or_else(|_| Err(CallError::Lost { to, why: "this member stops".into() }))
+            answered.await.unwrap_or_else(|_| {
+                Err(CallError::Lost {
+                    to,
+                    why: "this member stops".into(),
+                })
+            })
         })
     }
 
     fn set_peers(&self, peers: &[Node]) {
-        let peers: BTreeMap<u64, Vec<String>> =
-            peers.iter().filter(|peer| peer.id != self.inner.me).map(|peer| (peer.id, peer.peer_urls.clone())).collect();
+        let peers: BTreeMap<u64, Vec<String>> = peers
+            .iter()
+            .filter(|peer| peer.id != self.inner.me)
+            .map(|peer| (peer.id, peer.peer_urls.clone()))
+            .collect();
         // A line to who is no longer a member ends when its sender goes; a moved member is found at the next dial.
-        self.inner.lines.lock().retain(|(id, _), _| peers.contains_key(id));
+        self.inner
+            .lines
+            .lock()
+            .retain(|(id, _), _| peers.contains_key(id));
         self.inner.peers.store(Arc::new(peers));
     }
 }
@@ -103,7 +131,10 @@ async fn line(inner: Arc<Inner>, to: u64, mut queue: mpsc::Receiver<Outgoing>) {
                 let mut failed = Some(first);
                 // Everything that waits now waited for this attempt.
                 while let Some(outgoing) = failed {
-                    let _ = outgoing.reply.send(Err(CallError::NotSent { to, why: why.clone() }));
+                    let _ = outgoing.reply.send(Err(CallError::NotSent {
+                        to,
+                        why: why.clone(),
+                    }));
                     failed = queue.try_recv().ok();
                 }
             }
@@ -113,7 +144,12 @@ async fn line(inner: Arc<Inner>, to: u64, mut queue: mpsc::Receiver<Outgoing>) {
 
 async fn dial(inner: &Inner, to: u64) -> Result<(Frames<OwnedReadHalf>, OwnedWriteHalf), String> {
     let urls = inner.peers.load().get(&to).cloned().unwrap_or_default();
-    let hello = Hello { protocol: PROTOCOL, cluster_id: inner.cluster_id, from: inner.me, to };
+    let hello = Hello {
+        protocol: PROTOCOL,
+        cluster_id: inner.cluster_id,
+        from: inner.me,
+        to,
+    };
     let mut why = "its address is not known".to_string();
     for url in urls {
         match tokio::time::timeout(inner.patience, connect(&url, &hello, inner.patience)).await {
@@ -144,13 +180,18 @@ async fn connect(
     let (reader, mut writer) = stream.into_split();
     writer.write_all(&frame::of(hello)).await?;
     let mut frames = Frames::new(reader);
-    let Some((_, reply)) = frames.next().await? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+    let Some((_, reply)) = frames.next().await? else {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    };
     let reply = HelloReply::decode(reply).map_err(io::Error::other)?;
     Ok((reply, frames, writer))
 }
 
 fn host_and_port(url: &str) -> io::Result<&str> {
-    let address = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
+    let address = url
+        .strip_prefix("http://")
+        .unwrap_or(url)
+        .trim_end_matches('/');
     if address.contains("://") {
         let what = format!("{url}: only http:// peer URLs can be reached");
         return Err(io::Error::new(io::ErrorKind::Unsupported, what));
@@ -182,7 +223,11 @@ async fn talk(
                 pending.lock().insert(next_call, outgoing.reply);
                 next_call += 1;
             }
-            next = if buffer.len() < WRITE_BYTES { queue.try_recv().ok() } else { None };
+            next = if buffer.len() < WRITE_BYTES {
+                queue.try_recv().ok()
+            } else {
+                None
+            };
         }
         if let Err(error) = writer.write_all(&buffer).await {
             break error.to_string();
@@ -199,7 +244,10 @@ async fn talk(
     };
     listen.abort();
     for (_, reply) in std::mem::take(&mut *pending.lock()) {
-        let _ = reply.send(Err(CallError::Lost { to, why: why.clone() }));
+        let _ = reply.send(Err(CallError::Lost {
+            to,
+            why: why.clone(),
+        }));
     }
 }
 
@@ -242,13 +290,25 @@ pub enum ProbeError {
 }
 
 /// Asks a peer about its cluster, before this member has an identity of its own.
-pub async fn probe(url: &str, ask: ClusterProbe, patience: Duration) -> Result<ClusterProbeReply, ProbeError> {
-    let io = |source| ProbeError::Io { url: url.to_string(), source };
+pub async fn probe(
+    url: &str,
+    ask: ClusterProbe,
+    patience: Duration,
+) -> Result<ClusterProbeReply, ProbeError> {
+    let io = |source| ProbeError::Io {
+        url: url.to_string(),
+        source,
+    };
     let work = async {
-        let hello = Hello { protocol: PROTOCOL, ..Hello::default() };
+        let hello = Hello {
+            protocol: PROTOCOL,
+            ..Hello::default()
+        };
         let (reply, mut reader, mut writer) = connect(url, &hello, patience).await.map_err(io)?;
         if reply.verdict() != Verdict::Welcome {
-            return Err(ProbeError::Refused { url: url.to_string() });
+            return Err(ProbeError::Refused {
+                url: url.to_string(),
+            });
         }
         let mut buffer = BytesMut::new();
         frame::put(&mut buffer, 1, &Request::ClusterProbe(ask).encode());
@@ -256,7 +316,9 @@ pub async fn probe(url: &str, ask: ClusterProbe, patience: Duration) -> Result<C
         let answer = reader.next().await.map_err(io)?;
         match answer.map(|(_, message)| Reply::decode(message)) {
             Some(Ok(Reply::ClusterProbe(reply))) => Ok(reply),
-            _ => Err(ProbeError::Refused { url: url.to_string() }),
+            _ => Err(ProbeError::Refused {
+                url: url.to_string(),
+            }),
         }
     };
     match tokio::time::timeout(patience, work).await {

@@ -35,7 +35,10 @@ pub(super) struct Frames<R> {
 
 impl<R: AsyncRead + Unpin> Frames<R> {
     pub(super) fn new(reader: R) -> Self {
-        Frames { reader, buffer: BytesMut::with_capacity(64 << 10) }
+        Frames {
+            reader,
+            buffer: BytesMut::with_capacity(64 << 10),
+        }
     }
 
     /// The next frame's call id and message; none when the other end has closed.
@@ -46,17 +49,25 @@ impl<R: AsyncRead + Unpin> Frames<R> {
             }
             self.buffer.reserve(64 << 10);
             if self.reader.read_buf(&mut self.buffer).await? == 0 {
-                return if self.buffer.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+                return if self.buffer.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                };
             }
         }
     }
 
     fn parse(&mut self) -> io::Result<Option<(u64, Bytes)>> {
         let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_string());
-        let Some(length) = self.buffer.first_chunk::<4>() else { return Ok(None) };
+        let Some(length) = self.buffer.first_chunk::<4>() else {
+            return Ok(None);
+        };
         let length = u32::from_be_bytes(*length) as usize;
         if !(HEAD_BYTES..=FRAME_BYTES_MAX).contains(&length) {
-            return Err(bad("a frame of an impossible length: not a member of a cluster?"));
+            return Err(bad(
+                "a frame of an impossible length: not a member of a cluster?",
+            ));
         }
         if self.buffer.len() < 4 + length {
             return Ok(None);
@@ -83,7 +94,10 @@ mod tests {
         put(&mut wire, 8, b"");
         let (start, rest) = wire.split_at(9);
         let mut frames = Frames::new(tokio::io::AsyncReadExt::chain(start, rest));
-        assert_eq!(frames.next().await.expect("whole"), Some((7, Bytes::from_static(b"seven"))));
+        assert_eq!(
+            frames.next().await.expect("whole"),
+            Some((7, Bytes::from_static(b"seven")))
+        );
         assert_eq!(frames.next().await.expect("whole"), Some((8, Bytes::new())));
         assert_eq!(frames.next().await.expect("the end"), None);
     }
@@ -95,6 +109,11 @@ mod tests {
         let last = wire.len() - 1;
         wire[last] ^= 1;
         assert!(Frames::new(&wire[..]).next().await.is_err());
-        assert!(Frames::new(&b"GET / HTTP/1.1\r\n\r\n"[..]).next().await.is_err());
+        assert!(
+            Frames::new(&b"GET / HTTP/1.1\r\n\r\n"[..])
+                .next()
+                .await
+                .is_err()
+        );
     }
 }

@@ -52,7 +52,9 @@ async fn connection(stream: TcpStream, answer: Arc<dyn Answer>) -> io::Result<()
     let (reader, mut writer) = stream.into_split();
     let mut frames = Frames::new(reader);
     let hello = tokio::time::timeout(HELLO_TIME, frames.next()).await??;
-    let Some((_, hello)) = hello else { return Ok(()) };
+    let Some((_, hello)) = hello else {
+        return Ok(());
+    };
     let hello = Hello::decode(hello).map_err(io::Error::other)?;
     let reply = answer.admit(&hello);
     writer.write_all(&frame::of(&reply)).await?;
