@@ -15,18 +15,15 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 /// reason why the last look found nothing.
 pub async fn until<T, E: Display>(what: &str, mut look: impl AsyncFnMut() -> Result<T, E>) -> T {
     let deadline = Instant::now() + SOON;
-    loop {
-        let why_not = match tokio::time::timeout_at(deadline, look()).await {
-            Ok(Ok(found)) => return found,
-            Ok(Err(why_not)) => why_not.to_string(),
-            Err(_) => "the last look did not return".to_owned(),
-        };
-        assert!(
-            Instant::now() < deadline,
-            "waited {SOON:?} for {what}: {why_not}"
-        );
+    let mut why_not = "the first look did not return".to_owned();
+    while let Ok(found) = tokio::time::timeout_at(deadline, look()).await {
+        match found {
+            Ok(found) => return found,
+            Err(reason) => why_not = reason.to_string(),
+        }
         tokio::time::sleep(BETWEEN_LOOKS).await;
     }
+    panic!("waited {SOON:?} for {what}: {why_not}");
 }
 
 /// What `future` gives. Panics after [`SOON`] with `what` was awaited.

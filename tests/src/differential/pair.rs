@@ -110,8 +110,8 @@ impl Pair {
             .map(|(command, reply)| format!("{command:?}\n-> {reply:?}"))
             .collect();
         format!(
-            "reply {} differs (KEELSON_SEED={} makes the same commands)\nbefore it:\n{}\ncommand: {command:#?}\n\
-             under test: {got:#?}\nreference: {wanted:#?}\nline by line:\n{}",
+            "reply {} differs (KEELSON_SEED={} makes the same commands)\nbefore it:\n{}\ncommand: {command:?}\n\
+             under test: {got:?}\nreference:  {wanted:?}\nline by line:\n{}",
             self.sent,
             self.seed,
             before.join("\n"),

@@ -58,10 +58,14 @@ fn selects(request: &pb::WatchCreateRequest, event: &Event) -> bool {
     } else {
         &request.key[..]
     };
-    let in_range = match &request.range_end[..] {
+    in_range(key, from, &request.range_end) && !request.filters().any(|known| known == filter)
+}
+
+/// Whether `key` lies in the range that begins with `from`, as the API understands `range_end`.
+pub fn in_range(key: &[u8], from: &[u8], range_end: &[u8]) -> bool {
+    match range_end {
         b"" => key == from,
         b"\0" => key >= from,
         end => key >= from && key < end,
-    };
-    in_range && !request.filters().any(|known| known == filter)
+    }
 }
