@@ -8,6 +8,8 @@ MAKEFLAGS += --no-print-directory
 # Where `make up` keeps its data, and what else `keelson up` is told, as in: make up UP_FLAGS="--members 5"
 DATA ?= data
 UP_FLAGS ?=
+# What `make sim` is told, as in: make sim SIM_FLAGS="--from 7 --seeds 1"
+SIM_FLAGS ?=
 # What `make bench` is told, as in: make bench BENCH_FLAGS="--seconds 30"
 BENCH_FLAGS ?=
 
@@ -63,6 +65,10 @@ test: deps peers announce ## Check format and lints, and run every test
 	@# Together, since tests ask for features that programs alone would not.
 	@.ci/step "build" cargo build $(cargo_all) --bins --tests
 	cargo test $(cargo_all) --no-fail-fast
+
+.PHONY: sim
+sim: build ## Simulate a thousand seeds of faults, one line each
+	$(bin)/sim --seeds 1000 $(SIM_FLAGS)
 
 .PHONY: bench
 bench: build peers ## Measure kvd beside etcd: operations a second, latency, memory, bytes written

@@ -78,11 +78,17 @@ impl<RT: AsyncRuntime, D: LogDir> RaftLogReader<Types<RT>> for LogStore<D> {
         &mut self,
         range: RB,
     ) -> Result<Vec<RaftEntry>, io::Error> {
-        let (start, end) = self.present(range);
-        if start >= end {
-            return Ok(Vec::new());
+        loop {
+            let (start, end) = self.present(range.clone());
+            if start >= end {
+                return Ok(Vec::new());
+            }
+            match self.read(start, end, u64::MAX) {
+                // Purged between the two: what is left of the range is what the log has.
+                Err(_) if self.log.first_index() > start => continue,
+                read => return read,
+            }
         }
-        self.read(start, end, u64::MAX)
     }
 
     async fn entries_stream<RB>(
