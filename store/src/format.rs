@@ -1,4 +1,4 @@
-//! How the store's records are laid out in the engine's families. Drawn byte by byte in store/FORMAT.md;
+//! How the store's records are laid out in the engine's families. Drawn byte by byte in docs/formats.md;
 //! what is written here is on disks, and changes only with [`VERSION`].
 //!
 //! **Leaves to others**: which records are written when. Numbers are big-endian where they must sort.

@@ -1,5 +1,5 @@
 //! The bytes: a segment's header, a record's header and payload, and the state that opens each
-//! segment. `FORMAT.md` draws them. Nothing here does I/O or decides what damage means.
+//! segment. docs/formats.md draws them. Nothing here does I/O or decides what damage means.
 //!
 //! All integers are little-endian. Checksums are CRC-32C.
 

@@ -3,7 +3,7 @@
 //! What it is: an append-only stream of records (entries, votes, committed ids, truncations,
 //! purges) in preallocated segment files, with an index and the latest entries in memory. Requests
 //! are readable at once and queued; one step writes all that is queued, syncs once, and tells all
-//! who waited. `FORMAT.md` draws the bytes.
+//! who waited. docs/formats.md draws the bytes.
 //!
 //! What it guarantees:
 //!

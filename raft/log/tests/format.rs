@@ -1,5 +1,5 @@
 //! The format is a promise: what version 1 wrote must open for ever, and what is written today must
-//! be what `FORMAT.md` draws.
+//! be what docs/formats.md draws.
 
 mod common;
 
@@ -130,7 +130,7 @@ fn the_same_requests_still_write_the_same_bytes() {
     }
 }
 
-/// Reads the first segment by the drawing in `FORMAT.md`, with none of the crate's code.
+/// Reads the first segment by the drawing in docs/formats.md, with none of the crate's code.
 #[test]
 fn the_bytes_are_where_the_drawing_has_them() {
     let bytes = FIXTURE[0].1;

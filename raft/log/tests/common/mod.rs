@@ -125,7 +125,7 @@ pub fn files(dir: &SimDir) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// A record found by reading the format as `FORMAT.md` draws it.
+/// A record found by reading the format as docs/formats.md draws it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Raw {
     pub offset: usize,
