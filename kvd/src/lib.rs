@@ -40,10 +40,26 @@ pub fn program(
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // One line, with its causes: what a person or a launcher shows of a member that did not start.
-            eprintln!("kvd: {}", format!("{error:#}").replace('\n', " "));
+            eprintln!("kvd: {}", one_line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes in one line; a cause that the error names itself is not told twice.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error
+        .chain()
+        .map(|cause| cause.to_string().replace('\n', " "))
+    {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
 }
 
 fn print(page: &str) -> anyhow::Result<()> {
@@ -88,4 +104,20 @@ fn from_file(settings: Settings, warnings: &mut Vec<String>) -> Result<Settings,
         ));
     }
     config_file::read(&file)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_that_says_nothing_twice() {
+        let error = anyhow!("the disk\nis full")
+            .context("cannot write: the disk is full")
+            .context("the log");
+        assert_eq!(one_line(&error), "the log: cannot write: the disk is full");
+        assert_eq!(one_line(&anyhow!("b").context("a")), "a: b");
+    }
 }

@@ -146,6 +146,12 @@ fn open(
     };
     let (log, found) = RaftLog::open(log_dir, keelson_log::Options::default())
         .with_context(|| at("the raft log", &log_path))?;
+    if first_start && (found.vote.is_some() || found.last.is_some()) {
+        bail!(
+            "the raft log in {} is another member's: choose another --wal-dir",
+            log_path.display()
+        );
+    }
     let log = ThreadedLog::start(log)?;
     let state_path = dir.state();
     if found.purged.is_some() && !state_path.exists() {
