@@ -9,17 +9,21 @@ use tokio::time::Instant;
 /// needs this long has failed already.
 pub const SOON: Duration = Duration::from_secs(30);
 
+/// A look that takes longer is given up: a server may have lost the request. Longer than any server's own timeout.
+const LOOK: Duration = Duration::from_secs(10);
+
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// Looks until `look` succeeds, and gives what it found. Panics after [`SOON`] with `what` was awaited and the
 /// reason why the last look found nothing.
 pub async fn until<T, E: Display>(what: &str, mut look: impl AsyncFnMut() -> Result<T, E>) -> T {
     let deadline = Instant::now() + SOON;
-    let mut why_not = "the first look did not return".to_owned();
-    while let Ok(found) = tokio::time::timeout_at(deadline, look()).await {
-        match found {
-            Ok(found) => return found,
-            Err(reason) => why_not = reason.to_string(),
+    let mut why_not = String::new();
+    while Instant::now() < deadline {
+        match tokio::time::timeout(LOOK, look()).await {
+            Ok(Ok(found)) => return found,
+            Ok(Err(reason)) => why_not = reason.to_string(),
+            Err(_) => why_not = format!("the look did not return within {LOOK:?}"),
         }
         tokio::time::sleep(BETWEEN_LOOKS).await;
     }
