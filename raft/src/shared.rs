@@ -134,25 +134,29 @@ impl<P: Parts> Shared<P> {
 
     /// No word from a leader, or as a leader from a quorum, for an election timeout: openraft would go on naming it.
     pub(crate) fn leader_lost(&self) -> bool {
-        let (leader, acked) = self.metrics(|metrics| {
-            (
-                metrics.current_leader,
-                metrics
-                    .last_quorum_acked
-                    .as_ref()
-                    .map(|acked| acked.elapsed()),
-            )
-        });
+        let (leader, quorum_lost) =
+            self.metrics(|metrics| (metrics.current_leader, self.quorum_lost(metrics)));
         match leader {
             None => true,
-            Some(id) if id == self.id.0 => {
-                acked.is_none_or(|elapsed| elapsed > self.timing.election)
-            }
+            Some(id) if id == self.id.0 => quorum_lost,
             Some(_) => self
                 .heard
                 .lock()
                 .is_none_or(|heard| (self.now)().saturating_sub(heard) > self.timing.election),
         }
+    }
+
+    /// This member does not lead, or no quorum has answered it for an election timeout.
+    fn quorum_lost(&self, metrics: &MetricsOf<P>) -> bool {
+        if metrics.state != ServerState::Leader {
+            return true;
+        }
+        // A lone voter asks nobody: nothing that openraft could date ever answers it.
+        if metrics.membership_config.voter_ids().eq([self.id.0]) {
+            return false;
+        }
+        let acked = metrics.last_quorum_acked.as_ref();
+        acked.is_none_or(|acked| acked.elapsed() > self.timing.election)
     }
 
     pub(crate) fn heard_from_leader(&self) {

@@ -1,0 +1,279 @@
+//! Members in one process, on real files and real connections, with the engine in memory.
+#![allow(dead_code, reason = "every test file uses a part of it")]
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keelson_log::{DiskDir, Options as LogOptions, RaftLog, ThreadedLog};
+use keelson_proto::commandpb::command::Request as Ask;
+use keelson_proto::commandpb::{Command, MemberAttributes, Membership, Node, Voters};
+use keelson_proto::etcdserverpb::PutRequest;
+use keelson_proto::peerpb::{Hello, HelloReply};
+use keelson_raft::tcp::{self, TcpTransport};
+use keelson_raft::transport::{Answer, Call, Lane, Reply, Request, Transport};
+use keelson_raft::{ApplyOn, Config, Member, Parts, StateDir, Timing, Upkeep};
+use keelson_store::MemberId;
+use keelson_store::engine::EngineError;
+use keelson_store::memory::MemoryEngine;
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub const CLUSTER: u64 = 77;
+
+pub const TIMING: Timing = Timing {
+    heartbeat: Duration::from_millis(50),
+    election: Duration::from_millis(500),
+};
+
+pub struct InMemory;
+
+impl Parts for InMemory {
+    type Rt = openraft::impls::TokioRuntime;
+    type Engine = MemoryEngine;
+    type Dir = DiskDir;
+    type Net = Wire;
+}
+
+/// A member's connections, with a switch that makes them stand still: nothing is refused, nothing breaks, and
+/// nothing gets through, as with a process that is stopped.
+#[derive(Clone)]
+pub struct Wire {
+    tcp: TcpTransport,
+    hung: watch::Receiver<bool>,
+}
+
+impl Transport for Wire {
+    fn call(&self, to: u64, lane: Lane, request: Request) -> Call {
+        if !*self.hung.borrow() {
+            return self.tcp.call(to, lane, request);
+        }
+        let this = self.clone();
+        Box::pin(async move {
+            this.clone().flows().await;
+            this.tcp.call(to, lane, request).await
+        })
+    }
+
+    fn set_peers(&self, peers: &[Node]) {
+        self.tcp.set_peers(peers);
+    }
+}
+
+impl Wire {
+    async fn flows(mut self) {
+        // The sender is gone only when the test is over.
+        let _ = self.hung.wait_for(|hung| !hung).await;
+    }
+}
+
+/// The other end of the same switch.
+struct Guarded {
+    desk: Arc<dyn Answer>,
+    wire: Wire,
+}
+
+impl Answer for Guarded {
+    fn admit(&self, hello: &Hello) -> HelloReply {
+        self.desk.admit(hello)
+    }
+
+    fn answer(&self, from: u64, request: Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+        if !*self.wire.hung.borrow() {
+            return self.desk.answer(from, request);
+        }
+        let (desk, wire) = (self.desk.clone(), self.wire.clone());
+        Box::pin(async move {
+            wire.flows().await;
+            desk.answer(from, request).await
+        })
+    }
+}
+
+/// The engines of a member, by their directories.
+#[derive(Clone, Default)]
+struct Engines(Arc<Mutex<BTreeMap<PathBuf, Arc<MemoryEngine>>>>);
+
+impl Engines {
+    fn open(&self, dir: &Path) -> Result<Arc<MemoryEngine>, EngineError> {
+        if let Some(engine) = self.0.lock().get(dir) {
+            return Ok(engine.clone());
+        }
+        let has_files = std::fs::read_dir(dir).is_ok_and(|mut files| files.next().is_some());
+        let engine = Arc::new(if has_files {
+            MemoryEngine::restore(dir)?
+        } else {
+            MemoryEngine::new()
+        });
+        self.0.lock().insert(dir.to_owned(), engine.clone());
+        Ok(engine)
+    }
+}
+
+pub struct Running {
+    pub member: Member<InMemory>,
+    pub dir: PathBuf,
+    wire: Wire,
+    hang: watch::Sender<bool>,
+    server: JoinHandle<()>,
+    log: ThreadedLog<DiskDir>,
+}
+
+impl Running {
+    /// Starts a member: one of the founders, or one that waits to be added.
+    pub async fn start(id: u64, dir: &Path, at: TcpListener, found: Option<Membership>) -> Running {
+        let dir = dir.join(id.to_string());
+        let log_dir = dir.join("log");
+        std::fs::create_dir_all(&log_dir).expect("a directory");
+        let files = DiskDir::open(&log_dir).expect("a directory");
+        let (log, _) = RaftLog::open(files, LogOptions::default()).expect("a new log opens");
+        let threaded = ThreadedLog::start(log.clone()).expect("a thread");
+        let (hang, hung) = watch::channel(false);
+        let wire = Wire {
+            tcp: TcpTransport::new(id, CLUSTER, Duration::from_secs(1), || {}),
+            hung,
+        };
+        let engines = Engines::default();
+        let member = Member::start(Config::<InMemory> {
+            id: MemberId(id),
+            cluster_id: CLUSTER,
+            found,
+            timing: TIMING,
+            log,
+            state_dir: StateDir::open(dir.join("state")).expect("a directory"),
+            open_engine: Arc::new(move |dir| engines.open(dir)),
+            store: keelson_store::Options::default(),
+            watch: keelson_watch::Options::new(CLUSTER, MemberId(id)),
+            net: wire.clone(),
+            apply_on: ApplyOn::Thread,
+            max_request_bytes: 2 << 20,
+            quota_bytes: 0,
+            max_learners: 1,
+            strict_reconfig: true,
+            upkeep: Upkeep::default(),
+        })
+        .await
+        .expect("a member starts");
+        let guarded = Guarded {
+            desk: member.desk(),
+            wire: wire.clone(),
+        };
+        let server = tokio::spawn(tcp::serve(at, Arc::new(guarded)));
+        Running {
+            member,
+            dir,
+            wire,
+            hang,
+            server,
+            log: threaded,
+        }
+    }
+
+    /// Its connections stand still, or flow again.
+    pub fn hang(&self, hung: bool) {
+        self.hang.send_replace(hung);
+    }
+
+    /// Says its name, as a process does when it has started.
+    pub async fn introduce(&self) {
+        let attributes = MemberAttributes {
+            id: self.member.id().0,
+            name: self.member.id().to_string(),
+            client_urls: Vec::new(),
+        };
+        let command = Command {
+            request: Some(Ask::MemberAttributes(attributes)),
+            ..Command::default()
+        };
+        self.member
+            .propose(command)
+            .await
+            .expect("a quorum is there");
+    }
+
+    /// Stops it in order, as a process does that is told to.
+    pub async fn stop(self) {
+        self.member.stop().await;
+        self.kill();
+    }
+
+    /// Its connections break, and what it had not flushed is lost.
+    pub fn kill(self) {
+        self.server.abort();
+        drop(self.member);
+        self.log.shutdown().expect("the log has not failed");
+    }
+}
+
+/// A place to listen at, and its URL.
+pub async fn place() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    (listener, url)
+}
+
+/// A cluster of members 1 to `size`.
+pub async fn cluster(dir: &Path, size: u64) -> Vec<Running> {
+    let mut places = Vec::new();
+    for id in 1..=size {
+        places.push((id, place().await));
+    }
+    let nodes = places.iter().map(|(id, (_, url))| Node {
+        id: *id,
+        peer_urls: vec![url.clone()],
+        pending_voter: false,
+    });
+    let membership = Membership {
+        nodes: nodes.collect(),
+        configs: vec![Voters {
+            ids: (1..=size).collect(),
+        }],
+    };
+    let mut members = Vec::new();
+    for (id, (listener, _)) in places {
+        members.push(Running::start(id, dir, listener, Some(membership.clone())).await);
+    }
+    members
+}
+
+/// The member that leads, once one does.
+pub async fn leader(members: &[Running]) -> usize {
+    let leads = |running: &Running| {
+        let status = running.member.status();
+        status.is_leader && status.leader == Some(running.member.id())
+    };
+    until("somebody leads", || members.iter().position(leads)).await
+}
+
+/// Waits until something holds, and gives it.
+pub async fn until<T>(what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
+    let waiting = async {
+        loop {
+            if let Some(value) = holds() {
+                return value;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    match tokio::time::timeout(Duration::from_secs(30), waiting).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: not within half a minute"),
+    }
+}
+
+pub fn put(key: &str, value: &str) -> Command {
+    let put = PutRequest {
+        key: key.to_string().into(),
+        value: value.to_string().into(),
+        ..PutRequest::default()
+    };
+    Command {
+        request: Some(Ask::Put(put)),
+        ..Command::default()
+    }
+}
