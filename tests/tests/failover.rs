@@ -1,6 +1,7 @@
 //! Members that die, stop or hang under load: clients go on, and nothing that was acknowledged is lost.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use keelson_proto::etcdserverpb as pb;
 use keelson_tests::cluster::{Cluster, Spec, member_id};
@@ -182,6 +183,26 @@ async fn without_a_majority_nothing_is_acknowledged_or_read_as_linearizable() {
     })
     .await;
     cluster.wait_equal_hashkv().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lone_member_leads_on_while_nothing_happens() {
+    let turn = Turn::take().await;
+    let spec = Spec::under_test(1)
+        .flag("--heartbeat-interval=50")
+        .flag("--election-timeout=500");
+    let cluster = Cluster::start(&turn, spec).await;
+    let client = cluster.client(0);
+    // Several election timeouts, without a write that would prove leadership.
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        let status = client
+            .status()
+            .await
+            .expect("a running member has a status");
+        assert_eq!(status.leader, member_id(&status.header), "{status:?}");
+        assert_eq!(status.errors, Vec::<String>::new());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
