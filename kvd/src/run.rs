@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use keelson_api::{Api, Metrics, Options, ServerOptions, serve};
+use keelson_api::{Api, Metrics, Options, ServerOptions, Serves, serve};
 use keelson_log::{DiskDir, RaftLog, ThreadedLog};
 use keelson_raft::tcp::{self, TcpTransport};
 use keelson_raft::{ApplyOn, Member, OpenEngine, Parts, StateDir, Timing, Upkeep};
 use keelson_rocks::RocksEngine;
 use keelson_store::engine::EngineError;
 use openraft_rt_tokio::TokioRuntime;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
@@ -71,8 +72,14 @@ pub async fn run(config: Config) -> Result<()> {
         scratch_dir: dir.scratch(),
     };
     let (member, log) = opened.start(&config, &metrics).await?;
+    let Sockets { peer, client } = sockets;
+    // Until this member has stopped: whoever takes over from it must be able to tell it so.
+    let mut peers = JoinSet::new();
+    for listener in peer {
+        peers.spawn(tcp::serve(listener, member.desk()));
+    }
     let outcome = tokio::select! {
-        outcome = take_part(&config, options, &member, sockets, metrics, &mut stop) => outcome,
+        outcome = take_part(&config, options, &member, client, metrics, &mut stop) => outcome,
         reason = member.failed() => Err(anyhow!("this member cannot go on: {reason}")),
     };
     if tokio::time::timeout(STOP_DEADLINE, member.stop())
@@ -83,6 +90,7 @@ pub async fn run(config: Config) -> Result<()> {
             "stopping took too long; what was not flushed will be applied again from the log"
         );
     }
+    peers.shutdown().await;
     drop(member);
     log.shutdown().context("the raft log")?;
     if outcome.is_ok() {
@@ -266,19 +274,16 @@ fn open_engine(metrics: &Metrics) -> OpenEngine<MeasuredEngine<RocksEngine>> {
     })
 }
 
-/// Serves members and clients until this member is to stop. Clients have been let go when it returns.
+/// Serves clients until this member is to stop. They have been let go when it returns.
 async fn take_part(
     config: &Config,
     options: Options,
     member: &Member<Production>,
-    sockets: Sockets,
+    sockets: Vec<(TcpListener, Serves)>,
     metrics: Arc<Metrics>,
     stop: &mut Stop,
 ) -> Result<()> {
     let mut tasks = JoinSet::new();
-    for listener in sockets.peer {
-        tasks.spawn(tcp::serve(listener, member.desk()));
-    }
     tokio::select! {
         recovered = member.recovered() => recovered.map_err(|trouble| anyhow!("recovering: {trouble}"))?,
         why = stop.asked() => return said(why),
@@ -299,7 +304,7 @@ async fn take_part(
         keepalive_timeout: config.keepalive_timeout,
         shutdown_deadline: CLIENTS_DEADLINE,
     };
-    let serving = serve(sockets.client, &api, server_options);
+    let serving = serve(sockets, &api, server_options);
     let living = async {
         let outcome = live(config, member, stop).await;
         // Clients go elsewhere while this member still leads, if it does: their last requests are answered.

@@ -121,6 +121,8 @@ async fn answer<P: Parts>(shared: &Arc<Shared<P>>, request: Request) -> Reply {
                 .map(Trouble::to_pb);
             Reply::MoveLeader(peerpb::MoveLeaderReply { trouble })
         }
+        // Who is about to stop is not there any more: nobody should hand it leadership.
+        Request::ClusterProbe(_) if shared.stopping() => Reply::Failed("this member stops".into()),
         Request::ClusterProbe(probe) => cluster_probe(shared, probe),
     }
 }

@@ -393,26 +393,14 @@ impl<P: Parts> Member<P> {
         }
     }
 
-    /// Hands leadership to the voter with the longest log.
+    /// Hands leadership to a voter that is there to take it, and waits until it has begun to.
     async fn hand_over(&self) {
-        let to = self.shared.metrics(|metrics| {
-            let replication = metrics.replication.as_ref()?;
-            let voters: Vec<u64> = metrics
-                .membership_config
-                .voter_ids()
-                .filter(|id| *id != self.shared.id.0)
-                .collect();
-            let matching = |id: &u64| {
-                replication
-                    .get(id)
-                    .and_then(|at| at.as_ref().map(|at| at.index()))
-            };
-            voters.into_iter().max_by_key(matching)
-        });
-        if let Some(to) = to
-            && let Err(error) = self.shared.move_leader_here(to).await
-        {
-            tracing::info!(to = format!("{to:x}"), %error, "leadership was not handed over");
+        let shared = &self.shared;
+        for to in shared.successors() {
+            if shared.yield_leadership(to).await {
+                return;
+            }
+            tracing::info!(to = format!("{to:x}"), "leadership was not handed over");
         }
     }
 }

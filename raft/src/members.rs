@@ -4,6 +4,7 @@
 //! ([`crate::duties`]): adding a member never costs the cluster its quorum. To clients it is a voter that has not
 //! started, in lists and in the strict check alike.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -303,6 +304,57 @@ impl<P: Parts> Shared<P> {
             Ok(result) => result,
             Err(_) => Err(Trouble::TimeoutLeaderFail),
         }
+    }
+
+    /// The other voters, the one with the longest log first.
+    pub(crate) fn successors(&self) -> Vec<u64> {
+        self.metrics(|metrics| {
+            let Some(replication) = metrics.replication.as_ref() else {
+                return Vec::new();
+            };
+            let matching = |id: &u64| {
+                let at = replication.get(id).and_then(|at| at.as_ref());
+                Reverse(at.map(|at| at.index()))
+            };
+            let voters = metrics.membership_config.voter_ids();
+            let mut others: Vec<u64> = voters.filter(|id| *id != self.id.0).collect();
+            others.sort_by_key(matching);
+            others
+        })
+    }
+
+    /// Before this member stops: makes another one stand for election, and gives up if that one is not there. Says
+    /// whether this member leads no more; it may stop before it would have learned who leads now.
+    pub(crate) async fn yield_leadership(&self, to: u64) -> bool {
+        let work = async {
+            let mut asked = false;
+            while self.is_leader() {
+                if !self.is_there(to).await {
+                    return false;
+                }
+                if !asked && self.caught_up(to, 1, 1) {
+                    asked = true;
+                    if self.raft().trigger().transfer_leader(to).await.is_err() {
+                        return false;
+                    }
+                }
+                self.metrics_may_have_changed().await;
+            }
+            true
+        };
+        P::Rt::timeout(2 * self.timing.election, work)
+            .await
+            .unwrap_or(false)
+    }
+
+    /// The member answers, and is not about to stop itself.
+    async fn is_there(&self, id: u64) -> bool {
+        let ask = Request::ClusterProbe(peerpb::ClusterProbe {
+            member_id: self.id.0,
+        });
+        let answer = self.net.call(id, Lane::Heartbeat, ask);
+        let answer = P::Rt::timeout(self.timing.election, answer).await;
+        matches!(answer, Ok(Ok(Reply::ClusterProbe(_))))
     }
 
     /// Completes when openraft reports anything new, or after a heartbeat.

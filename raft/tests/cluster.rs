@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{TIMING, cluster, put};
+use std::time::Instant;
+
+use common::{Running, TIMING, cluster, leader, put};
 use keelson_proto::commandpb;
 use keelson_store::Revision;
 
@@ -112,4 +114,50 @@ async fn a_lone_voter_does_not_miss_a_leader() {
     assert!(!only.member.leader_lost());
     assert_eq!(only.member.status().leader, Some(only.member.id()));
     only.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_stops_leaves_a_leader_behind() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut members = cluster(dir.path(), 3).await;
+    members[0]
+        .member
+        .propose(put("a", "1"))
+        .await
+        .expect("a quorum is there");
+    let old = members.remove(leader(&members).await);
+    let since = Instant::now();
+    old.member.stop().await;
+    // Sooner than the others could have missed the old one.
+    let next = leader(&members).await;
+    let gap = since.elapsed();
+    assert!(
+        gap < TIMING.election * 3 / 4,
+        "leadership was not handed over: {gap:?}"
+    );
+    members[next]
+        .member
+        .propose(put("b", "2"))
+        .await
+        .expect("a quorum is there");
+    old.kill();
+    for running in members {
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_that_stop_together_do_not_wait_for_one_another() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let members = cluster(dir.path(), 3).await;
+    members[0]
+        .member
+        .propose(put("a", "1"))
+        .await
+        .expect("a quorum is there");
+    let since = Instant::now();
+    futures::future::join_all(members.iter().map(|running| running.member.stop())).await;
+    let took = since.elapsed();
+    assert!(took < TIMING.election, "stopping took {took:?}");
+    members.into_iter().for_each(Running::kill);
 }
