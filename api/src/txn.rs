@@ -8,7 +8,7 @@ use keelson_proto::etcdserverpb::{
 };
 use keelson_proto::mvccpb::KeyValue;
 use keelson_store::engine::View;
-use keelson_store::{Published, ReadError};
+use keelson_store::{Published, ReadError, Refusal};
 use request_op::Request;
 
 /// Every operation of the txn, of both branches and of nested txns, in no particular order.
@@ -77,13 +77,18 @@ fn read_op<V: View>(published: &Published<V>, op: &RequestOp) -> Result<Response
     });
     let response = match &op.request {
         Some(Request::RequestRange(range)) => {
+            // As in etcd, a negative revision means the present one in a range alone, and not within a txn.
+            if range.revision < 0 && published.compacted.0 > range.revision {
+                return Err(Refusal::Compacted.into());
+            }
             let mut response = published.range(range)?;
             response.header = header;
             Some(response_op::Response::ResponseRange(response))
         }
         Some(Request::RequestTxn(nested)) => {
             let mut response = read(published, nested)?;
-            response.header = header;
+            // As in etcd, this one says nothing.
+            response.header = Some(ResponseHeader::default());
             Some(response_op::Response::ResponseTxn(response))
         }
         // Not reached: only read-only txns come here, and an empty operation is refused before.
