@@ -110,7 +110,7 @@ impl<P: Parts> Context<P> {
             cluster_id: self.member.cluster_id(),
             member_id: self.member.id().0,
             revision: 0,
-            raft_term: self.member.status().term,
+            raft_term: self.member.term(),
         }
     }
 

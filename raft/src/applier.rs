@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::channel::oneshot;
 use keelson_proto::commandpb;
 use keelson_store::engine::{Engine, EngineError};
-use keelson_store::{Entry, LogId, Outcome, Store};
+use keelson_store::{Entry, Event, LogId, Outcome, Revision, Store};
 use keelson_watch::Hub;
 use parking_lot::Mutex;
 
@@ -51,7 +51,7 @@ type Job<E> = Box<dyn FnOnce(&mut Machine<E>) + Send>;
 
 enum Place<E: Engine> {
     Thread(SyncSender<Job<E>>),
-    Caller(Mutex<Machine<E>>),
+    Caller(Box<Mutex<Machine<E>>>),
 }
 
 /// The handle to the one that applies.
@@ -70,7 +70,7 @@ impl<E: Engine> Applier<E> {
         }
         let mut machine = Machine { store, around };
         let place = match on {
-            ApplyOn::Caller => Place::Caller(Mutex::new(machine)),
+            ApplyOn::Caller => Place::Caller(Box::new(Mutex::new(machine))),
             ApplyOn::Thread => {
                 // openraft applies one batch at a time; the few other jobs wait behind it.
                 let (sender, receiver) = sync_channel::<Job<E>>(16);
@@ -112,17 +112,17 @@ impl<E: Engine> Applier<E> {
         match &self.place {
             Place::Caller(machine) => {
                 let machine = &mut *machine.lock();
-                let (outcomes, publish) = machine.apply(&entries)?;
-                publish(&machine.around);
+                let (outcomes, publication) = machine.apply(&entries)?;
+                machine.publish(&publication);
                 Ok(outcomes)
             }
             Place::Thread(sender) => {
                 let (done, result) = oneshot::channel();
                 let job: Job<E> = Box::new(move |machine| match machine.apply(&entries) {
-                    Ok((outcomes, publish)) => {
+                    Ok((outcomes, publication)) => {
                         // The client's answer does not wait for the fan-out.
                         let _ = done.send(Ok(outcomes));
-                        publish(&machine.around);
+                        machine.publish(&publication);
                     }
                     Err(error) => {
                         let _ = done.send(Err(error));
@@ -173,11 +173,15 @@ impl<E: Engine> Applier<E> {
     }
 }
 
+/// What the watch hub is told of a batch.
+struct Publication {
+    events: Vec<Event>,
+    revision: Revision,
+    compacted: Revision,
+}
+
 impl<E: Engine> Machine<E> {
-    fn apply(
-        &mut self,
-        entries: &[Entry],
-    ) -> Result<(Vec<Outcome>, impl FnOnce(&Surroundings<E>) + use<E>), EngineError> {
+    fn apply(&mut self, entries: &[Entry]) -> Result<(Vec<Outcome>, Publication), EngineError> {
         let applied = self.store.apply(entries)?;
         self.around
             .leases
@@ -185,9 +189,19 @@ impl<E: Engine> Machine<E> {
         if let Some(last) = entries.last() {
             self.around.progress.advance(last.id.index);
         }
-        let (events, revision, compacted) = (applied.events, applied.revision, applied.compacted);
-        Ok((applied.outcomes, move |around: &Surroundings<E>| {
-            around.hub.publish(&events, revision, compacted)
-        }))
+        let publication = Publication {
+            events: applied.events,
+            revision: applied.revision,
+            compacted: applied.compacted,
+        };
+        Ok((applied.outcomes, publication))
+    }
+
+    fn publish(&self, publication: &Publication) {
+        self.around.hub.publish(
+            &publication.events,
+            publication.revision,
+            publication.compacted,
+        );
     }
 }
