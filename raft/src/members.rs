@@ -136,8 +136,11 @@ impl<P: Parts> Shared<P> {
                 return Err(Trouble::TooManyLearners);
             }
         } else if self.strict_reconfig {
-            // The new member counts as one that has not started.
-            self.check_enough_started(&voters, voters.len() + 1)?;
+            // The new member counts as one that has not started; a cluster of one must be able to grow nevertheless.
+            let started = self.started(&voters)?;
+            if (started, voters.len()) != (1, 1) {
+                check_enough_started(started, voters.len() + 1)?;
+            }
             self.check_quorum_answers(&voters)?;
         }
         let peer = Peer {
@@ -162,7 +165,7 @@ impl<P: Parts> Shared<P> {
             return Err(Trouble::NotEnoughStarted);
         }
         if self.strict_reconfig && is_voter {
-            self.check_enough_started(&left, left.len())?;
+            check_enough_started(self.started(&left)?, left.len())?;
             // Taking away one that does not answer is what heals a cluster.
             if self.answers(id) {
                 self.check_quorum_answers(&left)?;
@@ -191,14 +194,15 @@ impl<P: Parts> Shared<P> {
             return Err(Trouble::LearnerNotReady);
         }
         if self.strict_reconfig {
+            // It has caught up: it counts as one that has started.
             let voters = voters_and_pending(membership);
-            self.check_enough_started(&voters, voters.len() + 1)?;
+            check_enough_started(self.started(&voters)? + 1, voters.len() + 1)?;
         }
         Ok(promotion(id, peer))
     }
 
-    /// As etcd's strict check counts: those that have published their name have started.
-    fn check_enough_started(&self, voters: &BTreeSet<u64>, size: usize) -> Result<(), Trouble> {
+    /// How many have started, as etcd's strict check counts: those that have published their name.
+    fn started(&self, voters: &BTreeSet<u64>) -> Result<usize, Trouble> {
         let attributes = self
             .reader
             .now()
@@ -206,13 +210,8 @@ impl<P: Parts> Shared<P> {
             .map_err(|_| Trouble::Corrupt)?;
         let started = attributes
             .iter()
-            .filter(|member| voters.contains(&member.id))
-            .count();
-        if started < size / 2 + 1 {
-            Err(Trouble::NotEnoughStarted)
-        } else {
-            Ok(())
-        }
+            .filter(|member| voters.contains(&member.id));
+        Ok(started.count())
     }
 
     fn check_quorum_answers(&self, voters: &BTreeSet<u64>) -> Result<(), Trouble> {
@@ -406,6 +405,15 @@ fn check_urls_are_free(
         return Err(Trouble::PeerUrlExists);
     }
     Ok(())
+}
+
+/// Enough have started that so many voters have a quorum.
+fn check_enough_started(started: usize, voters: usize) -> Result<(), Trouble> {
+    if started < voters / 2 + 1 {
+        Err(Trouble::NotEnoughStarted)
+    } else {
+        Ok(())
+    }
 }
 
 /// The voters, and those on their way to become one.

@@ -140,7 +140,7 @@ async fn a_leader_that_stops_leaves_a_leader_behind() {
         .propose(put("b", "2"))
         .await
         .expect("a quorum is there");
-    old.kill();
+    old.end();
     for running in members {
         running.stop().await;
     }
@@ -159,5 +159,5 @@ async fn members_that_stop_together_do_not_wait_for_one_another() {
     futures::future::join_all(members.iter().map(|running| running.member.stop())).await;
     let took = since.elapsed();
     assert!(took < TIMING.election, "stopping took {took:?}");
-    members.into_iter().for_each(Running::kill);
+    members.into_iter().for_each(Running::end);
 }

@@ -199,11 +199,11 @@ impl Running {
     /// Stops it in order, as a process does that is told to.
     pub async fn stop(self) {
         self.member.stop().await;
-        self.kill();
+        self.end();
     }
 
-    /// Its connections break, and what it had not flushed is lost.
-    pub fn kill(self) {
+    /// Ends what is left of a member that was stopped.
+    pub fn end(self) {
         self.server.abort();
         drop(self.member);
         self.log.shutdown().expect("the log has not failed");

@@ -1,0 +1,101 @@
+//! Members come and go.
+
+mod common;
+
+use common::{Running, cluster, leader, place, put, until};
+use keelson_proto::peerpb::member_change::{Add, Change};
+use keelson_raft::Trouble;
+
+/// Adds a member that waits to be, and waits until it votes.
+async fn grow(dir: &std::path::Path, members: &mut Vec<Running>, id: u64, learner: bool) {
+    let (listener, url) = place().await;
+    members.push(Running::start(id, dir, listener, None).await);
+    let add = Change::Add(Add {
+        id,
+        peer_urls: vec![url],
+        learner,
+    });
+    let asked = &members[leader(members).await].member;
+    asked
+        .change_members(add)
+        .await
+        .expect("the others are there");
+    if learner {
+        until("the learner has caught up", || {
+            members.last()?.member.status().applied_index.checked_sub(1)
+        })
+        .await;
+        // Not at once: the leader may not yet know what the learner knows of itself.
+        loop {
+            match asked.change_members(Change::Promote(id)).await {
+                Ok(_) => break,
+                Err(Trouble::LearnerNotReady) => tokio::time::sleep(common::TIMING.heartbeat).await,
+                Err(trouble) => panic!("{trouble}"),
+            }
+        }
+    }
+    until("the new member votes", || {
+        let voters = members[0].member.membership().configs;
+        (voters.len() == 1 && voters[0].ids.contains(&id)).then_some(())
+    })
+    .await;
+    members.last().expect("just added").introduce().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_of_one_grows_to_three() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut members = cluster(dir.path(), 1).await;
+    members[0].introduce().await;
+    members[0]
+        .member
+        .propose(put("a", "1"))
+        .await
+        .expect("it leads");
+    grow(dir.path(), &mut members, 2, false).await;
+    grow(dir.path(), &mut members, 3, false).await;
+    members.remove(leader(&members).await).stop().await;
+    members[0]
+        .member
+        .propose(put("b", "2"))
+        .await
+        .expect("two of three are a quorum");
+    for running in members {
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_of_a_cluster_of_one_can_be_promoted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut members = cluster(dir.path(), 1).await;
+    members[0].introduce().await;
+    grow(dir.path(), &mut members, 2, true).await;
+    for running in members {
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_member_that_never_started_must_come_before_a_third_is_added() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let members = cluster(dir.path(), 1).await;
+    members[0].introduce().await;
+    let add = |id| {
+        Change::Add(Add {
+            id,
+            peer_urls: vec![format!("http://127.0.0.1:{id}")],
+            learner: false,
+        })
+    };
+    members[0]
+        .member
+        .change_members(add(2))
+        .await
+        .expect("a cluster of one may grow");
+    let refused = members[0].member.change_members(add(3)).await;
+    assert_eq!(refused, Err(Trouble::NotEnoughStarted));
+    for running in members {
+        running.stop().await;
+    }
+}
