@@ -426,7 +426,7 @@ async fn initialize<P: Parts>(
     }
 }
 
-/// Keeps the peer network's addresses in step with the membership.
+/// Keeps the peer network's addresses in step with the membership, and notices when this member is removed from it.
 async fn follow_membership<P: Parts>(shared: Arc<Shared<P>>) {
     let mut known = Membership::default();
     while !shared.stopping() {
@@ -435,8 +435,18 @@ async fn follow_membership<P: Parts>(shared: Arc<Shared<P>>) {
             shared.net.set_peers(&membership.nodes);
             known = membership;
         }
+        // One that was never in it waits to be added; one that the applied state calls removed is out for good.
+        let here = known.nodes.iter().any(|node| node.id == shared.id.0);
+        if !here && is_removed(&shared) {
+            shared.removed.store(true, Ordering::Release);
+        }
         shared.metrics_may_have_changed().await;
     }
+}
+
+fn is_removed<P: Parts>(shared: &Shared<P>) -> bool {
+    let removed = shared.reader.now().removed_members();
+    removed.is_ok_and(|removed| removed.contains(&shared.id))
 }
 
 fn raft_config(cluster_id: u64, timing: Timing) -> Result<openraft::Config, String> {
