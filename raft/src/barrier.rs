@@ -2,8 +2,8 @@
 //!
 //! A read joins the round that starts after it arrived, never one under way: the proof must be younger than the read.
 
+use futures::StreamExt;
 use futures::channel::{mpsc, oneshot};
-use futures::{SinkExt, StreamExt};
 use openraft::{AsyncRuntime, ReadPolicy};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use keelson_store::MemberId;
 use openraft::errors::{LinearizableReadError, RaftError};
 
 use crate::shared::{Parts, Shared};
-use crate::transport::{CallError, Lane, Reply, Request, Transport};
+use crate::transport::{Reply, Request};
 use crate::trouble::Trouble;
 
 /// Who proved its leadership.
@@ -23,7 +23,13 @@ type Waiter = oneshot::Sender<Proved>;
 
 /// Those who wait for the next round.
 pub(crate) struct Barrier {
-    waiting: Mutex<Vec<Waiter>>,
+    next: Mutex<Next>,
+}
+
+struct Next {
+    /// None once the member stops.
+    waiting: Option<Vec<Waiter>>,
+    /// One sender, never a clone: each clone could send once more than the channel holds.
     wake: mpsc::Sender<()>,
 }
 
@@ -33,37 +39,46 @@ pub(crate) struct Rounds(mpsc::Receiver<()>);
 impl Barrier {
     pub(crate) fn new() -> (Barrier, Rounds) {
         let (wake, rounds) = mpsc::channel(1);
-        (
-            Barrier {
-                waiting: Mutex::default(),
-                wake,
-            },
-            Rounds(rounds),
-        )
+        let next = Next {
+            waiting: Some(Vec::new()),
+            wake,
+        };
+        let next = Mutex::new(next);
+        (Barrier { next }, Rounds(rounds))
     }
 
     /// Joins the next round.
-    pub(crate) fn join(&self) -> oneshot::Receiver<Proved> {
+    fn join(&self) -> oneshot::Receiver<Proved> {
         let (sender, receiver) = oneshot::channel();
-        self.waiting.lock().push(sender);
-        // Full means that a round is about to start, and it will take this waiter along.
-        let _ = self.wake.clone().try_send(());
+        let mut next = self.next.lock();
+        if let Some(waiting) = &mut next.waiting {
+            waiting.push(sender);
+            // Full means that a round is about to start, and it will take this waiter along.
+            let _ = next.wake.try_send(());
+        }
         receiver
     }
 
-    /// Starts a round even if none is asked for: to end [`run`] at shutdown.
-    pub(crate) async fn nudge(&self) {
-        let _ = self.wake.clone().send(()).await;
+    fn take(&self) -> Vec<Waiter> {
+        let mut next = self.next.lock();
+        next.waiting
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    /// No round will start any more: who waits for one is let go.
+    pub(crate) fn close(&self) {
+        let mut next = self.next.lock();
+        next.waiting = None;
+        next.wake.close_channel();
     }
 }
 
 /// Runs round after round until the member stops.
 pub(crate) async fn run<P: Parts>(shared: Arc<Shared<P>>, mut rounds: Rounds) {
     while rounds.0.next().await.is_some() {
-        if shared.stopping() {
-            break;
-        }
-        let waiters = std::mem::take(&mut *shared.barrier.waiting.lock());
+        let waiters = shared.barrier.take();
         if waiters.is_empty() {
             continue;
         }
@@ -72,8 +87,25 @@ pub(crate) async fn run<P: Parts>(shared: Arc<Shared<P>>, mut rounds: Rounds) {
             let _ = waiter.send(result);
         }
     }
-    for waiter in std::mem::take(&mut *shared.barrier.waiting.lock()) {
-        let _ = waiter.send(Err(Trouble::Stopped));
+}
+
+impl<P: Parts> Shared<P> {
+    /// Joins the next round: gives the member that has proved its leadership.
+    pub(crate) async fn proof(&self) -> Proved {
+        let joined = self.barrier.join();
+        // The round before and the one that is joined have the time of a request each; a caller has it once.
+        match P::Rt::timeout(self.timing.request_timeout(), joined).await {
+            Ok(result) => result.unwrap_or(Err(Trouble::Stopped)),
+            Err(_) => Err(self.read_out_of_time()),
+        }
+    }
+
+    fn read_out_of_time(&self) -> Trouble {
+        if self.leader_lost() {
+            Trouble::TimeoutLeaderFail
+        } else {
+            Trouble::Timeout
+        }
     }
 }
 
@@ -88,8 +120,7 @@ async fn round<P: Parts>(shared: &Arc<Shared<P>>) -> Proved {
     };
     match P::Rt::timeout(shared.timing.request_timeout(), work).await {
         Ok(result) => result,
-        Err(_) if shared.leader_lost() => Err(Trouble::TimeoutLeaderFail),
-        Err(_) => Err(Trouble::Timeout),
+        Err(_) => Err(shared.read_out_of_time()),
     }
 }
 
@@ -107,17 +138,12 @@ async fn read_index<P: Parts>(shared: &Arc<Shared<P>>) -> Result<(u64, MemberId)
             },
             Some(id) => {
                 let ask = Request::ReadIndex(peerpb::ReadIndex {});
-                match shared.net.call(id, Lane::Forward, ask).await {
-                    Ok(Reply::ReadIndex(peerpb::ReadIndexReply {
-                        result: Some(result),
-                    })) => match result {
-                        peerpb::read_index_reply::Result::Index(index) => {
-                            return Ok((index, MemberId(id)));
-                        }
-                        peerpb::read_index_reply::Result::Trouble(_) => {}
-                    },
-                    // A read index changes nothing: asking again is safe.
-                    Ok(_) | Err(CallError::NotSent { .. } | CallError::Lost { .. }) => {}
+                // A read index changes nothing: asking again is safe.
+                if let Some(Reply::ReadIndex(peerpb::ReadIndexReply {
+                    result: Some(peerpb::read_index_reply::Result::Index(index)),
+                })) = shared.ask_leader(id, ask).await
+                {
+                    return Ok((index, MemberId(id)));
                 }
             }
             None => {}

@@ -13,7 +13,7 @@ use crate::leases::Renewal;
 use crate::members::promotion;
 use crate::proposals::Offered;
 use crate::shared::{Parts, Shared};
-use crate::transport::{CallError, Lane, Reply, Request, Transport};
+use crate::transport::{Reply, Request};
 use crate::trouble::Trouble;
 use keelson_proto::peerpb;
 
@@ -220,15 +220,15 @@ enum Ask {
 impl<P: Parts> Shared<P> {
     /// Renews a lease, wherever the leader is. Seconds; 0 if there is no such lease.
     pub(crate) async fn lease_renew(self: &Arc<Self>, id: LeaseId) -> Result<i64, Trouble> {
-        self.ask_leader(Ask::Renew(id)).await
+        self.ask_about(Ask::Renew(id)).await
     }
 
     /// Seconds that a lease has left, from whoever leads; -1 if there is no such lease.
     pub(crate) async fn lease_remaining(self: &Arc<Self>, id: LeaseId) -> Result<i64, Trouble> {
-        self.ask_leader(Ask::Remaining(id)).await
+        self.ask_about(Ask::Remaining(id)).await
     }
 
-    async fn ask_leader(self: &Arc<Self>, ask: Ask) -> Result<i64, Trouble> {
+    async fn ask_about(self: &Arc<Self>, ask: Ask) -> Result<i64, Trouble> {
         let start = (self.now)();
         loop {
             let answered = match (self.named_leader(), ask) {
@@ -263,22 +263,20 @@ impl<P: Parts> Shared<P> {
             Ask::Renew(id) => Request::LeaseRenew(peerpb::LeaseRenew { id: id.0 }),
             Ask::Remaining(id) => Request::LeaseRemaining(peerpb::LeaseRemaining { id: id.0 }),
         };
-        match self.net.call(to, Lane::Forward, request).await {
-            Ok(Reply::LeaseRenew(peerpb::LeaseRenewReply {
+        match self.ask_leader(to, request).await {
+            Some(Reply::LeaseRenew(peerpb::LeaseRenewReply {
                 result: Some(result),
             })) => match result {
                 lease_renew_reply::Result::Ttl(ttl) => Ok(ttl),
                 lease_renew_reply::Result::Trouble(trouble) => Err(Trouble::from_pb(&trouble)),
             },
-            Ok(Reply::LeaseRemaining(peerpb::LeaseRemainingReply {
+            Some(Reply::LeaseRemaining(peerpb::LeaseRemainingReply {
                 result: Some(result),
             })) => match result {
                 lease_remaining_reply::Result::Ttl(ttl) => Ok(ttl),
                 lease_remaining_reply::Result::Trouble(trouble) => Err(Trouble::from_pb(&trouble)),
             },
-            Ok(_) | Err(CallError::NotSent { .. } | CallError::Lost { .. }) => {
-                Err(Trouble::NotLeader)
-            }
+            _ => Err(Trouble::NotLeader),
         }
     }
 
@@ -320,19 +318,9 @@ impl<P: Parts> Shared<P> {
             .ok_or(Trouble::NotLeader)
     }
 
-    /// Joins the next read barrier.
-    pub(crate) async fn barrier(&self) -> Result<(), Trouble> {
-        self.barrier
-            .join()
-            .await
-            .unwrap_or(Err(Trouble::Stopped))
-            .map(drop)
-    }
-
     /// Joins the next read barrier, which must be proved by this member's own leadership.
     async fn barrier_as_leader(&self) -> Result<(), Trouble> {
-        let prover = self.barrier.join().await.unwrap_or(Err(Trouble::Stopped))?;
-        if prover == self.id {
+        if self.proof().await? == self.id {
             Ok(())
         } else {
             Err(Trouble::NotLeader)

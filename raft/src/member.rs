@@ -281,7 +281,7 @@ impl<P: Parts> Member<P> {
     /// Proves that somebody leads, after this was called, and waits until this member has applied what that leader
     /// had committed: afterwards [`Member::reader`] is linearizable.
     pub async fn read_barrier(&self) -> Result<(), Trouble> {
-        self.shared.barrier().await
+        self.shared.proof().await.map(drop)
     }
 
     /// Renews a lease: its seconds, 0 if there is none.
@@ -388,7 +388,7 @@ impl<P: Parts> Member<P> {
             self.hand_over().await;
         }
         self.shared.stopping.store(true, Ordering::Release);
-        self.shared.barrier.nudge().await;
+        self.shared.barrier.close();
         if self.shared.raft().shutdown().await.is_err() {
             tracing::warn!("openraft did not stop cleanly");
         }

@@ -58,7 +58,12 @@ impl<P: Parts> Shared<P> {
         let request = Request::MemberChange(peerpb::MemberChange {
             change: Some(change),
         });
-        match self.net.call(leader, Lane::Forward, request).await {
+        let call = self.net.call(leader, Lane::Forward, request);
+        let grace = self.timing.election;
+        let Some(answer) = self.while_it_leads(leader, grace, call).await else {
+            return Err(Trouble::LeaderChanged);
+        };
+        match answer {
             Ok(Reply::MemberChange(peerpb::MemberChangeReply {
                 result: Some(result),
             })) => match result {
@@ -354,16 +359,6 @@ impl<P: Parts> Shared<P> {
         let answer = self.net.call(id, Lane::Heartbeat, ask);
         let answer = P::Rt::timeout(self.timing.election, answer).await;
         matches!(answer, Ok(Ok(Reply::ClusterProbe(_))))
-    }
-
-    /// Completes when openraft reports anything new, or after a heartbeat.
-    pub(crate) async fn metrics_may_have_changed(&self) {
-        use futures::FutureExt;
-        use openraft::async_runtime::watch::WatchReceiver;
-        let mut metrics = self.raft().metrics();
-        drop(metrics.borrow_and_update());
-        let pause = self.timing.heartbeat.max(Duration::from_millis(1));
-        let _ = P::Rt::timeout(pause, metrics.changed().map(drop)).await;
     }
 }
 

@@ -7,12 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt;
 use keelson_proto::commandpb::{self, Command};
 use keelson_proto::peerpb;
 use keelson_store::{Outcome, Refusal, Revision};
 use openraft::AsyncRuntime;
-use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use prost::Message;
 
@@ -92,7 +90,12 @@ impl<P: Parts> Shared<P> {
             command,
             deadline_ms: timeout.as_millis() as u64,
         });
-        match self.net.call(leader, Lane::Forward, request).await {
+        let call = self.net.call(leader, Lane::Forward, request);
+        let grace = self.timing.election;
+        let Some(answer) = self.while_it_leads(leader, grace, call).await else {
+            return Err(Offered::Failed(Trouble::LeaderChanged));
+        };
+        match answer {
             Ok(Reply::Propose(peerpb::ProposeReply {
                 result: Some(result),
             })) => match result {
@@ -108,25 +111,6 @@ impl<P: Parts> Shared<P> {
             Ok(_) => Err(Offered::Failed(Trouble::Unknown)),
             Err(CallError::NotSent { .. }) => Err(Offered::NotAppended),
             Err(CallError::Lost { .. }) => Err(Offered::Failed(Trouble::TimeoutConnectionLost)),
-        }
-    }
-
-    /// Completes when openraft reports something new, or after a while: who leads may be another now.
-    pub(crate) async fn leadership_may_have_changed(&self) {
-        let mut metrics = self.raft().server_metrics();
-        // The receiver is a copy of an old one: without this, it would report a change at once, every time.
-        drop(metrics.borrow_and_update());
-        let pause = (self.timing.heartbeat / 2).max(Duration::from_millis(1));
-        let _ = P::Rt::timeout(pause, metrics.changed().map(drop)).await;
-        // A watch that is already closed must not turn this into a busy loop.
-        if self
-            .raft()
-            .metrics()
-            .borrow_watched()
-            .running_state
-            .is_err()
-        {
-            P::Rt::sleep(pause).await;
         }
     }
 }

@@ -1,0 +1,105 @@
+//! A leader that hangs: its connections stand, and no answer comes. What was asked of it must not wait for it longer
+//! than for the election of another.
+
+mod common;
+
+use std::future::Future;
+use std::time::Duration;
+
+use common::{Running, TIMING, cluster, leader, put};
+use keelson_proto::commandpb::{Command, command::Request};
+use keelson_proto::etcdserverpb::LeaseGrantRequest;
+use keelson_raft::Trouble;
+use keelson_store::LeaseId;
+
+const LEASE: LeaseId = LeaseId(7);
+
+/// An election, and the time that is granted to a late answer, with room for a busy machine; much less than the
+/// time that a request has.
+fn soon() -> Duration {
+    let soon = 5 * TIMING.election;
+    assert!(soon < TIMING.request_timeout() / 2);
+    soon
+}
+
+/// Three members, and one of them that does not lead.
+async fn three(dir: &std::path::Path) -> (Vec<Running>, usize, usize) {
+    let members = cluster(dir, 3).await;
+    members[0]
+        .member
+        .propose(put("a", "1"))
+        .await
+        .expect("a quorum is there");
+    let leads = leader(&members).await;
+    let other = (leads + 1) % 3;
+    // What it has asked once, it asks again over the same connection.
+    members[other]
+        .member
+        .read_barrier()
+        .await
+        .expect("a quorum is there");
+    (members, leads, other)
+}
+
+/// Asks while the leader hangs.
+async fn hanging<T>(leader: &Running, asking: impl Future<Output = T>) -> T {
+    leader.hang(true);
+    tokio::time::timeout(soon(), asking)
+        .await
+        .expect("an answer long before the request's time is over")
+}
+
+async fn stop(members: Vec<Running>) {
+    members.iter().for_each(|running| running.hang(false));
+    for running in members {
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_goes_on_with_the_next_leader() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (members, leads, other) = three(dir.path()).await;
+    let read = members[other].member.read_barrier();
+    assert_eq!(hanging(&members[leads], read).await, Ok(()));
+    stop(members).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_says_that_the_leader_changed_and_the_next_one_succeeds() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (members, leads, other) = three(dir.path()).await;
+    let write = members[other].member.propose(put("b", "2"));
+    let refused = hanging(&members[leads], write)
+        .await
+        .expect_err("nobody has seen it");
+    assert_eq!(refused, Trouble::LeaderChanged);
+    let again = members[other].member.propose(put("b", "2"));
+    tokio::time::timeout(soon(), again)
+        .await
+        .expect("in time")
+        .expect("two of three are a quorum");
+    stop(members).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_is_renewed_by_the_next_leader() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (members, leads, other) = three(dir.path()).await;
+    let grant = LeaseGrantRequest {
+        id: LEASE.0,
+        ttl: 60,
+    };
+    let grant = Command {
+        request: Some(Request::LeaseGrant(grant)),
+        ..Command::default()
+    };
+    members[other]
+        .member
+        .propose(grant)
+        .await
+        .expect("a quorum is there");
+    let renewal = members[other].member.lease_renew(LEASE);
+    assert_eq!(hanging(&members[leads], renewal).await, Ok(60));
+    stop(members).await;
+}
