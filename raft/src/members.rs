@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use keelson_proto::commandpb::{self, Membership};
 use keelson_proto::peerpb::{self, member_change::Change};
@@ -31,26 +31,31 @@ impl<P: Parts> Shared<P> {
         self: &Arc<Self>,
         change: Change,
     ) -> Result<Membership, Trouble> {
+        let under_way = AtomicBool::new(false);
         let work = async {
             loop {
                 if self.stopping() {
                     return Err(Trouble::Stopped);
                 }
-                let result = match self.named_leader() {
+                let leader = self.named_leader();
+                under_way.store(leader.is_some(), Ordering::Relaxed);
+                let result = match leader {
                     Some(id) if id == self.id.0 => self.change_members_here(change.clone()).await,
                     Some(id) => self.forward_change(id, change.clone()).await,
                     None => Err(Trouble::NotLeader),
                 };
                 match result {
-                    Err(Trouble::NotLeader) => self.leadership_may_have_changed().await,
+                    Err(Trouble::NotLeader) => {
+                        under_way.store(false, Ordering::Relaxed);
+                        self.leadership_may_have_changed().await;
+                    }
                     result => return result,
                 }
             }
         };
         match P::Rt::timeout(self.timing.request_timeout(), work).await {
             Ok(result) => result,
-            Err(_) if self.leader_lost() => Err(Trouble::NoLeader),
-            Err(_) => Err(Trouble::Timeout),
+            Err(_) => Err(self.out_of_time(under_way.into_inner())),
         }
     }
 

@@ -4,6 +4,7 @@
 //! the leader said that it does not lead, or the request never left this member. Everything else ends the proposal.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,12 +36,15 @@ impl<P: Parts> Shared<P> {
             return Err(Trouble::RequestTooLarge);
         }
         let timeout = self.timing.request_timeout();
+        let under_way = AtomicBool::new(false);
         let offer = async {
             loop {
                 if self.stopping() {
                     return Err(Trouble::Stopped);
                 }
-                let offered = match self.named_leader() {
+                let leader = self.named_leader();
+                under_way.store(leader.is_some(), Ordering::Relaxed);
+                let offered = match leader {
                     Some(id) if id == self.id.0 => self.propose_here(bytes.clone()).await,
                     Some(id) => self.forward(id, bytes.clone(), timeout).await,
                     None => Err(Offered::NotAppended),
@@ -48,15 +52,25 @@ impl<P: Parts> Shared<P> {
                 match offered {
                     Ok(outcome) => return Ok(outcome),
                     Err(Offered::Failed(trouble)) => return Err(trouble),
-                    Err(Offered::NotAppended) => self.leadership_may_have_changed().await,
+                    Err(Offered::NotAppended) => {
+                        under_way.store(false, Ordering::Relaxed);
+                        self.leadership_may_have_changed().await;
+                    }
                 }
             }
         };
         match P::Rt::timeout(timeout, offer).await {
             Ok(result) => result,
-            Err(_) if self.named_leader().is_none() => Err(Trouble::NoLeader),
-            Err(_) if self.leader_lost() => Err(Trouble::TimeoutLeaderFail),
-            Err(_) => Err(Trouble::Timeout),
+            Err(_) => Err(self.out_of_time(under_way.into_inner())),
+        }
+    }
+
+    /// The trouble of a change that has run out of time. Only one that is not under way was certainly not made.
+    pub(crate) fn out_of_time(&self, under_way: bool) -> Trouble {
+        match self.leader_lost() {
+            true if !under_way => Trouble::NoLeader,
+            true => Trouble::TimeoutLeaderFail,
+            false => Trouble::Timeout,
         }
     }
 
