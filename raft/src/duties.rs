@@ -41,6 +41,8 @@ pub(crate) async fn lead<P: Parts>(shared: Arc<Shared<P>>) {
             continue;
         }
         if leading_term != Some(term) {
+            // What the clock says comes from a term before: another leader may have renewed since.
+            shared.leases.step_down();
             // Everything of the terms before must be applied before the clock starts: a revocation among it is final.
             if !begin_term(&shared).await {
                 shared.leadership_may_have_changed().await;
@@ -280,29 +282,25 @@ impl<P: Parts> Shared<P> {
         }
     }
 
-    /// Renews a lease as the leader, which this member proves after renewing: a deposed leader's clock is worth nothing.
+    /// Renews a lease as the leader, which this member proves in between: a deposed leader's clock is worth nothing,
+    /// and what it does not know of may not be applied yet.
     pub(crate) async fn renew_here(self: &Arc<Self>, id: LeaseId) -> Result<i64, Trouble> {
         let start = (self.now)();
         loop {
             match self.leases.renew((self.now)(), id) {
                 Renewal::NotLeading => return Err(Trouble::NotLeader),
-                Renewal::Renewed(ttl) => {
-                    self.barrier_as_leader().await?;
-                    return if self.leases.remaining((self.now)(), id).is_some() {
-                        Ok(ttl)
-                    } else {
-                        Ok(0)
-                    };
-                }
-                // Not known here may mean not applied yet: what is committed decides.
-                Renewal::Unknown => {
-                    self.barrier_as_leader().await?;
-                    if self.leases.remaining((self.now)(), id).is_none() {
-                        return Ok(0);
-                    }
-                }
                 // It is being revoked: the answer is what comes of that.
                 Renewal::Expiring => self.metrics_may_have_changed().await,
+                Renewal::Renewed(_) | Renewal::Unknown => {
+                    self.barrier_as_leader().await?;
+                    // Asked again, since meanwhile it may have run out, or this member have stepped down.
+                    match self.leases.renew((self.now)(), id) {
+                        Renewal::Renewed(ttl) => return Ok(ttl),
+                        Renewal::Unknown => return Ok(0),
+                        Renewal::NotLeading => return Err(Trouble::NotLeader),
+                        Renewal::Expiring => {}
+                    }
+                }
             }
             if (self.now)().saturating_sub(start) > self.timing.request_timeout() {
                 return Err(Trouble::Timeout);
@@ -313,9 +311,8 @@ impl<P: Parts> Shared<P> {
     /// Seconds that a lease has left, as the leader; -1 if there is no such lease.
     pub(crate) async fn remaining_here(self: &Arc<Self>, id: LeaseId) -> Result<i64, Trouble> {
         self.barrier_as_leader().await?;
-        self.leases
-            .remaining_if_leading((self.now)(), id)
-            .ok_or(Trouble::NotLeader)
+        let remaining = self.leases.remaining((self.now)(), id);
+        remaining.ok_or(Trouble::NotLeader)
     }
 
     /// Joins the next read barrier, which must be proved by this member's own leadership.

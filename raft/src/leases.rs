@@ -94,19 +94,13 @@ impl LeaseClock {
         Renewal::Renewed(ttl_s)
     }
 
-    /// Whole seconds that a lease has left, if this member leads and there is such a lease.
+    /// Whole seconds that a lease has left, -1 if there is no such lease; none if this member does not lead.
     pub(crate) fn remaining(&self, now: Duration, id: LeaseId) -> Option<i64> {
         let inner = self.inner.lock();
+        let left = |timer: &Timer| timer.deadline.saturating_sub(now).as_secs() as i64;
         inner
-            .leases
-            .get(&id)
-            .map(|timer| timer.deadline.saturating_sub(now).as_secs() as i64)
-    }
-
-    /// Whole seconds that a lease has left, -1 if there is no such lease; none if this member does not lead.
-    pub(crate) fn remaining_if_leading(&self, now: Duration, id: LeaseId) -> Option<i64> {
-        let leading = self.inner.lock().leading;
-        leading.then(|| self.remaining(now, id).unwrap_or(-1))
+            .leading
+            .then(|| inner.leases.get(&id).map_or(-1, left))
     }
 
     /// Leases that have run out and were not reported yet.
@@ -195,6 +189,8 @@ mod tests {
         clock.lead(at(0), vec![(ONE, 10)]);
         clock.step_down();
         assert_eq!(clock.renew(at(1), ONE), Renewal::NotLeading);
+        // Not "no such lease": that would be its end for the client.
+        assert_eq!(clock.remaining(at(1), ONE), None);
         assert_eq!(clock.expired(at(99)), vec![]);
     }
 

@@ -4,9 +4,11 @@ mod common;
 
 use std::time::Instant;
 
-use common::{Running, TIMING, cluster, leader, put};
+use common::{Running, TIMING, cluster, grant, leader, put};
 use keelson_proto::commandpb;
-use keelson_store::Revision;
+use keelson_store::{LeaseId, Revision};
+
+const LEASE: LeaseId = LeaseId(7);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_member_takes_writes_and_serves_linearizable_reads() {
@@ -160,4 +162,36 @@ async fn members_that_stop_together_do_not_wait_for_one_another() {
     let took = since.elapsed();
     assert!(took < TIMING.election, "stopping took {took:?}");
     members.into_iter().for_each(Running::end);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_is_renewed_is_never_said_to_be_gone_while_leadership_moves() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let members = cluster(dir.path(), 3).await;
+    members[0]
+        .member
+        .propose(grant(LEASE, 60))
+        .await
+        .expect("a quorum is there");
+    let moves = async {
+        for _ in 0..12 {
+            let from = leader(&members).await;
+            let to = members[(from + 1) % 3].member.id();
+            // One that fails leaves a leader too.
+            let _ = members[from].member.move_leader(to).await;
+        }
+    };
+    let renewals = members.iter().map(async |running| {
+        loop {
+            match running.member.lease_renew(LEASE).await {
+                Ok(ttl) => assert_eq!(ttl, 60, "as member {} says", running.member.id()),
+                Err(trouble) => println!("{trouble}"),
+            }
+        }
+    });
+    let renewals = futures::future::join_all(renewals);
+    futures::future::select(Box::pin(moves), Box::pin(renewals)).await;
+    for running in members {
+        running.stop().await;
+    }
 }

@@ -6,9 +6,7 @@ mod common;
 use std::future::Future;
 use std::time::Duration;
 
-use common::{Running, TIMING, cluster, leader, put};
-use keelson_proto::commandpb::{Command, command::Request};
-use keelson_proto::etcdserverpb::LeaseGrantRequest;
+use common::{Running, TIMING, cluster, grant, leader, put};
 use keelson_raft::Trouble;
 use keelson_store::LeaseId;
 
@@ -86,17 +84,9 @@ async fn a_write_says_that_the_leader_changed_and_the_next_one_succeeds() {
 async fn a_lease_is_renewed_by_the_next_leader() {
     let dir = tempfile::tempdir().expect("a directory");
     let (members, leads, other) = three(dir.path()).await;
-    let grant = LeaseGrantRequest {
-        id: LEASE.0,
-        ttl: 60,
-    };
-    let grant = Command {
-        request: Some(Request::LeaseGrant(grant)),
-        ..Command::default()
-    };
     members[other]
         .member
-        .propose(grant)
+        .propose(grant(LEASE, 60))
         .await
         .expect("a quorum is there");
     let renewal = members[other].member.lease_renew(LEASE);

@@ -11,14 +11,14 @@ use std::time::Duration;
 use keelson_log::{DiskDir, Options as LogOptions, RaftLog, ThreadedLog};
 use keelson_proto::commandpb::command::Request as Ask;
 use keelson_proto::commandpb::{Command, MemberAttributes, Membership, Node, Voters};
-use keelson_proto::etcdserverpb::PutRequest;
+use keelson_proto::etcdserverpb::{LeaseGrantRequest, PutRequest};
 use keelson_proto::peerpb::{Hello, HelloReply};
 use keelson_raft::tcp::{self, TcpTransport};
 use keelson_raft::transport::{Answer, Call, Lane, Reply, Request, Transport};
 use keelson_raft::{ApplyOn, Config, Member, Parts, StateDir, Timing, Upkeep};
-use keelson_store::MemberId;
 use keelson_store::engine::EngineError;
 use keelson_store::memory::MemoryEngine;
+use keelson_store::{LeaseId, MemberId};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -274,6 +274,14 @@ pub fn put(key: &str, value: &str) -> Command {
     };
     Command {
         request: Some(Ask::Put(put)),
+        ..Command::default()
+    }
+}
+
+pub fn grant(id: LeaseId, ttl: i64) -> Command {
+    let grant = LeaseGrantRequest { id: id.0, ttl };
+    Command {
+        request: Some(Ask::LeaseGrant(grant)),
         ..Command::default()
     }
 }
