@@ -114,7 +114,10 @@ mod tests {
             .map(|pair| pair[1].0.0 - pair[0].0.0)
             .collect();
         assert!(gaps.iter().all(|gap| *gap == roots.spacing), "{gaps:?}");
-        assert_eq!((roots.kept[0].0, roots.spacing), (Revision(0), 32 * SPACING));
+        assert_eq!(
+            (roots.kept[0].0, roots.spacing),
+            (Revision(0), 32 * SPACING)
+        );
     }
 
     #[test]
