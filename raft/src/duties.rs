@@ -10,14 +10,13 @@ use prost::Message;
 
 use crate::barrier::leader_read_index;
 use crate::leases::Renewal;
-use crate::members::promotion;
 use crate::proposals::Offered;
 use crate::shared::{Parts, Shared};
 use crate::transport::{Reply, Request};
 use crate::trouble::Trouble;
 use keelson_proto::peerpb;
 
-/// How often expired leases are looked for. etcd looks every 500 ms.
+/// How often expired leases, and members that have caught up, are looked for. etcd looks every 500 ms.
 const LEASE_TICK: Duration = Duration::from_millis(100);
 /// How often progress notifications are looked at.
 const WATCH_TICK: Duration = Duration::from_millis(50);
@@ -51,7 +50,6 @@ pub(crate) async fn lead<P: Parts>(shared: Arc<Shared<P>>) {
             leading_term = Some(term);
         }
         expire_leases(&shared).await;
-        finish_promotions(&shared).await;
         P::Rt::sleep(LEASE_TICK).await;
     }
 }
@@ -101,26 +99,17 @@ async fn expire_leases<P: Parts>(shared: &Arc<Shared<P>>) {
     }
 }
 
-async fn finish_promotions<P: Parts>(shared: &Arc<Shared<P>>) {
-    let pending: Vec<_> = shared.metrics(|metrics| {
-        let membership = metrics.membership_config.membership();
-        let pending = membership.nodes().filter(|(_, peer)| peer.pending_voter);
-        pending.map(|(id, peer)| (*id, peer.clone())).collect()
-    });
-    for (id, peer) in pending {
-        // Close enough that the rest arrives within a round trip or two.
-        if !shared.caught_up(id, 999, 1_000) {
+/// Brings changes of the membership to their end while this member leads. Not among [`lead`]'s other duties: a change
+/// may have to wait for a quorum.
+pub(crate) async fn finish_changes<P: Parts>(shared: Arc<Shared<P>>) {
+    while !shared.stopping() {
+        if !shared.is_leader() {
+            shared.metrics_may_have_changed().await;
             continue;
         }
-        match shared.apply_change(promotion(id, &peer), true).await {
-            Ok(_) => tracing::info!(
-                member = format!("{id:x}"),
-                "a new member has caught up and votes now"
-            ),
-            Err(error) => {
-                tracing::warn!(member = format!("{id:x}"), %error, "a promotion has to wait")
-            }
-        }
+        shared.finish_half_made_change().await;
+        shared.finish_promotions().await;
+        P::Rt::sleep(LEASE_TICK).await;
     }
 }
 

@@ -25,6 +25,7 @@ mod members;
 mod network;
 mod progress;
 mod proposals;
+mod reconfiguration;
 mod shared;
 mod snapshots;
 mod state_dir;

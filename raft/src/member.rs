@@ -171,6 +171,7 @@ impl<P: Parts> Member<P> {
             leases,
             barrier,
             incoming: Mutex::new(None),
+            changing: Arc::default(),
             now,
             heard: Mutex::new(None),
             stopping: AtomicBool::new(false),
@@ -203,6 +204,7 @@ impl<P: Parts> Member<P> {
         // They end by themselves when the member stops.
         drop(P::Rt::spawn(barrier::run(shared.clone(), rounds)));
         drop(P::Rt::spawn(duties::lead(shared.clone())));
+        drop(P::Rt::spawn(duties::finish_changes(shared.clone())));
         drop(P::Rt::spawn(duties::upkeep(shared.clone())));
         drop(P::Rt::spawn(duties::watch_upkeep(shared.clone())));
         drop(P::Rt::spawn(follow_membership(shared.clone())));

@@ -1,8 +1,9 @@
-//! Changing the membership, and handing leadership over.
+//! Which changes of the membership are allowed, and handing leadership over. [`crate::reconfiguration`] carries changes
+//! out.
 //!
-//! A new voter starts as a learner marked as pending, and whoever leads promotes it once it has caught up
-//! ([`crate::duties`]): adding a member never costs the cluster its quorum. To clients it is a voter that has not
-//! started, in lists and in the strict check alike.
+//! A new voter starts as a learner marked as pending, and whoever leads promotes it once it has caught up: adding a
+//! member never costs the cluster its quorum. To clients it is a voter that has not started, in lists and in the
+//! strict check alike.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,13 +14,12 @@ use keelson_proto::commandpb::{self, Membership};
 use keelson_proto::peerpb::{self, member_change::Change};
 use keelson_store::MemberId;
 use openraft::async_runtime::Instant;
-use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{AsyncRuntime, ChangeMembers};
 
 use crate::shared::{Parts, Shared};
 use crate::transport::{CallError, Lane, Reply, Request, Transport};
 use crate::trouble::Trouble;
-use crate::types::{Peer, RaftMembership, membership_to_pb};
+use crate::types::{Peer, RaftMembership};
 
 /// A learner may be promoted when it has so much of the leader's log (etcd's nine tenths).
 const READY_NUMERATOR: u64 = 9;
@@ -83,46 +83,18 @@ impl<P: Parts> Shared<P> {
         }
     }
 
-    /// Changes the membership as the leader; [`Trouble::NotLeader`] if nothing was changed since this member does not lead.
-    pub(crate) async fn change_members_here(&self, change: Change) -> Result<Membership, Trouble> {
-        if !self.is_leader() {
-            return Err(Trouble::NotLeader);
-        }
-        let membership = self.metrics(|metrics| metrics.membership_config.membership().clone());
-        let (changes, retain) = match change {
+    /// What a change comes down to, if it may be made now, and whether voters that it takes away stay as learners.
+    pub(crate) fn check(
+        &self,
+        change: Change,
+    ) -> Result<(ChangeMembers<u64, Peer>, bool), Trouble> {
+        let membership = self.raft_membership();
+        Ok(match change {
             Change::Add(add) => (self.check_add(&membership, add)?, true),
             Change::Remove(id) => (self.check_remove(&membership, id)?, false),
             Change::Update(update) => (check_update(&membership, update)?, true),
             Change::Promote(id) => (self.check_promote(&membership, id)?, true),
-        };
-        self.apply_change(changes, retain).await
-    }
-
-    /// Carries a checked change out.
-    pub(crate) async fn apply_change(
-        &self,
-        changes: ChangeMembers<u64, Peer>,
-        retain: bool,
-    ) -> Result<Membership, Trouble> {
-        match self.raft().change_membership(changes, retain).await {
-            Ok(response) => Ok(match &response.membership {
-                Some(membership) => membership_to_pb(membership),
-                None => self.membership(),
-            }),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
-                Err(Trouble::NotLeader)
-            }
-            Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error))) => {
-                Err(match error {
-                    ChangeMembershipError::InProgress(_)
-                    | ChangeMembershipError::UncommittedLeaderLog(_) => Trouble::Unhealthy,
-                    ChangeMembershipError::LearnerNotFound(_) => Trouble::MemberNotFound,
-                    _ => Trouble::NotEnoughStarted,
-                })
-            }
-            Err(RaftError::APIError(_)) => Err(Trouble::LeaderChanged),
-            Err(RaftError::Fatal(_)) => Err(Trouble::Stopped),
-        }
+        })
     }
 
     fn check_add(

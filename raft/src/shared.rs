@@ -22,7 +22,7 @@ use crate::progress::Progress;
 use crate::snapshots::Incoming;
 use crate::state_dir::StateDir;
 use crate::transport::Transport;
-use crate::types::{Types, membership_to_pb};
+use crate::types::{RaftMembership, Types, membership_to_pb};
 use keelson_log::{LogDir, RaftLog};
 
 /// What a member is made of: chosen once for production, once for simulation.
@@ -101,6 +101,8 @@ pub(crate) struct Shared<P: Parts> {
     pub(crate) leases: Arc<LeaseClock>,
     pub(crate) barrier: Barrier,
     pub(crate) incoming: Mutex<Option<Incoming>>,
+    /// One change of the membership at a time.
+    pub(crate) changing: Arc<futures::lock::Mutex<()>>,
     pub(crate) now: Now,
     /// When a leader was last heard of.
     pub(crate) heard: Mutex<Option<Duration>>,
@@ -165,6 +167,11 @@ impl<P: Parts> Shared<P> {
 
     pub(crate) fn membership(&self) -> commandpb::Membership {
         self.metrics(|metrics| membership_to_pb(metrics.membership_config.membership()))
+    }
+
+    /// The membership in force, with its addresses: the latest in the log, committed or not.
+    pub(crate) fn raft_membership(&self) -> RaftMembership {
+        self.metrics(|metrics| metrics.membership_config.membership().clone())
     }
 
     /// This member cannot go on.

@@ -6,6 +6,15 @@ use common::{Running, cluster, leader, place, put, until};
 use keelson_proto::peerpb::member_change::{Add, Change};
 use keelson_raft::Trouble;
 
+/// A cluster of three whose members have all started.
+async fn founded(dir: &std::path::Path) -> Vec<Running> {
+    let members = cluster(dir, 3).await;
+    for running in &members {
+        running.introduce().await;
+    }
+    members
+}
+
 /// Adds a member that waits to be, and waits until it votes.
 async fn grow(dir: &std::path::Path, members: &mut Vec<Running>, id: u64, learner: bool) {
     let (listener, url) = place().await;
@@ -95,6 +104,29 @@ async fn a_second_member_that_never_started_must_come_before_a_third_is_added() 
         .expect("a cluster of one may grow");
     let refused = members[0].member.change_members(add(3)).await;
     assert_eq!(refused, Err(Trouble::NotEnoughStarted));
+    for running in members {
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_made_to_its_end_though_its_client_has_gone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let members = founded(dir.path()).await;
+    let leads = leader(&members).await;
+    let gone = (leads + 1) % 3;
+    let id = members[gone].member.id().0;
+    let mut change = Box::pin(members[leads].member.change_members(Change::Remove(id)));
+    assert!(
+        futures::poll!(&mut change).is_pending(),
+        "it takes two commits"
+    );
+    drop(change);
+    until("the voters are two", || {
+        let configs = members[leads].member.membership().configs;
+        (configs.len() == 1 && configs[0].ids.len() == 2).then_some(())
+    })
+    .await;
     for running in members {
         running.stop().await;
     }
