@@ -1,6 +1,7 @@
 //! What a member does by itself, most of it while it leads: lease expiry, finishing promotions, flushing, snapshots.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use keelson_proto::commandpb::{Command, LeaseExpire, command};
@@ -12,7 +13,7 @@ use crate::barrier::leader_read_index;
 use crate::leases::Renewal;
 use crate::proposals::Offered;
 use crate::shared::{Parts, Shared};
-use crate::transport::{Reply, Request};
+use crate::transport::{Lane, Reply, Request, Transport};
 use crate::trouble::Trouble;
 use keelson_proto::peerpb;
 
@@ -110,6 +111,35 @@ pub(crate) async fn finish_changes<P: Parts>(shared: Arc<Shared<P>>) {
         shared.finish_half_made_change().await;
         shared.finish_promotions().await;
         P::Rt::sleep(LEASE_TICK).await;
+    }
+}
+
+/// Finds out whether this member was removed from the cluster: from its own state, or from the others, since nobody
+/// needs to tell it any more.
+pub(crate) async fn notice_removal<P: Parts>(shared: Arc<Shared<P>>) {
+    let me = shared.id.0;
+    let ask = peerpb::ClusterProbe { member_id: me };
+    while !shared.stopping() {
+        P::Rt::sleep(shared.timing.election).await;
+        if !shared.leader_lost() {
+            continue;
+        }
+        let known = shared.reader.now().removed_members().unwrap_or_default();
+        let mut removed = known.contains(&shared.id);
+        for node in shared.membership().nodes {
+            if removed || node.id == me {
+                continue;
+            }
+            let call = shared
+                .net
+                .call(node.id, Lane::Heartbeat, Request::ClusterProbe(ask));
+            let answer = P::Rt::timeout(shared.timing.election, call).await;
+            removed = matches!(answer, Ok(Ok(Reply::ClusterProbe(reply))) if reply.removed);
+        }
+        if removed {
+            shared.removed.store(true, Ordering::Release);
+            return;
+        }
     }
 }
 

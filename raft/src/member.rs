@@ -205,6 +205,7 @@ impl<P: Parts> Member<P> {
         drop(P::Rt::spawn(barrier::run(shared.clone(), rounds)));
         drop(P::Rt::spawn(duties::lead(shared.clone())));
         drop(P::Rt::spawn(duties::finish_changes(shared.clone())));
+        drop(P::Rt::spawn(duties::notice_removal(shared.clone())));
         drop(P::Rt::spawn(duties::upkeep(shared.clone())));
         drop(P::Rt::spawn(duties::watch_upkeep(shared.clone())));
         drop(P::Rt::spawn(follow_membership(shared.clone())));

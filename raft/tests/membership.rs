@@ -131,3 +131,48 @@ async fn a_change_is_made_to_its_end_though_its_client_has_gone() {
         running.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_removed_learns_of_it_and_the_others_go_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut members = founded(dir.path()).await;
+    let old = members.remove(leader(&members).await);
+    let change = Change::Remove(old.member.id().0);
+    old.member
+        .change_members(change)
+        .await
+        .expect("the others are there");
+    until("it knows", || old.member.removed().then_some(())).await;
+    let next = leader(&members).await;
+    members[next]
+        .member
+        .propose(put("b", "2"))
+        .await
+        .expect("two of two are a quorum");
+    old.stop().await;
+    for running in members {
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_is_removed_while_it_cannot_be_reached_learns_of_it_afterwards() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut members = founded(dir.path()).await;
+    let leads = leader(&members).await;
+    let away = members.remove((leads + 1) % 3);
+    away.hang(true);
+    let change = Change::Remove(away.member.id().0);
+    let asked = &members[leader(&members).await].member;
+    asked
+        .change_members(change)
+        .await
+        .expect("two of three are a quorum");
+    assert!(!away.member.removed());
+    away.hang(false);
+    until("it knows", || away.member.removed().then_some(())).await;
+    away.stop().await;
+    for running in members {
+        running.stop().await;
+    }
+}
