@@ -67,15 +67,11 @@ impl Setup {
 
         let mut database = database(options, create)?;
         database.set_write_buffer_manager(&write_buffers);
-        let mut families: Vec<ColumnFamilyDescriptor> = Family::ALL
-            .into_iter()
-            .map(|family| {
-                ColumnFamilyDescriptor::new(
-                    family.name(),
-                    family_options(family, options, &cache, history_floor),
-                )
-            })
-            .collect();
+        let mut families = Vec::new();
+        for family in Family::ALL {
+            let options = family_options(family, options, &cache, history_floor)?;
+            families.push(ColumnFamilyDescriptor::new(family.name(), options));
+        }
         // RocksDB insists on it.
         families.push(ColumnFamilyDescriptor::new(
             "default",
@@ -94,6 +90,7 @@ fn database(options: &Options, create: bool) -> Result<rocksdb::Options, rocksdb
     // Closing must not take as long as a flush does; what was not flushed is in the raft log.
     let mut db =
         rocksdb::Options::default().get_options_from_string("avoid_flush_during_shutdown=true")?;
+    // Compaction keeps the priority of any thread: lowered, it starved on a busy machine, and reads paid for it threefold.
     db.create_if_missing(create);
     // Also in a store that exists: a crash may have come before all were created.
     db.create_missing_column_families(true);
@@ -126,7 +123,7 @@ fn family_options(
     options: &Options,
     cache: &Cache,
     history_floor: &Arc<AtomicI64>,
-) -> rocksdb::Options {
+) -> Result<rocksdb::Options, rocksdb::Error> {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_block_size(16 * KIB);
@@ -140,6 +137,11 @@ fn family_options(
     }
 
     let mut cf = rocksdb::Options::default();
+    if family == Family::Log {
+        // Once no snapshot is older than a file, RocksDB rewrites it to drop what only snapshots could see. In the log there is
+        // no such thing, and views come and go all the time: every file would be written twice.
+        cf = cf.get_options_from_string("bottommost_file_compaction_delay=2592000")?;
+    }
     cf.set_block_based_table_factory(&table);
     if family == Family::Latest {
         // The same in what is not flushed yet: most keys that are read are not there.
@@ -179,5 +181,5 @@ fn family_options(
         }
         Family::Log | Family::Counts | Family::Meta => {}
     }
-    cf
+    Ok(cf)
 }

@@ -3,16 +3,18 @@
 use crate::common::small;
 use keelson_rocks::RocksEngine;
 use keelson_store::model::{Subject, run_model};
+use std::cell::RefCell;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tempfile::TempDir;
 
-struct OnDisk(TempDir);
+struct OnDisk(PathBuf);
 
 impl Subject for OnDisk {
     type Engine = RocksEngine;
 
     fn open(&mut self) -> Arc<RocksEngine> {
-        Arc::new(RocksEngine::open(self.0.path(), small()).unwrap())
+        Arc::new(RocksEngine::open(&self.0, small()).unwrap())
     }
 
     /// It was closed, which writes nothing: what was not flushed is gone.
@@ -28,5 +30,10 @@ fn scratch() -> TempDir {
 
 #[test]
 fn random_commands_do_what_a_naive_model_does() {
-    run_model(1_000, 40, || OnDisk(scratch()));
+    // A run drops its subject before its store, so the directory is kept until the next run begins.
+    let directory = RefCell::new(scratch());
+    run_model(1_000, 40, || {
+        directory.replace(scratch());
+        OnDisk(directory.borrow().path().to_path_buf())
+    });
 }
