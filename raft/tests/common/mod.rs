@@ -133,7 +133,10 @@ impl Running {
         let files = DiskDir::open(&log_dir).expect("a directory");
         let (log, _) = RaftLog::open(files, LogOptions::default()).expect("a new log opens");
         let threaded = ThreadedLog::start(log.clone()).expect("a thread");
-        #[expect(clippy::disallowed_methods, reason = "on tokio, where nothing has to replay")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "on tokio, where nothing has to replay"
+        )]
         let (hang, hung) = watch::channel(false);
         let wire = Wire {
             tcp: TcpTransport::new(id, CLUSTER, Duration::from_secs(1), || {}),
