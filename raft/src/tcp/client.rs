@@ -19,10 +19,17 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
 use super::frame::{self, Frames};
+use super::socket;
 use crate::transport::{Call, CallError, Lane, PROTOCOL, Reply, Request, Transport};
 
 /// Calls that may wait for one connection to be made, or for it to take them.
 const QUEUE: usize = 4_096;
+/// Bytes of such calls, unless it is one alone.
+const QUEUE_BYTES: usize = 64 << 20;
+/// A machine that is there accepts within this time. Its name may take longer to be found.
+const CONNECT_TIME: Duration = Duration::from_secs(1);
+/// Calls whose replies are waited for, above which those that nobody waits for any more are looked for.
+const PENDING: usize = 1_024;
 /// Bytes gathered for one write.
 const WRITE_BYTES: usize = 1 << 20;
 
@@ -173,10 +180,8 @@ async fn connect(
     hello: &Hello,
     patience: Duration,
 ) -> io::Result<(HelloReply, Frames<OwnedReadHalf>, OwnedWriteHalf)> {
-    let stream = TcpStream::connect(host_and_port(url)?).await?;
-    stream.set_nodelay(true)?;
-    // Data that the other machine does not acknowledge means that the way is cut.
-    socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(patience))?;
+    let stream = reach(host_and_port(url)?).await?;
+    socket::prepare(&stream, patience)?;
     let (reader, mut writer) = stream.into_split();
     writer.write_all(&frame::of(hello)).await?;
     let mut frames = Frames::new(reader);
@@ -185,6 +190,19 @@ async fn connect(
     };
     let reply = HelloReply::decode(reply).map_err(io::Error::other)?;
     Ok((reply, frames, writer))
+}
+
+/// Connects to a name. Short attempts: one that was under way while the other machine came back would end late.
+async fn reach(name: &str) -> io::Result<TcpStream> {
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in tokio::net::lookup_host(name).await? {
+        match tokio::time::timeout(CONNECT_TIME, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failed = error,
+            Err(_) => failed = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(failed)
 }
 
 fn host_and_port(url: &str) -> io::Result<&str> {

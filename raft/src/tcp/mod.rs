@@ -8,6 +8,7 @@
 mod client;
 mod frame;
 mod server;
+mod socket;
 
 pub use client::{ProbeError, TcpTransport, probe};
 pub use server::serve;

@@ -13,12 +13,15 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::frame::{self, Frames};
+use super::socket;
 use crate::transport::{Answer, Reply, Request};
 
 /// Requests of one connection that are answered at a time.
 const CONCURRENT_MAX: usize = 1_024;
 /// Who connects has so long to say who it is.
 const HELLO_TIME: Duration = Duration::from_secs(5);
+/// A connection may stand still for so long before it counts as cut. The end that dials decides sooner.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Accepts connections of other members until the task is dropped.
 pub async fn serve(listener: TcpListener, answer: Arc<dyn Answer>) {
@@ -48,7 +51,7 @@ pub async fn serve(listener: TcpListener, answer: Arc<dyn Answer>) {
 }
 
 async fn connection(stream: TcpStream, answer: Arc<dyn Answer>) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+    socket::prepare(&stream, PATIENCE)?;
     let (reader, mut writer) = stream.into_split();
     let mut frames = Frames::new(reader);
     let hello = tokio::time::timeout(HELLO_TIME, frames.next()).await??;
