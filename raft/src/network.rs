@@ -32,6 +32,8 @@ use crate::types::{
 
 /// Append requests under way to one member at a time.
 const PIPELINE: usize = 64;
+/// Bytes of entries under way to one member, above which no further request is sent.
+const PIPELINE_BYTES: usize = 16 << 20;
 
 /// Makes a client for each member and purpose. Holds the member weakly: openraft holds the network.
 pub(crate) struct Network<P: Parts> {
@@ -182,6 +184,7 @@ impl<P: Parts> RaftNetworkV2<Types<P::Rt>> for Client<P> {
                 ttl,
                 input: Some(input),
                 under_way: VecDeque::new(),
+                bytes: 0,
                 ended: false,
             };
             let stream: BoxStream<'s, _> = Box::pin(stream);
@@ -313,7 +316,9 @@ struct Pipeline<P: Parts, S> {
     lane: Lane,
     ttl: Duration,
     input: Option<S>,
-    under_way: VecDeque<Timed<P>>,
+    /// With the bytes of their entries.
+    under_way: VecDeque<(Timed<P>, usize)>,
+    bytes: usize,
     ended: bool,
 }
 
@@ -342,21 +347,24 @@ where
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        while this.under_way.len() < PIPELINE && !this.ended {
+        while this.under_way.len() < PIPELINE && this.bytes < PIPELINE_BYTES && !this.ended {
             let Some(input) = &mut this.input else { break };
             match Pin::new(input).poll_next(cx) {
                 Poll::Ready(Some(rpc)) => {
-                    let request = Request::Append(append_to_pb::<P>(&rpc));
+                    let append = append_to_pb::<P>(&rpc);
+                    let bytes = append.entries.iter().map(|entry| entry.payload.len()).sum();
                     // Sent here, in the order of the log; awaited below.
+                    let request = Request::Append(append);
                     let call = this.shared.net.call(this.to, this.lane, request);
                     let timed = this.start(call);
-                    this.under_way.push_back(timed);
+                    this.under_way.push_back((timed, bytes));
+                    this.bytes += bytes;
                 }
                 Poll::Ready(None) => this.input = None,
                 Poll::Pending => break,
             }
         }
-        let Some(first) = this.under_way.front_mut() else {
+        let Some((first, bytes)) = this.under_way.front_mut() else {
             return if this.ended || this.input.is_none() {
                 Poll::Ready(None)
             } else {
@@ -366,6 +374,7 @@ where
         match first.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(reply) => {
+                this.bytes -= *bytes;
                 this.under_way.pop_front();
                 let result = reply.and_then(append_result::<P>);
                 if !matches!(result, Ok(Ok(_))) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -46,13 +47,58 @@ struct Inner {
     patience: Duration,
     runtime: tokio::runtime::Handle,
     peers: ArcSwap<BTreeMap<u64, Vec<String>>>,
-    lines: Mutex<BTreeMap<(u64, Lane), mpsc::Sender<Outgoing>>>,
+    lines: Mutex<BTreeMap<(u64, Lane), Line>>,
     removed: Box<dyn Fn() + Send + Sync>,
+}
+
+/// The way to one member's lane.
+struct Line {
+    queue: mpsc::Sender<Outgoing>,
+    /// What is in the queue.
+    bytes: Arc<AtomicUsize>,
 }
 
 struct Outgoing {
     message: Bytes,
     reply: oneshot::Sender<Result<Reply, CallError>>,
+    _room: Room,
+}
+
+/// Bytes in a line's queue, given back when the message leaves it.
+struct Room {
+    line: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Line {
+    /// Puts a message into the queue, if there is room for it.
+    fn send(
+        &self,
+        message: Bytes,
+        reply: oneshot::Sender<Result<Reply, CallError>>,
+    ) -> Result<(), ()> {
+        let bytes = message.len();
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let room = Room {
+            line: self.bytes.clone(),
+            bytes,
+        };
+        if before > 0 && before + bytes > QUEUE_BYTES {
+            return Err(());
+        }
+        let outgoing = Outgoing {
+            message,
+            reply,
+            _room: room,
+        };
+        self.queue.try_send(outgoing).map_err(drop)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.line.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl TcpTransport {
@@ -83,20 +129,17 @@ impl TcpTransport {
 impl Transport for TcpTransport {
     fn call(&self, to: u64, lane: Lane, request: Request) -> Call {
         let (reply, answered) = oneshot::channel();
-        let outgoing = Outgoing {
-            message: request.encode(),
-            reply,
-        };
+        let message = request.encode();
         let sent = {
             let mut lines = self.inner.lines.lock();
             let line = lines.entry((to, lane)).or_insert_with(|| {
-                let (sender, receiver) = mpsc::channel(QUEUE);
-                self.inner
-                    .runtime
-                    .spawn(line(self.inner.clone(), to, receiver));
-                sender
+                let (queue, receiver) = mpsc::channel(QUEUE);
+                let bytes = Arc::default();
+                let line = line(self.inner.clone(), to, receiver);
+                self.inner.runtime.spawn(line);
+                Line { queue, bytes }
             });
-            line.try_send(outgoing)
+            line.send(message, reply)
         };
         Box::pin(async move {
             if sent.is_err() {
@@ -231,6 +274,7 @@ async fn talk(
     let pending = Pending::default();
     let mut listen = inner.runtime.spawn(listen(reader, pending.clone()));
     let mut next_call = 1;
+    let mut prune_at = PENDING;
     let mut next = Some(first);
     let mut buffer = BytesMut::new();
     let why = loop {
@@ -238,8 +282,14 @@ async fn talk(
             // Who no longer waits need not be asked for.
             if !outgoing.reply.is_closed() {
                 frame::put(&mut buffer, next_call, &outgoing.message);
-                pending.lock().insert(next_call, outgoing.reply);
+                let mut pending = pending.lock();
+                pending.insert(next_call, outgoing.reply);
                 next_call += 1;
+                // A peer that hangs answers nothing, and its callers give up one after the other.
+                if pending.len() >= prune_at {
+                    pending.retain(|_, reply| !reply.is_closed());
+                    prune_at = (2 * pending.len()).max(PENDING);
+                }
             }
             next = if buffer.len() < WRITE_BYTES {
                 queue.try_recv().ok()
@@ -342,5 +392,55 @@ pub async fn probe(
     match tokio::time::timeout(patience, work).await {
         Ok(result) => result,
         Err(_) => Err(io(io::ErrorKind::TimedOut.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use keelson_proto::peerpb;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// An append of about so many bytes.
+    fn append(bytes: usize) -> Request {
+        let entry = peerpb::Entry {
+            id: None,
+            payload: vec![0; bytes].into(),
+        };
+        Request::Append(peerpb::Append {
+            entries: vec![entry],
+            ..peerpb::Append::default()
+        })
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_accepts_and_says_nothing_costs_a_bounded_amount_of_memory() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", silent.local_addr().expect("bound"));
+        let transport = TcpTransport::new(1, 7, Duration::from_secs(60), || {});
+        let peer = Node {
+            id: 2,
+            peer_urls: vec![url],
+            pending_voter: false,
+        };
+        transport.set_peers(&[peer]);
+        let large = QUEUE_BYTES / 8;
+        let calls: Vec<Call> = (0..16)
+            .map(|_| transport.call(2, Lane::Append, append(large)))
+            .collect();
+        let mut refused = 0;
+        for call in calls {
+            match call.now_or_never() {
+                None => {}
+                Some(Err(CallError::NotSent { .. })) => refused += 1,
+                Some(other) => panic!("nobody has answered: {other:?}"),
+            }
+        }
+        assert!((8..=9).contains(&refused), "{refused} of 16 were refused");
+        // Another lane is not concerned.
+        let vote = transport.call(2, Lane::Heartbeat, append(large));
+        assert!(vote.now_or_never().is_none());
     }
 }
