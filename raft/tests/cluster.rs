@@ -1,5 +1,10 @@
 //! What a cluster promises: writes and reads through any member, and a leader that moves or stops.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "on tokio and its clock, where nothing has to replay"
+)]
+
 mod common;
 
 use std::time::Instant;

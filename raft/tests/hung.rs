@@ -1,6 +1,11 @@
 //! A leader that hangs: its connections stand, and no answer comes. What was asked of it must not wait for it longer
 //! than for the election of another.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "on tokio and its clock, where nothing has to replay"
+)]
+
 mod common;
 
 use std::future::Future;

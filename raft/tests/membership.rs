@@ -1,5 +1,10 @@
 //! Members come and go.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "on tokio and its clock, where nothing has to replay"
+)]
+
 mod common;
 
 use common::{Running, cluster, leader, place, put, until};
