@@ -2,18 +2,22 @@
 //!
 //! etcd sends its one database file in chunks of 32 KiB and then 32 bytes of SHA-256; clients write all of it to a
 //! file and know nothing of what is inside. Ours has several files inside, so it is an archive that any tar opens,
-//! whose first entry says what it is. `kvctl snapshot` checks and restores it.
+//! whose first entry says what it is ([`Head`]). `kvd snapshot-status` and `kvd snapshot-restore` read it.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures::Stream;
+use keelson_proto::commandpb::State;
 use keelson_proto::etcdserverpb::SnapshotResponse;
 use keelson_raft::Parts;
+use keelson_store::Revision;
 use sha2::{Digest, Sha256};
+use thiserror::Error;
 use tonic::Status;
 
 use crate::context::Context;
@@ -24,14 +28,89 @@ use crate::version::STORAGE_VERSION;
 /// The name of the archive's first entry.
 pub const HEAD_NAME: &str = "KEELSON-SNAPSHOT";
 
-/// What the archive's first entry holds. The number is the archive's format.
-pub const HEAD_TEXT: &str = "keelson snapshot\nformat 1\n";
+/// What the first line of the archive's first entry says.
+const HEAD_TITLE: &str = "keelson snapshot";
+
+/// The archive's format that this version writes, and the newest that it reads.
+pub const FORMAT: u32 = 1;
+
+/// The length of the SHA-256 that follows the archive.
+pub const CHECKSUM_BYTES: u64 = 32;
 
 /// How much a message of the stream carries.
 const CHUNK_BYTES: usize = 32 * 1024;
 
-/// tar's unit.
-const BLOCK_BYTES: u64 = 512;
+/// tar's unit: an archive is a whole number of these.
+pub const BLOCK_BYTES: u64 = 512;
+
+/// What the archive's first entry says of the state inside, so that nobody needs to open it to know: a title, the
+/// format, the revision and the number of keys, a line each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The state's revision.
+    pub revision: Revision,
+    /// How many keys it has.
+    pub keys: u64,
+}
+
+/// Why the archive's first entry cannot be understood.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum HeadError {
+    /// It was written by a newer version.
+    #[error(
+        "its format is {found}, and this version reads formats up to {FORMAT}: use a newer one"
+    )]
+    Newer {
+        /// Its format.
+        found: u32,
+    },
+    /// It says something else than it should.
+    #[error("its first entry cannot be understood")]
+    Malformed,
+}
+
+impl Head {
+    fn of(state: &State) -> Head {
+        Head {
+            revision: Revision(state.revision),
+            keys: state.keys,
+        }
+    }
+
+    /// Reads the first entry.
+    pub fn parse(text: &str) -> Result<Head, HeadError> {
+        let mut lines = text.lines();
+        if lines.next() != Some(HEAD_TITLE) {
+            return Err(HeadError::Malformed);
+        }
+        let mut number = |name: &str| {
+            let line = lines.next().and_then(|line| line.strip_prefix(name));
+            let number = line.and_then(|rest| rest.strip_prefix(' ')?.parse().ok());
+            number.ok_or(HeadError::Malformed)
+        };
+        // A newer format may go on differently.
+        match u32::try_from(number("format")?) {
+            Ok(FORMAT) => {}
+            Ok(found) if found > FORMAT => return Err(HeadError::Newer { found }),
+            _ => return Err(HeadError::Malformed),
+        }
+        Ok(Head {
+            revision: Revision(number("revision")?),
+            keys: u64::try_from(number("keys")?).map_err(|_| HeadError::Malformed)?,
+        })
+    }
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Head { revision, keys } = self;
+        let revision = revision.0;
+        write!(
+            f,
+            "{HEAD_TITLE}\nformat {FORMAT}\nrevision {revision}\nkeys {keys}\n"
+        )
+    }
+}
 
 /// A directory that goes when nobody needs it any more.
 struct Scratch(PathBuf);
@@ -60,9 +139,9 @@ pub(crate) async fn checkpoint<P: Parts>(context: &Context<P>) -> Result<Checkpo
             .scratch_dir
             .join(format!("snapshot-{:016x}", rand::random::<u64>())),
     );
-    context.member.backup(&dir.0).await.map_err(Failure::from)?;
+    let state = context.member.backup(&dir.0).await.map_err(Failure::from)?;
     blocking(move || {
-        let archive = Archive::of(&dir.0).map_err(|source| Failure::Io {
+        let archive = Archive::of(&dir.0, Head::of(&state)).map_err(|source| Failure::Io {
             context: "listing a snapshot",
             source,
         })?;
@@ -158,14 +237,16 @@ enum Piece {
 
 impl Archive {
     /// Lists the files of `dir` and of the directories in it.
-    fn of(dir: &Path) -> io::Result<Archive> {
+    fn of(dir: &Path, head: Head) -> io::Result<Archive> {
+        let head = head.to_string().into_bytes();
+        let head_len = head.len() as u64;
         let mut archive = Archive {
             pieces: VecDeque::new(),
             open: None,
         };
-        archive.push_header(HEAD_NAME, HEAD_TEXT.len() as u64)?;
-        archive.push_bytes(HEAD_TEXT.as_bytes().to_vec());
-        archive.push_padding(HEAD_TEXT.len() as u64);
+        archive.push_header(HEAD_NAME, head_len)?;
+        archive.push_bytes(head);
+        archive.push_padding(head_len);
         for (name, path, len) in files(dir)? {
             archive.push_header(&name, len)?;
             archive.pieces.push_back(Piece::File(path, len));
@@ -262,6 +343,11 @@ mod tests {
 
     use super::*;
 
+    const HEAD: Head = Head {
+        revision: Revision(7),
+        keys: 3,
+    };
+
     async fn sent(
         files: &[(&str, Vec<u8>)],
     ) -> (Vec<SnapshotResponse>, PathBuf, tempfile::TempDir) {
@@ -272,7 +358,7 @@ mod tests {
             fs::write(dir.join(name), content).unwrap();
         }
         let checkpoint = Checkpoint {
-            archive: Archive::of(&dir).unwrap(),
+            archive: Archive::of(&dir, HEAD).unwrap(),
             _dir: Scratch(dir.clone()),
         };
         let messages: Vec<_> = stream(checkpoint).map(Result::unwrap).collect().await;
@@ -305,7 +391,7 @@ mod tests {
         assert_eq!(
             entries,
             [
-                (HEAD_NAME.to_owned(), HEAD_TEXT.as_bytes().to_vec()),
+                (HEAD_NAME.to_owned(), HEAD.to_string().into_bytes()),
                 ("a".to_owned(), big),
                 ("engine/b".to_owned(), vec![]),
                 ("engine/c".to_owned(), vec![7; 512]),
@@ -333,11 +419,35 @@ mod tests {
         assert!(!dir.exists());
     }
 
+    /// The text is in people's backups: what was written once is read for ever.
+    #[test]
+    fn the_head_says_what_is_inside() {
+        let text = "keelson snapshot\nformat 1\nrevision 7\nkeys 3\n";
+        assert_eq!(HEAD.to_string(), text);
+        assert_eq!(Head::parse(text), Ok(HEAD));
+    }
+
+    #[test]
+    fn a_newer_head_and_a_damaged_one_are_told_apart() {
+        let newer = Head::parse("keelson snapshot\nformat 2\nwhatever\n");
+        assert_eq!(newer, Err(HeadError::Newer { found: 2 }));
+        for text in [
+            "",
+            "keelson snapshots\nformat 1\n",
+            "keelson snapshot\nformat one\n",
+            "keelson snapshot\nformat 0\nrevision 7\nkeys 3\n",
+            "keelson snapshot\nformat 1\nrevision 7\n",
+            "keelson snapshot\nformat 1\nrevision 7\nkeys -3\n",
+        ] {
+            assert_eq!(Head::parse(text), Err(HeadError::Malformed), "{text:?}");
+        }
+    }
+
     #[test]
     fn a_file_that_got_shorter_is_an_error_and_not_a_shorter_archive() {
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join("a"), [1; 1000]).unwrap();
-        let mut archive = Archive::of(home.path()).unwrap();
+        let mut archive = Archive::of(home.path(), HEAD).unwrap();
         fs::write(home.path().join("a"), [1; 10]).unwrap();
         let error = archive.read_to_end(&mut Vec::new()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
