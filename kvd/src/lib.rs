@@ -16,6 +16,7 @@ pub mod flags;
 mod listen;
 mod logging;
 mod measured;
+mod restore;
 mod run;
 mod values;
 
@@ -30,11 +31,15 @@ pub fn program(
     args: impl IntoIterator<Item = String>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> ExitCode {
-    let result = match flags::parse(args, env) {
-        Ok((Request::Help, _)) => print(&flags::help()),
-        Ok((Request::Version, _)) => print(&flags::version()),
-        Ok((Request::Run(settings), warnings)) => run_member(settings, warnings),
-        Err(error) => Err(error.into()),
+    let args: Vec<String> = args.into_iter().collect();
+    let result = match restore::command::run(&args) {
+        Some(report) => report.and_then(|report| print(&report)),
+        None => match flags::parse(args, env) {
+            Ok((Request::Help, _)) => print(&flags::help()),
+            Ok((Request::Version, _)) => print(&flags::version()),
+            Ok((Request::Run(settings), warnings)) => run_member(settings, warnings),
+            Err(error) => Err(error.into()),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
