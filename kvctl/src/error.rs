@@ -121,6 +121,9 @@ pub enum CtlError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Work on files that `kvd` does failed: its words.
+    #[error("{0}")]
+    Offline(String),
     /// Every endpoint asked was reported on stderr already; only the exit code is left to say.
     #[error("{0}")]
     Reported(String),
@@ -157,6 +160,7 @@ impl CtlError {
             | Self::OutcomeUnknown { .. }
             | Self::File { .. }
             | Self::Stdio { .. }
+            | Self::Offline(_)
             | Self::Reported(_) => Exit::General,
         }
     }

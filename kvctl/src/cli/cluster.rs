@@ -212,9 +212,12 @@ pub struct RestoreArgs {
     /// The snapshot
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The data directory to make; it must not exist
+    /// The data directory to make; it must be missing or empty [default: NAME.etcd]
     #[arg(long, value_name = "DIR", allow_hyphen_values = true)]
     pub data_dir: Option<PathBuf>,
+    /// Where to make the raft log, if it is not to be in the data directory
+    #[arg(long, value_name = "DIR", allow_hyphen_values = true)]
+    pub wal_dir: Option<PathBuf>,
     /// The member's name
     #[arg(
         long,
@@ -247,6 +250,9 @@ pub struct RestoreArgs {
         allow_hyphen_values = true
     )]
     pub initial_advertise_peer_urls: String,
+    /// Take the file as it is, though its checksum is missing or does not agree
+    #[arg(long)]
+    pub skip_hash_check: bool,
 }
 
 /// `completion`

@@ -5,6 +5,7 @@ pub mod endpoint;
 pub mod kv;
 pub mod lease;
 pub mod maintenance;
+pub mod offline;
 pub mod snapshot;
 pub mod txn;
 pub mod watch;

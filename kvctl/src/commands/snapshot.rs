@@ -1,10 +1,11 @@
-//! `snapshot save`, and what can be said of a snapshot file here.
+//! `snapshot save`. The commands on the file that it makes are in [`super::offline`].
 //!
 //! `save` asks one member for a point-in-time copy and writes it to `FILE.part`. The stream ends
 //! with the 32-byte SHA-256 of what went before; only when that agrees and the file is on the disk
 //! does it get its name. So FILE, if it exists, is whole.
 
-use crate::cli::cluster::{RestoreArgs, SnapshotCommand};
+use super::offline;
+use crate::cli::cluster::SnapshotCommand;
 use crate::client::{Connection, Endpoint, Trouble};
 use crate::error::{CtlError, Exit};
 use crate::go::human_bytes;
@@ -14,7 +15,7 @@ use etcd_client::proto::PbSnapshotResponse;
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest as _, Sha256};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use tokio::signal::ctrl_c;
@@ -22,15 +23,13 @@ use tokio::time::{Duration, timeout};
 
 /// The length of the checksum at the end of the stream.
 const CHECKSUM_LEN: usize = 32;
-/// At this offset a bbolt file, which is what etcd's snapshots are, has these bytes.
-const BBOLT_MAGIC: (usize, [u8; 4]) = (16, 0xED0C_DAED_u32.to_le_bytes());
 
 /// `snapshot …`
 pub async fn run(settings: &Settings, command: SnapshotCommand) -> Result<(), CtlError> {
     match command {
         SnapshotCommand::Save { file } => save(settings, &file).await,
-        SnapshotCommand::Status { file } => status(&file),
-        SnapshotCommand::Restore(args) => restore(&args),
+        SnapshotCommand::Status { file } => offline::status(settings, &file),
+        SnapshotCommand::Restore(args) => offline::restore(settings, &args),
     }
 }
 
@@ -199,36 +198,6 @@ impl Drop for Part {
             let _ = std::fs::remove_file(&self.part_path);
         }
     }
-}
-
-fn status(path: &Path) -> Result<(), CtlError> {
-    refuse_unreadable(path, "status")
-}
-
-fn restore(args: &RestoreArgs) -> Result<(), CtlError> {
-    refuse_unreadable(&args.file, "restore")
-}
-
-/// Says why a snapshot file is of no use here.
-fn refuse_unreadable(path: &Path, action: &str) -> Result<(), CtlError> {
-    let mut head = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(64).read_to_end(&mut head))
-        .map_err(|source| CtlError::File {
-            path: path.to_owned(),
-            action: "cannot be read",
-            source,
-        })?;
-    let path = path.display();
-    let (offset, magic) = BBOLT_MAGIC;
-    let why = if head.get(offset..offset + magic.len()) == Some(&magic[..]) {
-        format!(
-            "{path} is a snapshot of etcd (a bbolt database), not of Keelson; use `etcdutl snapshot {action}`"
-        )
-    } else {
-        format!("{path}: `snapshot {action}` of Keelson's snapshots is not supported yet")
-    };
-    Err(CtlError::Unsupported(why))
 }
 
 #[cfg(test)]

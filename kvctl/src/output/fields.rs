@@ -107,6 +107,12 @@ impl Page {
                     self.0.push('\n');
                 }
             }
+            Reply::SnapshotStatus(status) => {
+                self.field("Hash", status.hash);
+                self.field("Revision", status.revision);
+                self.field("Keys", status.total_key);
+                self.field("Size", status.total_size);
+            }
             Reply::Alarm(reply) => {
                 self.header(reply.header.as_ref());
                 for alarm in &reply.alarms {

@@ -87,6 +87,12 @@ pub fn render(output: &Output, reply: &Reply<'_>) -> Vec<u8> {
                 .raw("HashKV", &hash_kv(reply))
                 .end()
         })),
+        Reply::SnapshotStatus(status) => Object::new()
+            .plain("hash", status.hash)
+            .plain("revision", status.revision)
+            .plain("totalKey", status.total_key)
+            .plain("totalSize", status.total_size)
+            .end(),
         Reply::MoveLeader(_, _, reply) => with_header(&reply.header).end(),
         Reply::Alarm(reply) => {
             let alarms = reply.alarms.iter().map(|alarm| {

@@ -87,6 +87,8 @@ pub enum Reply<'a> {
     Status(&'a [(String, PbStatusResponse)]),
     /// `endpoint hashkv`
     HashKv(&'a [(String, PbHashKvResponse)]),
+    /// `snapshot status`
+    SnapshotStatus(&'a SnapshotStatus),
     /// `move-leader`: from which member to which
     MoveLeader(u64, u64, &'a PbMoveLeaderResponse),
     /// `alarm list`, `alarm disarm`
@@ -130,6 +132,19 @@ pub struct EndpointHealth {
     pub took: Option<Duration>,
     /// What is wrong, if anything.
     pub error: Option<String>,
+}
+
+/// What a snapshot file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotStatus {
+    /// The beginning of its SHA-256.
+    pub hash: u32,
+    /// The revision.
+    pub revision: i64,
+    /// How many keys there are.
+    pub total_key: u64,
+    /// Its size in bytes, without the checksum.
+    pub total_size: u64,
 }
 
 impl Output {
@@ -245,5 +260,46 @@ pub fn event_name(event: &PbEvent) -> String {
         0 => "PUT".to_owned(),
         1 => "DELETE".to_owned(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What etcdctl 3.5.1 printed of a snapshot with these numbers.
+    #[test]
+    fn a_snapshots_status_reads_as_etcdctl_prints_it() {
+        let status = SnapshotStatus {
+            hash: 3_566_520_970,
+            revision: 4,
+            total_key: 9,
+            total_size: 20_480,
+        };
+        for (format, text) in [
+            ("simple", "d494ca8a, 4, 9, 20 kB\n"),
+            (
+                "json",
+                "{\"hash\":3566520970,\"revision\":4,\"totalKey\":9,\"totalSize\":20480}\n",
+            ),
+            (
+                "fields",
+                "\"Hash\" : 3566520970\n\"Revision\" : 4\n\"Keys\" : 9\n\"Size\" : 20480\n",
+            ),
+            (
+                "table",
+                "\
++----------+----------+------------+------------+
+|   HASH   | REVISION | TOTAL KEYS | TOTAL SIZE |
++----------+----------+------------+------------+
+| d494ca8a |        4 |          9 |      20 kB |
++----------+----------+------------+------------+
+",
+            ),
+        ] {
+            let output = Output::choose(Some(format), false).unwrap();
+            let bytes = output.render(&Reply::SnapshotStatus(&status));
+            assert_eq!(String::from_utf8(bytes).unwrap(), text, "{format}");
+        }
     }
 }

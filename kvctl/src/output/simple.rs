@@ -88,7 +88,10 @@ impl Page<'_> {
             Reply::MemberRemove(id, reply) => self.member(*id, "removed from", &reply.header),
             Reply::MemberUpdate(id, reply) => self.member(*id, "updated in", &reply.header),
             Reply::MemberPromote(id, reply) => self.member(*id, "promoted in", &reply.header),
-            Reply::MemberList(_) | Reply::Status(_) | Reply::HashKv(_) => {
+            Reply::MemberList(_)
+            | Reply::Status(_)
+            | Reply::HashKv(_)
+            | Reply::SnapshotStatus(_) => {
                 let rows = table::rows(reply)
                     .map(|table| table.rows)
                     .unwrap_or_default();

@@ -192,6 +192,15 @@ pub fn rows(reply: &Reply<'_>) -> Option<Rows> {
                 .map(|(endpoint, reply)| vec![endpoint.clone(), reply.hash.to_string()])
                 .collect(),
         }),
+        Reply::SnapshotStatus(status) => Some(Rows {
+            header: vec!["hash", "revision", "total keys", "total size"],
+            rows: vec![vec![
+                format!("{:x}", status.hash),
+                status.revision.to_string(),
+                status.total_key.to_string(),
+                human_bytes(status.total_size),
+            ]],
+        }),
         Reply::Range(reply) => Some(Rows {
             header: vec![
                 "key",
