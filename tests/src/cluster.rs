@@ -60,12 +60,24 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts the members and waits until each of them knows the leader.
-    pub async fn start(_turn: &Turn, spec: Spec) -> Cluster {
+    pub async fn start(turn: &Turn, spec: Spec) -> Cluster {
+        Cluster::start_on(turn, spec, async |_, _| ()).await
+    }
+
+    /// The same on data that `prepare` makes: it is given each member, and what the initial cluster is.
+    pub async fn start_on(
+        _turn: &Turn,
+        spec: Spec,
+        mut prepare: impl AsyncFnMut(&Member, &str),
+    ) -> Cluster {
         let dir = TempDir::with_prefix("keelson-test-").expect("a temporary folder can be made");
         let members: Vec<Member> = (0..spec.members)
             .map(|place| Member::new(spec.server, &format!("m{place}"), dir.path()))
             .collect();
         let initial: Vec<String> = members.iter().map(Member::initial_cluster_entry).collect();
+        for member in &members {
+            prepare(member, &initial.join(",")).await;
+        }
         let joining = joining_flags(&initial, "new");
         let joining = (0..members.len())
             .map(|place| (place, joining.clone()))
