@@ -170,7 +170,7 @@ impl<P: Parts> Member<P> {
             progress,
             leases,
             barrier,
-            incoming: Mutex::new(None),
+            incoming: Arc::default(),
             changing: Arc::default(),
             now,
             heard: Mutex::new(None),

@@ -100,7 +100,8 @@ pub(crate) struct Shared<P: Parts> {
     pub(crate) progress: Arc<Progress>,
     pub(crate) leases: Arc<LeaseClock>,
     pub(crate) barrier: Barrier,
-    pub(crate) incoming: Mutex<Option<Incoming>>,
+    /// The snapshot that is being received.
+    pub(crate) incoming: Arc<Mutex<Option<Incoming>>>,
     /// One change of the membership at a time.
     pub(crate) changing: Arc<futures::lock::Mutex<()>>,
     pub(crate) now: Now,

@@ -16,6 +16,7 @@ use keelson_store::engine::{Engine, EngineError, View};
 use openraft::async_runtime::AsyncRuntime;
 use openraft::{Snapshot, SnapshotMeta};
 
+use crate::applier::OpenEngine;
 use crate::shared::{Parts, Shared};
 use crate::state_dir::sync_files;
 use crate::transport::{CallError, Lane, Reply, Request, Transport};
@@ -28,7 +29,7 @@ pub(crate) enum SnapshotSource {
     /// The state as it is; files are made from it when it is sent.
     Live,
     /// Files that were received whole.
-    Received(PathBuf),
+    Received(TemporaryDir),
 }
 
 /// Why a snapshot did not arrive.
@@ -42,10 +43,12 @@ pub(crate) enum SendError {
     Engine(#[from] EngineError),
     #[error("reading the snapshot: {0}")]
     Io(#[from] io::Error),
+    #[error("the member does not answer")]
+    Silent,
 }
 
-/// A directory that is removed when it is let go.
-struct TemporaryDir(PathBuf);
+/// A directory that is removed when it is let go, unless it was renamed.
+pub(crate) struct TemporaryDir(PathBuf);
 
 impl Drop for TemporaryDir {
     fn drop(&mut self) {
@@ -64,7 +67,8 @@ struct Outgoing {
     files: Vec<peerpb::SnapshotFile>,
 }
 
-static OUTGOING: AtomicU64 = AtomicU64::new(0);
+/// Tells the directories of one process apart. Those of the process before are removed when it starts.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 impl<P: Parts> Shared<P> {
     /// Runs work that blocks: off the executor in production, inline in simulation.
@@ -83,16 +87,37 @@ impl<P: Parts> Shared<P> {
     pub(crate) async fn checkpoint(&self, dir: PathBuf) -> Result<commandpb::State, EngineError> {
         let engine = self.engine.load_full();
         let open = self.open_engine.clone();
+        self.blocking(move || checkpoint(&*engine, &open, &dir))
+            .await
+            .map_err(|error| EngineError::new("making a checkpoint", error))?
+    }
+
+    /// Makes the files that are sent.
+    async fn outgoing(&self) -> Result<Outgoing, SendError> {
+        let dir = self.temporary_dir("outgoing");
+        let engine = self.engine.load_full();
+        let open = self.open_engine.clone();
+        // The directory belongs to the work: who asked for it may go meanwhile.
         self.blocking(move || {
-            engine.checkpoint(&dir)?;
-            let copy = open(&dir)?;
-            let view = copy.view()?;
-            keelson_store::read_state(|family, key| view.get(family, key))
-                .map_err(|error| EngineError::new("reading a checkpoint", error))?
-                .ok_or_else(|| EngineError::new("reading a checkpoint", "it holds no state"))
+            let state = checkpoint(&*engine, &open, &dir.0)?;
+            let files = describe(&dir.0)?;
+            Ok(Outgoing { dir, state, files })
         })
-        .await
-        .map_err(|error| EngineError::new("making a checkpoint", error))?
+        .await?
+    }
+
+    fn temporary_dir(&self, what: &str) -> TemporaryDir {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        TemporaryDir(self.snapshot_dir(&format!("{what}-{number}")))
+    }
+
+    /// Asks the member that is to receive a snapshot something that takes no long work.
+    async fn ask_receiver(&self, to: u64, request: Request) -> Result<Reply, SendError> {
+        let call = self.net.call(to, Lane::Snapshot, request);
+        match P::Rt::timeout(self.timing.request_timeout(), call).await {
+            Ok(reply) => Ok(reply?),
+            Err(_) => Err(SendError::Silent),
+        }
     }
 
     /// Sends the state to a member; gives its vote.
@@ -101,12 +126,12 @@ impl<P: Parts> Shared<P> {
         to: u64,
         vote: RaftVote,
     ) -> Result<RaftVote, SendError> {
-        let number = OUTGOING.fetch_add(1, Ordering::Relaxed);
-        let dir = TemporaryDir(self.snapshot_dir(&format!("outgoing-{number}")));
-        let state = self.checkpoint(dir.0.clone()).await?;
-        let path = dir.0.clone();
-        let files = self.blocking(move || describe(&path)).await??;
-        let outgoing = Outgoing { dir, state, files };
+        // Making the files reads the whole state, and openraft tries again and again: not for one that is not there.
+        let probe = peerpb::ClusterProbe {
+            member_id: self.id.0,
+        };
+        self.ask_receiver(to, Request::ClusterProbe(probe)).await?;
+        let outgoing = self.outgoing().await?;
         let last = outgoing.state.applied;
         tracing::info!(
             to = format!("{to:x}"),
@@ -121,11 +146,7 @@ impl<P: Parts> Shared<P> {
             membership: outgoing.state.membership.clone(),
             files: outgoing.files.clone(),
         };
-        let have = match self
-            .net
-            .call(to, Lane::Snapshot, Request::SnapshotBegin(begin))
-            .await?
-        {
+        let have = match self.ask_receiver(to, Request::SnapshotBegin(begin)).await? {
             Reply::SnapshotBegin(reply) => reply.have,
             other => return Err(refused(other)),
         };
@@ -145,11 +166,7 @@ impl<P: Parts> Shared<P> {
                     crc32c: crc32c::crc32c(&data),
                     data,
                 };
-                match self
-                    .net
-                    .call(to, Lane::Snapshot, Request::SnapshotChunk(chunk))
-                    .await?
-                {
+                match self.ask_receiver(to, Request::SnapshotChunk(chunk)).await? {
                     Reply::SnapshotChunk(_) => offset += length,
                     other => return Err(refused(other)),
                 }
@@ -159,6 +176,7 @@ impl<P: Parts> Shared<P> {
             vote: Some(vote_to_pb(&vote)),
             last,
         };
+        // Installing takes as long as it takes.
         match self
             .net
             .call(to, Lane::Snapshot, Request::SnapshotEnd(end))
@@ -173,61 +191,56 @@ impl<P: Parts> Shared<P> {
 
     pub(crate) async fn snapshot_begin(&self, begin: peerpb::SnapshotBegin) -> Reply {
         let dir = self.snapshot_dir("incoming");
-        let previous = self.incoming.lock().take();
-        let prepared = self
-            .blocking(move || Incoming::prepare(dir, begin, previous))
-            .await;
-        match prepared {
-            Ok(Ok(incoming)) => {
-                let have = incoming.have.clone();
-                *self.incoming.lock() = Some(incoming);
-                Reply::SnapshotBegin(peerpb::SnapshotBeginReply { have })
-            }
-            Ok(Err(error)) | Err(error) => Reply::Failed(error.to_string()),
-        }
-    }
-
-    pub(crate) async fn snapshot_chunk(&self, chunk: peerpb::SnapshotChunk) -> Reply {
-        let Some(mut incoming) = self.incoming.lock().take() else {
-            return Reply::Failed("no snapshot is being received".into());
-        };
-        let written = self
-            .blocking(move || {
-                let written = incoming.write(&chunk);
-                (incoming, written)
-            })
-            .await;
-        match written {
-            Ok((incoming, written)) => {
-                *self.incoming.lock() = Some(incoming);
-                match written {
-                    Ok(()) => Reply::SnapshotChunk(peerpb::SnapshotChunkReply {}),
-                    Err(error) => Reply::Failed(error.to_string()),
-                }
-            }
+        let prepared = self.receiving(move |incoming| {
+            let prepared = Incoming::prepare(dir, begin, incoming.take())?;
+            Ok(incoming.insert(prepared).have.clone())
+        });
+        match prepared.await {
+            Ok(have) => Reply::SnapshotBegin(peerpb::SnapshotBeginReply { have }),
             Err(error) => Reply::Failed(error.to_string()),
         }
     }
 
+    pub(crate) async fn snapshot_chunk(&self, chunk: peerpb::SnapshotChunk) -> Reply {
+        let written = self.receiving(move |incoming| match incoming {
+            Some(incoming) => incoming.write(&chunk),
+            None => Err(bad("no snapshot is being received")),
+        });
+        match written.await {
+            Ok(()) => Reply::SnapshotChunk(peerpb::SnapshotChunkReply {}),
+            Err(error) => Reply::Failed(error.to_string()),
+        }
+    }
+
+    /// Works on what is being received, off the executor. Two leaders may be sending at once, one of them deposed:
+    /// their requests take turns, and a chunk that does not belong to the latest offer is refused.
+    async fn receiving<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Option<Incoming>) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let incoming = self.incoming.clone();
+        self.blocking(move || work(&mut incoming.lock())).await?
+    }
+
     pub(crate) async fn snapshot_end(&self, end: peerpb::SnapshotEnd) -> Reply {
-        let Some(incoming) = self.incoming.lock().take() else {
-            return Reply::Failed("no snapshot is being received".into());
-        };
         let Some(vote) = end.vote.as_ref().map(vote_from_pb) else {
             return Reply::Failed("the end of a snapshot without a vote".into());
         };
-        if incoming.last != end.last {
-            return Reply::Failed("the end of another snapshot than the one being received".into());
-        }
-        let checked = self
-            .blocking(move || {
-                let checked = incoming.check();
-                (incoming, checked)
-            })
-            .await;
-        let incoming = match checked {
-            Ok((incoming, Ok(()))) => incoming,
-            Ok((_, Err(error))) | Err(error) => return Reply::Failed(error.to_string()),
+        let whole = self.temporary_dir("received");
+        let received = self.receiving(move |incoming| {
+            let Some(received) = incoming.take_if(|incoming| incoming.last == end.last) else {
+                return Err(bad(
+                    "the end of another snapshot than the one being received",
+                ));
+            };
+            received.check()?;
+            // Out of the way of the next offer.
+            fs::rename(&received.dir, &whole.0)?;
+            Ok((received, whole))
+        });
+        let (incoming, whole) = match received.await {
+            Ok(received) => received,
+            Err(error) => return Reply::Failed(error.to_string()),
         };
         let meta = SnapshotMeta {
             last_log_id: incoming.last.as_ref().map(log_id_from_pb),
@@ -235,7 +248,7 @@ impl<P: Parts> Shared<P> {
         };
         let snapshot = Snapshot {
             meta,
-            snapshot: SnapshotSource::Received(incoming.dir.clone()),
+            snapshot: SnapshotSource::Received(whole),
         };
         match self.raft().install_full_snapshot(vote, snapshot).await {
             Ok(response) => Reply::SnapshotEnd(peerpb::SnapshotEndReply {
@@ -255,7 +268,7 @@ impl<P: Parts> Shared<P> {
         let (engine, old) = self
             .blocking(move || -> io::Result<_> {
                 let (old, new) = (state_dir.current()?, state_dir.next()?);
-                fs::rename(&from, &new)?;
+                fs::rename(&from.0, &new)?;
                 sync_files(&new)?;
                 let engine = open(&new).map_err(io::Error::other)?;
                 state_dir.switch(&new)?;
@@ -267,11 +280,34 @@ impl<P: Parts> Shared<P> {
             .await
             .map_err(io::Error::other)?;
         self.engine.store(engine);
-        // Readers of the old state may still hold its files open; their names can go.
-        drop(TemporaryDir(old));
         tracing::info!("a snapshot was installed");
+        // A reader of the old state may yet have to open one of its files.
+        let old = TemporaryDir(old);
+        let grace = self.timing.request_timeout();
+        drop(P::Rt::spawn(async move {
+            P::Rt::sleep(grace).await;
+            drop(old);
+        }));
         Ok(())
     }
+}
+
+/// Makes a checkpoint, and reads what it holds from itself.
+fn checkpoint<E: Engine>(
+    engine: &E,
+    open: &OpenEngine<E>,
+    dir: &Path,
+) -> Result<commandpb::State, EngineError> {
+    engine.checkpoint(dir)?;
+    let copy = open(dir)?;
+    let view = copy.view()?;
+    keelson_store::read_state(|family, key| view.get(family, key))
+        .map_err(|error| EngineError::new("reading a checkpoint", error))?
+        .ok_or_else(|| EngineError::new("reading a checkpoint", "it holds no state"))
+}
+
+fn bad(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_string())
 }
 
 fn refused(reply: Reply) -> SendError {
@@ -388,7 +424,6 @@ impl Incoming {
     }
 
     fn write(&mut self, chunk: &peerpb::SnapshotChunk) -> io::Result<()> {
-        let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_string());
         let at = chunk.file as usize;
         if chunk.last != self.last {
             return Err(bad("a chunk of another snapshot"));

@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{Running, cluster, leader, place, put, until};
+use common::{Running, add, cluster, leader, put, until};
 use keelson_proto::peerpb::member_change::{Add, Change};
 use keelson_raft::Trouble;
 
@@ -22,18 +22,8 @@ async fn founded(dir: &std::path::Path) -> Vec<Running> {
 
 /// Adds a member that waits to be, and waits until it votes.
 async fn grow(dir: &std::path::Path, members: &mut Vec<Running>, id: u64, learner: bool) {
-    let (listener, url) = place().await;
-    members.push(Running::start(id, dir, listener, None).await);
-    let add = Change::Add(Add {
-        id,
-        peer_urls: vec![url],
-        learner,
-    });
+    add(dir, members, id, learner).await;
     let asked = &members[leader(members).await].member;
-    asked
-        .change_members(add)
-        .await
-        .expect("the others are there");
     if learner {
         until("the learner has caught up", || {
             members.last()?.member.status().applied_index.checked_sub(1)

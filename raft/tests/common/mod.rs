@@ -12,6 +12,7 @@ use keelson_log::{DiskDir, Options as LogOptions, RaftLog, ThreadedLog};
 use keelson_proto::commandpb::command::Request as Ask;
 use keelson_proto::commandpb::{Command, MemberAttributes, Membership, Node, Voters};
 use keelson_proto::etcdserverpb::{LeaseGrantRequest, PutRequest};
+use keelson_proto::peerpb::member_change::{Add, Change};
 use keelson_proto::peerpb::{Hello, HelloReply};
 use keelson_raft::tcp::{self, TcpTransport};
 use keelson_raft::transport::{Answer, Call, Lane, Reply, Request, Transport};
@@ -29,6 +30,13 @@ pub const CLUSTER: u64 = 77;
 pub const TIMING: Timing = Timing {
     heartbeat: Duration::from_millis(50),
     election: Duration::from_millis(500),
+};
+
+/// Little log is kept, so that a member that comes late needs a snapshot.
+pub const UPKEEP: Upkeep = Upkeep {
+    flush_bytes: 64 << 10,
+    flush_idle: Duration::from_millis(200),
+    log_tail_bytes: 64 << 10,
 };
 
 pub struct InMemory;
@@ -95,9 +103,9 @@ impl Answer for Guarded {
     }
 }
 
-/// The engines of a member, by their directories.
+/// The engines of a member, by their directories: all that were ever opened.
 #[derive(Clone, Default)]
-struct Engines(Arc<Mutex<BTreeMap<PathBuf, Arc<MemoryEngine>>>>);
+pub struct Engines(Arc<Mutex<BTreeMap<PathBuf, Arc<MemoryEngine>>>>);
 
 impl Engines {
     fn open(&self, dir: &Path) -> Result<Arc<MemoryEngine>, EngineError> {
@@ -113,11 +121,20 @@ impl Engines {
         self.0.lock().insert(dir.to_owned(), engine.clone());
         Ok(engine)
     }
+
+    /// How many checkpoints were made to be sent.
+    pub fn sent(&self) -> usize {
+        let name = |dir: &PathBuf| dir.file_name()?.to_str().map(str::to_owned);
+        let dirs = self.0.lock();
+        let names = dirs.keys().filter_map(name);
+        names.filter(|name| name.starts_with("outgoing")).count()
+    }
 }
 
 pub struct Running {
     pub member: Member<InMemory>,
     pub dir: PathBuf,
+    pub engines: Engines,
     wire: Wire,
     hang: watch::Sender<bool>,
     server: JoinHandle<()>,
@@ -131,7 +148,11 @@ impl Running {
         let log_dir = dir.join("log");
         std::fs::create_dir_all(&log_dir).expect("a directory");
         let files = DiskDir::open(&log_dir).expect("a directory");
-        let (log, _) = RaftLog::open(files, LogOptions::default()).expect("a new log opens");
+        let options = LogOptions {
+            segment_bytes: 64 << 10,
+            ..LogOptions::default()
+        };
+        let (log, _) = RaftLog::open(files, options).expect("a new log opens");
         let threaded = ThreadedLog::start(log.clone()).expect("a thread");
         #[expect(
             clippy::disallowed_methods,
@@ -143,6 +164,7 @@ impl Running {
             hung,
         };
         let engines = Engines::default();
+        let opened = engines.clone();
         let member = Member::start(Config::<InMemory> {
             id: MemberId(id),
             cluster_id: CLUSTER,
@@ -150,7 +172,7 @@ impl Running {
             timing: TIMING,
             log,
             state_dir: StateDir::open(dir.join("state")).expect("a directory"),
-            open_engine: Arc::new(move |dir| engines.open(dir)),
+            open_engine: Arc::new(move |dir| opened.open(dir)),
             store: keelson_store::Options::default(),
             watch: keelson_watch::Options::new(CLUSTER, MemberId(id)),
             net: wire.clone(),
@@ -159,7 +181,7 @@ impl Running {
             quota_bytes: 0,
             max_learners: 1,
             strict_reconfig: true,
-            upkeep: Upkeep::default(),
+            upkeep: UPKEEP,
         })
         .await
         .expect("a member starts");
@@ -171,6 +193,7 @@ impl Running {
         Running {
             member,
             dir,
+            engines,
             wire,
             hang,
             server,
@@ -243,6 +266,22 @@ pub async fn cluster(dir: &Path, size: u64) -> Vec<Running> {
         members.push(Running::start(id, dir, listener, Some(membership.clone())).await);
     }
     members
+}
+
+/// Adds a member that has nothing yet; it votes once it has caught up.
+pub async fn add(dir: &Path, members: &mut Vec<Running>, id: u64, learner: bool) {
+    let (listener, url) = place().await;
+    members.push(Running::start(id, dir, listener, None).await);
+    let add = Change::Add(Add {
+        id,
+        peer_urls: vec![url],
+        learner,
+    });
+    let asked = &members[leader(members).await].member;
+    asked
+        .change_members(add)
+        .await
+        .expect("the others are there");
 }
 
 /// The member that leads, once one does.
