@@ -37,7 +37,7 @@ pub(crate) async fn lead<P: Parts>(shared: Arc<Shared<P>>) {
             if leading_term.take().is_some() {
                 shared.leases.step_down();
             }
-            shared.metrics_may_have_changed().await;
+            shared.roles_may_have_changed(shared.timing.heartbeat).await;
             continue;
         }
         if leading_term != Some(term) {
@@ -105,7 +105,7 @@ async fn expire_leases<P: Parts>(shared: &Arc<Shared<P>>) {
 pub(crate) async fn finish_changes<P: Parts>(shared: Arc<Shared<P>>) {
     while !shared.stopping() {
         if !shared.is_leader() {
-            shared.metrics_may_have_changed().await;
+            shared.roles_may_have_changed(shared.timing.heartbeat).await;
             continue;
         }
         shared.finish_half_made_change().await;
@@ -114,8 +114,8 @@ pub(crate) async fn finish_changes<P: Parts>(shared: Arc<Shared<P>>) {
     }
 }
 
-/// Finds out whether this member was removed from the cluster: from its own state, or from the others, since nobody
-/// needs to tell it any more.
+/// Asks the others whether this member was removed from the cluster, when it has lost its leader: nobody needs to send
+/// it the entry that says so.
 pub(crate) async fn notice_removal<P: Parts>(shared: Arc<Shared<P>>) {
     let me = shared.id.0;
     let ask = peerpb::ClusterProbe { member_id: me };
@@ -124,8 +124,7 @@ pub(crate) async fn notice_removal<P: Parts>(shared: Arc<Shared<P>>) {
         if !shared.leader_lost() {
             continue;
         }
-        let known = shared.reader.now().removed_members().unwrap_or_default();
-        let mut removed = known.contains(&shared.id);
+        let mut removed = false;
         for node in shared.membership().nodes {
             if removed || node.id == me {
                 continue;

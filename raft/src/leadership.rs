@@ -42,21 +42,21 @@ impl<P: Parts> Shared<P> {
         }
     }
 
-    /// Completes when openraft reports something new, or after a while: who leads may be another now.
+    /// Completes when who leads may be another now, or after a while.
     pub(crate) async fn leadership_may_have_changed(&self) {
+        self.roles_may_have_changed(self.timing.heartbeat / 2).await;
+    }
+
+    /// Completes when the leader, the term, what this member is or the membership may have changed, or after a pause.
+    /// Not at every entry, as [`Shared::metrics_may_have_changed`].
+    pub(crate) async fn roles_may_have_changed(&self, pause: Duration) {
         let mut metrics = self.raft().server_metrics();
         // The receiver is a copy of an old one: without this, it would report a change at once, every time.
         drop(metrics.borrow_and_update());
-        let pause = (self.timing.heartbeat / 2).max(Duration::from_millis(1));
+        let pause = pause.max(Duration::from_millis(1));
         let _ = P::Rt::timeout(pause, metrics.changed().map(drop)).await;
         // A watch that is already closed must not turn this into a busy loop.
-        if self
-            .raft()
-            .metrics()
-            .borrow_watched()
-            .running_state
-            .is_err()
-        {
+        if self.stopped().is_some() {
             P::Rt::sleep(pause).await;
         }
     }

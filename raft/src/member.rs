@@ -378,10 +378,11 @@ impl<P: Parts> Member<P> {
     /// Completes when openraft has stopped by itself: a disk or an engine failed. Gives the reason.
     pub async fn failed(&self) -> String {
         loop {
-            if let Some(reason) = self.status().failed {
+            if let Some(reason) = self.shared.stopped() {
                 return reason;
             }
-            self.shared.metrics_may_have_changed().await;
+            let pause = self.shared.timing.heartbeat;
+            self.shared.roles_may_have_changed(pause).await;
         }
     }
 
@@ -443,7 +444,7 @@ async fn follow_membership<P: Parts>(shared: Arc<Shared<P>>) {
         if !here && is_removed(&shared) {
             shared.removed.store(true, Ordering::Release);
         }
-        shared.metrics_may_have_changed().await;
+        shared.roles_may_have_changed(shared.timing.heartbeat).await;
     }
 }
 

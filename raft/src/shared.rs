@@ -76,6 +76,7 @@ impl Default for Upkeep {
 
 pub(crate) type RaftOf<P> = Raft<Types<<P as Parts>::Rt>, Machine<P>>;
 pub(crate) type MetricsOf<P> = openraft::RaftMetrics<Types<<P as Parts>::Rt>>;
+type RolesOf<P> = openraft::metrics::RaftServerMetrics<Types<<P as Parts>::Rt>>;
 
 /// Everything of a running member.
 pub(crate) struct Shared<P: Parts> {
@@ -125,14 +126,21 @@ impl<P: Parts> Shared<P> {
         read(&self.raft().metrics().borrow_watched())
     }
 
+    /// The part of the metrics whose changes [`Shared::roles_may_have_changed`] waits for. The whole follows a moment
+    /// later: who was woken by a change could miss it there.
+    fn roles<T>(&self, read: impl FnOnce(&RolesOf<P>) -> T) -> T {
+        read(&self.raft().server_metrics().borrow_watched())
+    }
+
     /// The leader that openraft names: it may be gone.
     pub(crate) fn named_leader(&self) -> Option<u64> {
-        self.metrics(|metrics| metrics.current_leader)
+        self.roles(|roles| roles.current_leader)
     }
 
     /// This member leads, as far as it knows.
     pub(crate) fn is_leader(&self) -> bool {
-        self.metrics(|metrics| metrics.state == ServerState::Leader)
+        self.roles(|roles| roles.state == ServerState::Leader)
+            && self.metrics(|metrics| metrics.running_state.is_ok())
     }
 
     /// No word from a leader, or as a leader from a quorum, for an election timeout: openraft would go on naming it.
@@ -167,18 +175,27 @@ impl<P: Parts> Shared<P> {
     }
 
     pub(crate) fn membership(&self) -> commandpb::Membership {
-        self.metrics(|metrics| membership_to_pb(metrics.membership_config.membership()))
+        self.roles(|roles| membership_to_pb(roles.membership_config.membership()))
     }
 
     /// The membership in force, with its addresses: the latest in the log, committed or not.
     pub(crate) fn raft_membership(&self) -> RaftMembership {
-        self.metrics(|metrics| metrics.membership_config.membership().clone())
+        self.roles(|roles| roles.membership_config.membership().clone())
     }
 
     /// This member cannot go on.
     pub(crate) fn fail(&self, why: String) {
         tracing::error!(why, "this member stops");
         self.failure.lock().get_or_insert(why);
+    }
+
+    /// Why openraft has stopped, or this member cannot go on; none while all is well.
+    pub(crate) fn stopped(&self) -> Option<String> {
+        let stopped = self.metrics(|metrics| {
+            let running = metrics.running_state.as_ref();
+            running.err().map(ToString::to_string)
+        });
+        stopped.or_else(|| self.failure.lock().clone())
     }
 
     pub(crate) fn stopping(&self) -> bool {
