@@ -7,13 +7,13 @@
 
 mod common;
 
-use common::{Running, add, cluster, leader, put, until};
-use keelson_proto::peerpb::member_change::{Add, Change};
+use common::{Running, TIMING, add, cluster, leader, place, put, until};
+use keelson_proto::peerpb::member_change::{Add, Change, Update};
 use keelson_raft::Trouble;
 
-/// A cluster of three whose members have all started.
-async fn founded(dir: &std::path::Path) -> Vec<Running> {
-    let members = cluster(dir, 3).await;
+/// A cluster whose members have all started.
+async fn founded(dir: &std::path::Path, size: u64) -> Vec<Running> {
+    let members = cluster(dir, size).await;
     for running in &members {
         running.introduce().await;
     }
@@ -107,7 +107,7 @@ async fn a_second_member_that_never_started_must_come_before_a_third_is_added() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_is_made_to_its_end_though_its_client_has_gone() {
     let dir = tempfile::tempdir().expect("a directory");
-    let members = founded(dir.path()).await;
+    let members = founded(dir.path(), 3).await;
     let leads = leader(&members).await;
     let gone = (leads + 1) % 3;
     let id = members[gone].member.id().0;
@@ -130,7 +130,7 @@ async fn a_change_is_made_to_its_end_though_its_client_has_gone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_is_removed_learns_of_it_and_the_others_go_on() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut members = founded(dir.path()).await;
+    let mut members = founded(dir.path(), 3).await;
     let old = members.remove(leader(&members).await);
     let change = Change::Remove(old.member.id().0);
     old.member
@@ -153,7 +153,7 @@ async fn a_leader_that_is_removed_learns_of_it_and_the_others_go_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_is_removed_while_it_cannot_be_reached_learns_of_it_afterwards() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut members = founded(dir.path()).await;
+    let mut members = founded(dir.path(), 3).await;
     let leads = leader(&members).await;
     let away = members.remove((leads + 1) % 3);
     away.hang(true);
@@ -167,6 +167,60 @@ async fn a_member_that_is_removed_while_it_cannot_be_reached_learns_of_it_afterw
     away.hang(false);
     until("it knows", || away.member.removed().then_some(())).await;
     away.stop().await;
+    for running in members {
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_that_one_leader_began_is_completed_by_the_next() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut members = founded(dir.path(), 4).await;
+    let old = members.remove(leader(&members).await);
+    let gone = members[0].member.id().0;
+    for running in &members {
+        running.when_joint_hang(&old);
+    }
+    let half_made = tokio::time::timeout(
+        TIMING.election,
+        old.member.change_members(Change::Remove(gone)),
+    );
+    assert!(half_made.await.is_err(), "it hangs in between");
+    let next = leader(&members).await;
+    until("the removal is complete", || {
+        let membership = members[next].member.membership();
+        let gone = !membership.nodes.iter().any(|node| node.id == gone);
+        (gone && membership.configs.len() == 1).then_some(())
+    })
+    .await;
+    old.hang(false);
+    old.stop().await;
+    for running in members {
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_moves_is_reached_at_its_new_address() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut members = founded(dir.path(), 3).await;
+    let leads = leader(&members).await;
+    let (listener, url) = place().await;
+    let update = Change::Update(Update {
+        id: members[(leads + 1) % 3].member.id().0,
+        peer_urls: vec![url],
+    });
+    members[leads]
+        .member
+        .change_members(update)
+        .await
+        .expect("a quorum is there");
+    members[(leads + 1) % 3].move_to(listener);
+    // Without the third, every write needs the one that has moved.
+    members[(leads + 2) % 3].hang(true);
+    let write = members[leads].member.propose(put("b", "2"));
+    write.await.expect("the one that has moved is reached");
+    members[(leads + 2) % 3].hang(false);
     for running in members {
         running.stop().await;
     }

@@ -21,6 +21,7 @@ use keelson_store::engine::EngineError;
 use keelson_store::memory::MemoryEngine;
 use keelson_store::{LeaseId, MemberId};
 use parking_lot::Mutex;
+use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -80,10 +81,26 @@ impl Wire {
     }
 }
 
+/// What happens when a joint membership arrives.
+type Tripwire = Arc<Mutex<Option<Box<dyn Fn() + Send + Sync>>>>;
+
 /// The other end of the same switch.
 struct Guarded {
     desk: Arc<dyn Answer>,
     wire: Wire,
+    tripwire: Tripwire,
+}
+
+/// An append with a membership of two sets of voters.
+fn carries_joint_membership(request: &Request) -> bool {
+    let Request::Append(append) = request else {
+        return false;
+    };
+    append.entries.iter().any(|entry| {
+        let membership = entry.payload.strip_prefix(&[2]);
+        let membership = membership.and_then(|bytes| Membership::decode(bytes).ok());
+        membership.is_some_and(|membership| membership.configs.len() == 2)
+    })
 }
 
 impl Answer for Guarded {
@@ -92,6 +109,11 @@ impl Answer for Guarded {
     }
 
     fn answer(&self, from: u64, request: Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+        if let Some(trip) = &*self.tripwire.lock()
+            && carries_joint_membership(&request)
+        {
+            trip();
+        }
         if !*self.wire.hung.borrow() {
             return self.desk.answer(from, request);
         }
@@ -137,6 +159,7 @@ pub struct Running {
     pub engines: Engines,
     wire: Wire,
     hang: watch::Sender<bool>,
+    tripwire: Tripwire,
     server: JoinHandle<()>,
     log: ThreadedLog<DiskDir>,
 }
@@ -185,9 +208,11 @@ impl Running {
         })
         .await
         .expect("a member starts");
+        let tripwire = Tripwire::default();
         let guarded = Guarded {
             desk: member.desk(),
             wire: wire.clone(),
+            tripwire: tripwire.clone(),
         };
         let server = tokio::spawn(tcp::serve(at, Arc::new(guarded)));
         Running {
@@ -196,6 +221,7 @@ impl Running {
             engines,
             wire,
             hang,
+            tripwire,
             server,
             log: threaded,
         }
@@ -204,6 +230,24 @@ impl Running {
     /// Its connections stand still, or flow again.
     pub fn hang(&self, hung: bool) {
         self.hang.send_replace(hung);
+    }
+
+    /// Lets another member hang as soon as this one has been sent a joint membership, before it has answered.
+    pub fn when_joint_hang(&self, other: &Running) {
+        let hang = other.hang.clone();
+        let trip = move || drop(hang.send_replace(true));
+        *self.tripwire.lock() = Some(Box::new(trip));
+    }
+
+    /// Is reached at another place from now on; where it was before, nobody answers any more.
+    pub fn move_to(&mut self, at: TcpListener) {
+        let guarded = Guarded {
+            desk: self.member.desk(),
+            wire: self.wire.clone(),
+            tripwire: self.tripwire.clone(),
+        };
+        let server = tokio::spawn(tcp::serve(at, Arc::new(guarded)));
+        std::mem::replace(&mut self.server, server).abort();
     }
 
     /// Says its name, as a process does when it has started.
