@@ -23,7 +23,7 @@ use openraft::raft::{
 };
 
 use crate::shared::{Parts, Shared};
-use crate::snapshots::SnapshotSource;
+use crate::snapshots::{SendError, SnapshotSource};
 use crate::transport::{Call, CallError, Lane, Reply, Request, Transport};
 use crate::types::{
     Peer, RaftLogId, RaftVote, Types, encode_payload, log_id_from_pb, log_id_to_pb, vote_from_pb,
@@ -222,7 +222,13 @@ impl<P: Parts> RaftNetworkV2<Types<P::Rt>> for Client<P> {
         match futures::future::select(send, Box::pin(cancel)).await {
             Either::Left((Ok(vote), _)) => Ok(SnapshotResponse::new(vote)),
             Either::Left((Err(error), _)) => {
-                tracing::warn!(to = format!("{:x}", self.to), %error, "a snapshot did not arrive");
+                let to = format!("{:x}", self.to);
+                // openraft tries again twice a second for as long as the member is down.
+                if matches!(error, SendError::Call(CallError::NotSent { .. })) {
+                    tracing::debug!(to, %error, "a snapshot has to wait");
+                } else {
+                    tracing::warn!(to, %error, "a snapshot did not arrive");
+                }
                 Err(StreamingError::Unreachable(Unreachable::new(&error)))
             }
             Either::Right((closed, _)) => Err(StreamingError::Closed(closed)),
