@@ -286,6 +286,8 @@ async fn take_part(
     let mut tasks = JoinSet::new();
     tokio::select! {
         recovered = member.recovered() => recovered.map_err(|trouble| anyhow!("recovering: {trouble}"))?,
+        // One that was removed before it was stopped hears from nobody, and would recover for ever.
+        () = duties::removed(member) => return said_removed(),
         why = stop.asked() => return said(why),
     }
     let api = Api::new(member.clone(), options, metrics.clone());
@@ -333,12 +335,15 @@ async fn live(config: &Config, member: &Member<Production>, stop: &mut Stop) -> 
     };
     tokio::select! {
         () = introduced => Ok(()),
-        () = duties::removed(member) => {
-            tracing::warn!("the member has been permanently removed from the cluster");
-            Ok(())
-        }
+        () = duties::removed(member) => said_removed(),
         why = stop.asked() => said(why),
     }
+}
+
+/// etcd's words.
+fn said_removed() -> Result<()> {
+    tracing::warn!("the member has been permanently removed from the cluster");
+    Ok(())
 }
 
 fn said(why: &'static str) -> Result<()> {
