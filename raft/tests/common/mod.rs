@@ -235,7 +235,9 @@ impl Running {
     /// Lets another member hang as soon as this one has been sent a joint membership, before it has answered.
     pub fn when_joint_hang(&self, other: &Running) {
         let hang = other.hang.clone();
-        let trip = move || drop(hang.send_replace(true));
+        let trip = move || {
+            hang.send_replace(true);
+        };
         *self.tripwire.lock() = Some(Box::new(trip));
     }
 
