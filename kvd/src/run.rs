@@ -1,5 +1,6 @@
 //! A member's life: everything checked, sockets bound, data opened, served, and stopped in order.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,11 +11,12 @@ use keelson_api::{Api, Metrics, Options, ServerOptions, Serves, serve};
 use keelson_log::{DiskDir, RaftLog, ThreadedLog};
 use keelson_raft::tcp::{self, TcpTransport};
 use keelson_raft::{ApplyOn, Member, OpenEngine, Parts, StateDir, Timing, Upkeep};
-use keelson_rocks::RocksEngine;
+use keelson_rocks::{Held, RocksEngine};
 use keelson_store::engine::EngineError;
 use openraft_rt_tokio::TokioRuntime;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::bootstrap::{self, Plan};
@@ -63,6 +65,8 @@ pub async fn run(config: Config) -> Result<()> {
     };
 
     let metrics = Arc::new(Metrics::new());
+    let (in_use, mut closed) = mpsc::channel::<Infallible>(1);
+    let open_engine = open_engine(&metrics, Arc::new(in_use));
     let opened = open(&config, &dir, plan, data.is_none(), &metrics)?;
     let options = Options {
         max_request_bytes: config.max_request_bytes,
@@ -71,10 +75,12 @@ pub async fn run(config: Config) -> Result<()> {
         election_timeout: config.election,
         scratch_dir: dir.scratch(),
     };
-    let (member, log) = opened.start(&config, &metrics).await?;
+    let removed = Arc::new(AtomicBool::new(false));
+    let (member, log) = opened.start(&config, open_engine, &removed).await?;
     let Sockets { peer, client } = sockets;
     // Until this member has stopped: whoever takes over from it must be able to tell it so.
     let mut peers = JoinSet::new();
+    peers.spawn(pass_on(removed, member.clone()));
     for listener in peer {
         peers.spawn(tcp::serve(listener, member.desk()));
     }
@@ -93,6 +99,8 @@ pub async fn run(config: Config) -> Result<()> {
     peers.shutdown().await;
     drop(member);
     log.shutdown().context("the raft log")?;
+    // Nobody sends: this ends when the last of the engines is closed.
+    let _ = tokio::time::timeout(STOP_DEADLINE, closed.recv()).await;
     if outcome.is_ok() {
         tracing::info!("stopped");
     }
@@ -204,7 +212,8 @@ impl Opened {
     async fn start(
         self,
         config: &Config,
-        metrics: &Metrics,
+        open_engine: OpenEngine<MeasuredEngine<RocksEngine>>,
+        removed: &Arc<AtomicBool>,
     ) -> Result<(Member<Production>, ThreadedLog<MeasuredDir<DiskDir>>)> {
         let identity = self.plan.identity;
         tracing::info!(
@@ -216,7 +225,6 @@ impl Opened {
             "starting a member"
         );
         // The network is there before the member is; what it hears of the member's removal waits for it here.
-        let removed = Arc::new(AtomicBool::new(false));
         let tell = removed.clone();
         let net = TcpTransport::new(
             identity.member_id.0,
@@ -240,7 +248,7 @@ impl Opened {
             },
             log: self.log.log().clone(),
             state_dir: self.state_dir,
-            open_engine: open_engine(metrics),
+            open_engine,
             store: keelson_store::Options::default(),
             watch,
             net,
@@ -252,21 +260,24 @@ impl Opened {
             upkeep: Upkeep::default(),
         })
         .await?;
-        let told = member.clone();
-        tokio::spawn(async move {
-            while !removed.load(Ordering::Acquire) {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            told.tell_removed();
-        });
         Ok((member, self.log))
     }
 }
 
-fn open_engine(metrics: &Metrics) -> OpenEngine<MeasuredEngine<RocksEngine>> {
+/// Tells a member that a peer said that it was removed.
+async fn pass_on(removed: Arc<AtomicBool>, member: Member<Production>) {
+    while !removed.load(Ordering::Acquire) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    member.tell_removed();
+}
+
+/// Opens engines that hold `in_use` until they are closed.
+fn open_engine(metrics: &Metrics, in_use: Held) -> OpenEngine<MeasuredEngine<RocksEngine>> {
     let write_seconds = metrics.backend_commit_seconds.clone();
     Arc::new(move |path: &Path| -> Result<_, EngineError> {
-        let engine = RocksEngine::open(path, keelson_rocks::Options::default())?;
+        let engine =
+            RocksEngine::open_holding(path, keelson_rocks::Options::default(), in_use.clone())?;
         Ok(Arc::new(MeasuredEngine {
             engine,
             write_seconds: write_seconds.clone(),

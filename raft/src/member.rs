@@ -7,7 +7,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures::future::BoxFuture;
+use futures::FutureExt;
+use futures::channel::oneshot;
+use futures::future::{self, BoxFuture};
 use keelson_log::RaftLog;
 use keelson_proto::commandpb::{self, Command, Membership};
 use keelson_proto::peerpb::member_change::Change;
@@ -149,6 +151,8 @@ impl<P: Parts> Member<P> {
         };
         let applier = Applier::start(store, around, config.apply_on).map_err(StartError::Thread)?;
         let (barrier, rounds) = Barrier::new();
+        let (running, stopped) = oneshot::channel();
+        let stopped = stopped.shared();
         let shared: Arc<Shared<P>> = Arc::new(Shared {
             id: config.id,
             cluster_id: config.cluster_id,
@@ -175,6 +179,7 @@ impl<P: Parts> Member<P> {
             now,
             heard: Mutex::new(None),
             stopping: AtomicBool::new(false),
+            running: Mutex::new(Some(running)),
             removed: AtomicBool::new(false),
             failure: Mutex::new(None),
         });
@@ -201,14 +206,18 @@ impl<P: Parts> Member<P> {
             .set(raft)
             .unwrap_or_else(|_| unreachable!("this is the only place that sets it"));
 
-        // They end by themselves when the member stops.
-        drop(P::Rt::spawn(barrier::run(shared.clone(), rounds)));
-        drop(P::Rt::spawn(duties::lead(shared.clone())));
-        drop(P::Rt::spawn(duties::finish_changes(shared.clone())));
-        drop(P::Rt::spawn(duties::notice_removal(shared.clone())));
-        drop(P::Rt::spawn(duties::upkeep(shared.clone())));
-        drop(P::Rt::spawn(duties::watch_upkeep(shared.clone())));
-        drop(P::Rt::spawn(follow_membership(shared.clone())));
+        let spawn = |task: BoxFuture<'static, ()>| {
+            // Whatever a task waits for, it lets go of the member as soon as that stops.
+            let task = future::select(stopped.clone(), task).map(drop);
+            drop(P::Rt::spawn(task));
+        };
+        spawn(Box::pin(barrier::run(shared.clone(), rounds)));
+        spawn(Box::pin(duties::lead(shared.clone())));
+        spawn(Box::pin(duties::finish_changes(shared.clone())));
+        spawn(Box::pin(duties::notice_removal(shared.clone())));
+        spawn(Box::pin(duties::upkeep(shared.clone())));
+        spawn(Box::pin(duties::watch_upkeep(shared.clone())));
+        spawn(Box::pin(follow_membership(shared.clone())));
         if config.apply_on == ApplyOn::Thread {
             duties::spawn_catch_up(shared.clone()).map_err(StartError::Thread)?;
         }
@@ -397,6 +406,7 @@ impl<P: Parts> Member<P> {
             tracing::warn!("openraft did not stop cleanly");
         }
         self.shared.hub.close();
+        self.shared.running.lock().take();
         if let Err(error) = self.shared.flush().await {
             tracing::warn!(%error, "could not flush the state; it will be replayed from the log");
         }

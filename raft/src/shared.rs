@@ -1,11 +1,13 @@
 //! What the parts of a member share.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures::channel::oneshot;
 use keelson_proto::commandpb;
 use keelson_store::engine::Engine;
 use keelson_store::{MemberId, Reader};
@@ -109,6 +111,8 @@ pub(crate) struct Shared<P: Parts> {
     /// When a leader was last heard of.
     pub(crate) heard: Mutex<Option<Duration>>,
     pub(crate) stopping: AtomicBool,
+    /// Dropped to end the member's own tasks.
+    pub(crate) running: Mutex<Option<oneshot::Sender<Infallible>>>,
     /// A peer told that this member was removed from the cluster.
     pub(crate) removed: AtomicBool,
     /// Why this member cannot go on, when it is not openraft that says so.

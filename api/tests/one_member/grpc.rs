@@ -130,12 +130,18 @@ async fn a_txn_that_only_reads_is_served_without_the_log() {
     else {
         panic!("{reply:?}")
     };
-    // Inside, headers have the revision and nothing else.
+    // As in etcd, a nested txn's header says nothing, and that of a range the revision alone.
+    assert_eq!(nested.header, Some(ResponseHeader::default()));
+    let Some(keelson_proto::etcdserverpb::response_op::Response::ResponseRange(range)) =
+        &nested.responses[0].response
+    else {
+        panic!("{nested:?}")
+    };
     let only_revision = ResponseHeader {
         revision: 2,
         ..ResponseHeader::default()
     };
-    assert_eq!(nested.header, Some(only_revision));
+    assert_eq!(range.header, Some(only_revision));
 }
 
 #[tokio::test(flavor = "multi_thread")]

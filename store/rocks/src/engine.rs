@@ -9,6 +9,8 @@ use rocksdb::{
     BottommostLevelCompaction, Cache, CompactOptions, DB, FlushOptions, ReadOptions, ReadTier,
     WriteBatch, WriteBufferManager, WriteOptions,
 };
+use std::any::Any;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -18,9 +20,27 @@ use crate::options::{Options, Setup};
 use crate::truncation::{Truncation, Truncations, just_below};
 use crate::view::{RocksView, families};
 
+/// What somebody wants to see dropped when a database is closed.
+pub type Held = Arc<dyn Any + Send + Sync>;
+
+/// An open database.
+pub(crate) struct Database {
+    db: DB,
+    // Declared, and so dropped, after the database.
+    _held: Held,
+}
+
+impl Deref for Database {
+    type Target = DB;
+
+    fn deref(&self) -> &DB {
+        &self.db
+    }
+}
+
 /// RocksDB under the state machine. Dropping it closes the database once the last view is gone, and flushes nothing.
 pub struct RocksEngine {
-    db: Arc<DB>,
+    db: Arc<Database>,
     path: PathBuf,
     truncations: Truncations,
     history_floor: Arc<AtomicI64>,
@@ -49,6 +69,16 @@ impl RocksEngine {
     /// Refuses, and leaves as it was, a directory that holds something else, a store of a newer format,
     /// or one that a process has open.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<RocksEngine, EngineError> {
+        RocksEngine::open_holding(path, options, Arc::new(()))
+    }
+
+    /// As [`RocksEngine::open`], and drops `held` when the database is closed: after the engine and its last view are
+    /// gone. A process must not end before: RocksDB's threads would find their globals destroyed, and abort it.
+    pub fn open_holding(
+        path: impl AsRef<Path>,
+        options: Options,
+        held: Held,
+    ) -> Result<RocksEngine, EngineError> {
         let path = path.as_ref();
         let found = directory::prepare(path)?;
         let history_floor = Arc::new(AtomicI64::new(0));
@@ -63,7 +93,7 @@ impl RocksEngine {
         let mut persisted = ReadOptions::default();
         persisted.set_read_tier(ReadTier::Persisted);
         Ok(RocksEngine {
-            db: Arc::new(db),
+            db: Arc::new(Database { db, _held: held }),
             path: path.to_path_buf(),
             truncations: Truncations::default(),
             history_floor,

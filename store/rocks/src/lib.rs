@@ -26,6 +26,6 @@ mod options;
 mod truncation;
 mod view;
 
-pub use engine::{RocksEngine, Stats};
+pub use engine::{Held, RocksEngine, Stats};
 pub use options::Options;
 pub use view::{RocksCursor, RocksView};

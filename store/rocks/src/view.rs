@@ -6,6 +6,7 @@ use rocksdb::{ColumnFamily, DB, DBRawIterator, ReadOptions, Snapshot};
 use self_cell::self_cell;
 use std::sync::Arc;
 
+use crate::engine::Database;
 use crate::truncation::{Pin, Truncations};
 
 /// The handles of the families, in the order of [`Family::ALL`].
@@ -31,7 +32,7 @@ struct Reading<'a> {
 self_cell!(
     /// A snapshot beside the database that it borrows.
     struct Snapped {
-        owner: Arc<DB>,
+        owner: Arc<Database>,
         #[covariant]
         dependent: Reading,
     }
@@ -48,7 +49,7 @@ struct Pinned {
 }
 
 impl RocksView {
-    pub(crate) fn new(db: &Arc<DB>, truncations: &Truncations) -> RocksView {
+    pub(crate) fn new(db: &Arc<Database>, truncations: &Truncations) -> RocksView {
         let make = || {
             Snapped::new(db.clone(), |db| {
                 let snapshot = db.snapshot();
