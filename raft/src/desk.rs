@@ -62,6 +62,10 @@ impl<P: Parts> Answer for Desk<P> {
 }
 
 async fn answer<P: Parts>(shared: &Arc<Shared<P>>, request: Request) -> Reply {
+    // Who is about to stop is not there any more: nobody should hand it leadership, or wait for openraft's error.
+    if shared.stopping() {
+        return Reply::Failed("this member stops".into());
+    }
     match request {
         Request::Append(append) => append_entries(shared, append).await,
         Request::Vote(ask) => vote(shared, ask).await,
@@ -113,16 +117,6 @@ async fn answer<P: Parts>(shared: &Arc<Shared<P>>, request: Request) -> Reply {
                 result: Some(result),
             })
         }
-        Request::MoveLeader(to) => {
-            let trouble = shared
-                .move_leader_here(to.to)
-                .await
-                .err()
-                .map(Trouble::to_pb);
-            Reply::MoveLeader(peerpb::MoveLeaderReply { trouble })
-        }
-        // Who is about to stop is not there any more: nobody should hand it leadership.
-        Request::ClusterProbe(_) if shared.stopping() => Reply::Failed("this member stops".into()),
         Request::ClusterProbe(probe) => cluster_probe(shared, probe),
     }
 }

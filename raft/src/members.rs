@@ -236,20 +236,13 @@ impl<P: Parts> Shared<P> {
         })
     }
 
-    /// Hands leadership to a voter, wherever the leader is.
-    pub(crate) async fn move_leader(self: &Arc<Self>, to: u64) -> Result<(), Trouble> {
-        match self.named_leader() {
-            None => Err(Trouble::NoLeader),
-            Some(id) if id == self.id.0 => self.move_leader_here(to).await,
-            // etcd asks for the leader to be asked.
-            Some(_) => Err(Trouble::NotLeader),
-        }
-    }
-
-    /// Hands leadership to a voter whose log is whole, and waits until it leads.
-    pub(crate) async fn move_leader_here(&self, to: u64) -> Result<(), Trouble> {
+    /// Hands leadership to a voter whose log is whole, and waits until it leads. As in etcd, the leader must be asked.
+    pub(crate) async fn move_leader(&self, to: u64) -> Result<(), Trouble> {
         if !self.is_leader() {
-            return Err(Trouble::NotLeader);
+            return Err(match self.named_leader() {
+                None => Trouble::NoLeader,
+                Some(_) => Trouble::NotLeader,
+            });
         }
         let is_voter = self.metrics(|metrics| {
             metrics

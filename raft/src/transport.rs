@@ -149,8 +149,7 @@ messages! {
     9 LeaseRenew: peerpb::LeaseRenew => peerpb::LeaseRenewReply,
     10 LeaseRemaining: peerpb::LeaseRemaining => peerpb::LeaseRemainingReply,
     11 MemberChange: peerpb::MemberChange => peerpb::MemberChangeReply,
-    12 MoveLeader: peerpb::MoveLeader => peerpb::MoveLeaderReply,
-    13 ClusterProbe: peerpb::ClusterProbe => peerpb::ClusterProbeReply,
+    12 ClusterProbe: peerpb::ClusterProbe => peerpb::ClusterProbeReply,
 }
 
 fn encode(kind: u8, message: &impl Message) -> Bytes {
