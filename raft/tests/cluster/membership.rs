@@ -1,13 +1,6 @@
 //! Members come and go.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "on tokio and its clock, where nothing has to replay"
-)]
-
-mod common;
-
-use common::{Running, TIMING, add, cluster, leader, place, put, until};
+use crate::common::{Running, TIMING, add, cluster, leader, place, put, until};
 use keelson_proto::peerpb::member_change::{Add, Change, Update};
 use keelson_raft::Trouble;
 
@@ -33,7 +26,7 @@ async fn grow(dir: &std::path::Path, members: &mut Vec<Running>, id: u64, learne
         loop {
             match asked.change_members(Change::Promote(id)).await {
                 Ok(_) => break,
-                Err(Trouble::LearnerNotReady) => tokio::time::sleep(common::TIMING.heartbeat).await,
+                Err(Trouble::LearnerNotReady) => tokio::time::sleep(TIMING.heartbeat).await,
                 Err(trouble) => panic!("{trouble}"),
             }
         }

@@ -1,10 +1,8 @@
 //! A member that comes late, when the log no longer begins at the beginning.
 
-mod common;
-
 use std::fs;
 
-use common::{Running, TIMING, UPKEEP, add, cluster, leader, put, until};
+use crate::common::{Running, TIMING, UPKEEP, add, cluster, leader, put, until};
 
 /// Writes until the first entries are no longer in the logs.
 async fn outgrow_the_log(members: &[Running]) {

@@ -1,15 +1,8 @@
 //! What a cluster promises: writes and reads through any member, and a leader that moves or stops.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "on tokio and its clock, where nothing has to replay"
-)]
-
-mod common;
-
 use std::time::Instant;
 
-use common::{Running, TIMING, cluster, grant, leader, put};
+use crate::common::{Running, TIMING, cluster, grant, leader, put};
 use keelson_proto::commandpb;
 use keelson_store::{LeaseId, Revision};
 

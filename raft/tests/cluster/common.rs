@@ -1,5 +1,4 @@
 //! Members in one process, on real files and real connections, with the engine in memory.
-#![allow(dead_code, reason = "every test file uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -1,17 +1,10 @@
 //! A leader that hangs: its connections stand, and no answer comes. What was asked of it must not wait for it longer
 //! than for the election of another.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "on tokio and its clock, where nothing has to replay"
-)]
-
-mod common;
-
 use std::future::Future;
 use std::time::Duration;
 
-use common::{Running, TIMING, cluster, grant, leader, put};
+use crate::common::{Running, TIMING, cluster, grant, leader, put};
 use keelson_raft::Trouble;
 use keelson_store::LeaseId;
 
