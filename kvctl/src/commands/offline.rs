@@ -61,8 +61,13 @@ pub fn restore(settings: &Settings, args: &RestoreArgs) -> Result<(), CtlError> 
         report.number::<i64>("revision")?,
         report.number::<u64>("totalKey")?,
     );
+    let keys = if keys == 1 {
+        "1 key".to_owned()
+    } else {
+        format!("{keys} keys")
+    };
     let text = format!(
-        "Restored {} into {}: member {} of cluster {}, {keys} keys at revision {revision}\n",
+        "Restored {} into {}: member {} of cluster {}, {keys} at revision {revision}\n",
         args.file.display(),
         report.text("dataDir")?,
         report.text("member")?,
