@@ -37,7 +37,7 @@ impl Core {
             return;
         };
         let events = self.ring.read(from, self.batch.bytes, self.batch.revisions);
-        self.ring_cursor = self.catch_up(from, &events, wakes);
+        self.ring_cursor = self.catch_up(from, &events, self.revision, wakes);
     }
 
     /// From which revision the log is to be read next, if anybody needs it.
@@ -55,18 +55,33 @@ impl Core {
         above.or_else(|| after(Revision::default()))
     }
 
-    /// One batch from the log, which was read from `from` on.
-    pub fn catch_up_from_log(&mut self, from: Revision, events: &[Event], wakes: &mut Wakes) {
-        self.log_cursor = self.catch_up(from, events, wakes);
+    /// One batch from the log, which was read from `from` on while the store was at the revision `at`.
+    pub fn catch_up_from_log(
+        &mut self,
+        from: Revision,
+        events: &[Event],
+        at: Revision,
+        wakes: &mut Wakes,
+    ) {
+        self.log_cursor = self.catch_up(from, events, at, wakes);
     }
 
-    /// Delivers `events`, which are all that happened since `from` as far as they go, to the ready watchers that need
-    /// nothing before it. Returns where to go on.
-    fn catch_up(&mut self, from: Revision, events: &[Event], wakes: &mut Wakes) -> Revision {
-        // The log may be ahead of what was published; that part comes to current watchers by publishing.
+    /// Delivers `events`, which are all that happened from `from` to `at` as far as they go, to the ready watchers that
+    /// need nothing before it. Returns where to go on.
+    fn catch_up(
+        &mut self,
+        from: Revision,
+        events: &[Event],
+        at: Revision,
+        wakes: &mut Wakes,
+    ) -> Revision {
+        // The log may be ahead of what was published; that part comes to current watchers by publishing. And it may be
+        // behind, since more was published while it was read.
         let events = &events[..events.partition_point(|event| event.revision <= self.revision)];
-        // Each revision has an event, so a batch that ends early covers no more than its last one.
-        let covered = events.last().map_or(self.revision, |event| event.revision);
+        // Each revision but the first has an event, so a batch that ends early covers no more than its last one.
+        let covered = events
+            .last()
+            .map_or(at.min(self.revision), |event| event.revision);
 
         self.round += 1;
         let mut passengers = self
@@ -98,5 +113,62 @@ impl Core {
             }
         }
         cursor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Options;
+    use crate::core::Seen;
+    use crate::frame::Identity;
+    use crate::testing::put;
+    use keelson_proto::etcdserverpb::{
+        WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion,
+    };
+    use keelson_store::MemberId;
+    use prost::Message;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+    use std::task::{Context, Poll, Waker};
+
+    #[test]
+    fn what_is_published_while_the_log_is_read_is_not_taken_for_read() {
+        let identity = Arc::new(Identity {
+            cluster_id: 1,
+            member_id: 1,
+            term: AtomicU64::new(1),
+        });
+        let empty = Seen {
+            revision: Revision::FIRST,
+            compacted: Revision(-1),
+        };
+        let mut core = Core::new(&Options::new(1, MemberId(1)), identity, empty);
+        let wakes = &mut Wakes::default();
+        let (stream, outbox) = core.open_stream();
+        let create = WatchCreateRequest {
+            key: "a".into(),
+            start_revision: 1,
+            ..Default::default()
+        };
+        let create = WatchRequest {
+            request_union: Some(RequestUnion::CreateRequest(create)),
+        };
+        core.request(stream, create, empty, wakes);
+
+        // The log of the empty store is read, and has nothing; then the first put comes.
+        assert_eq!(core.next_log_scan(), Some(Revision(1)));
+        core.publish(&[put("a", 2, "v")], Revision(2), Revision(-1), wakes);
+        core.catch_up_from_log(Revision(1), &[], empty.revision, wakes);
+        core.catch_up_from_ring(wakes);
+
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut revisions = Vec::new();
+        while let Poll::Ready(Some(frame)) = outbox.poll_take(&mut cx).frame {
+            let response = WatchResponse::decode(frame.to_bytes()).expect("a valid message");
+            let events = response.events.into_iter().filter_map(|event| event.kv);
+            revisions.extend(events.map(|kv| kv.mod_revision));
+        }
+        assert_eq!(revisions, [2]);
     }
 }

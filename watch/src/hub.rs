@@ -147,7 +147,7 @@ impl<E: Engine> Hub<E> {
             self.shared.with_core(|core, wakes| {
                 core.compacted = core.compacted.max(now.compacted);
                 if let Some(events) = events {
-                    core.catch_up_from_log(from, &events, wakes);
+                    core.catch_up_from_log(from, &events, now.revision, wakes);
                 }
             });
         }
