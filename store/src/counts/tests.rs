@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use super::*;
-use crate::engine::Change;
+use crate::engine::{Change, Engine};
+use crate::memory::MemoryEngine;
 
 /// The records of [`Family::Counts`], as an engine would keep them.
 #[derive(Clone, Default)]
@@ -26,29 +27,16 @@ impl Records {
             }
         }
     }
-}
 
-struct Walk<'a>(std::collections::btree_map::Iter<'a, Bytes, Bytes>);
-
-impl Cursor for Walk<'_> {
-    fn next(&mut self) -> Result<Option<(&[u8], &[u8])>, EngineError> {
-        Ok(self.0.next().map(|(k, v)| (&k[..], &v[..])))
-    }
-
-    fn seek(&mut self, _: &[u8]) {
-        unimplemented!("loading walks all records")
-    }
-}
-
-impl View for Records {
-    type Cursor<'a> = Walk<'a>;
-
-    fn get(&self, _: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        Ok(self.0.get(key).cloned())
-    }
-
-    fn cursor(&self, _: Family, _: &[u8], _: Option<&[u8]>) -> Walk<'_> {
-        Walk(self.0.iter())
+    /// What a start makes of them.
+    fn load(&self) -> Result<CountTree, EngineError> {
+        let mut batch = Batch::default();
+        for (key, value) in &self.0 {
+            batch.put(Family::Counts, key.clone(), value.clone());
+        }
+        let engine = MemoryEngine::new();
+        engine.write(&batch)?;
+        CountTree::load(&engine.view()?)
     }
 }
 
@@ -64,7 +52,7 @@ impl Pair {
     fn new() -> Pair {
         let records = Records::default();
         Pair {
-            tree: CountTree::load(&records).unwrap(),
+            tree: records.load().unwrap(),
             keys: BTreeSet::new(),
             records,
         }
@@ -91,7 +79,7 @@ impl Pair {
     }
 
     fn reload(&mut self) {
-        self.tree = CountTree::load(&self.records).unwrap();
+        self.tree = self.records.load().unwrap();
     }
 
     /// The count of a range, and how many keys its edges looked at.
@@ -367,7 +355,8 @@ fn keys_that_disagree_with_their_count_are_an_error() {
 #[test]
 fn records_that_were_never_written_are_an_error() {
     let load = |key: &'static [u8], value: &'static [u8]| {
-        CountTree::load(&Records([(Bytes::from(key), Bytes::from(value))].into()))
+        Records([(Bytes::from(key), Bytes::from(value))].into())
+            .load()
             .unwrap_err()
             .to_string()
     };
