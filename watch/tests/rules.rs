@@ -215,6 +215,43 @@ fn what_cannot_be_watched_is_refused_with_etcds_reasons() {
     );
 }
 
+/// etcd 3.7's answer. 3.5.1 creates the watch; then, once anything was compacted, it cancels it with the compacted revision,
+/// and before that it takes the number for one beyond all revisions, so that the watch misses what there is.
+#[test]
+fn a_negative_start_gets_one_refusal_whatever_was_compacted_and_leaves_no_watch() {
+    let mut rig = Rig::new(options());
+    let mut client = rig.client();
+    let answer = |revision| {
+        refused(
+            revision,
+            "etcdserver: mvcc: required revision has been compacted",
+        )
+    };
+    let ask = |client: &mut Client| {
+        client.create(from(-1, create("a")));
+        client.create(WatchCreateRequest {
+            watch_id: 7,
+            ..from(i64::MIN, create_range("", "\0"))
+        });
+        client.all()
+    };
+    assert_eq!(ask(&mut client), [answer(1), answer(1)]);
+    for value in ["1", "2", "3"] {
+        rig.put("a", value);
+    }
+    rig.compact(3);
+    assert_eq!(ask(&mut client), [answer(4), answer(4)]);
+
+    assert_eq!(rig.hub.stats().watchers, 0);
+    let seventh = WatchCreateRequest {
+        watch_id: 7,
+        ..create("a")
+    };
+    assert_eq!(client.created(seventh).watch_id, 7, "the id is still free");
+    rig.put("a", "4");
+    assert_eq!(shown(&client.all()), ["7@5: a=4(5)"]);
+}
+
 #[test]
 fn watches_beyond_the_bounds_are_refused_as_too_many_requests() {
     let rig = Rig::new(Options {
