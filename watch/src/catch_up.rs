@@ -19,11 +19,13 @@ pub(crate) struct Batch {
 }
 
 impl Core {
-    /// Cancels those who need what has been compacted, as many as one batch may touch.
+    /// Cancels those who need what has been compacted, as many as one batch may touch. Those for whom the ring has all of
+    /// it are spared: a slow stream would otherwise lose its watches whenever somebody compacts up to the present.
     pub fn cancel_the_compacted(&mut self, wakes: &mut Wakes) {
+        let gone = self.compacted.min(self.ring.first());
         for _ in 0..self.batch.watches {
             match self.ready.first() {
-                Some(&(next, key)) if next < self.compacted => self.cancel_compacted(key, wakes),
+                Some(&(next, key)) if next < gone => self.cancel_compacted(key, wakes),
                 _ => break,
             }
         }

@@ -178,8 +178,34 @@ fn a_start_below_the_compacted_revision_is_created_and_canceled_and_one_at_it_de
 }
 
 #[test]
+fn a_compaction_does_not_cancel_a_slow_watch_whose_events_are_still_in_memory() {
+    let mut rig = Rig::new(Options {
+        stream_bytes: 1024,
+        ..options()
+    });
+    let mut client = rig.client();
+    client.created(create("a"));
+    for value in ["1", "2", "3", "4"] {
+        rig.put("a", &value.repeat(600));
+    }
+    assert_eq!(rig.hub.stats().slow_watchers, 1);
+    rig.compact(5);
+    let mut revisions = Vec::new();
+    while let Some(response) = client.next() {
+        assert!(!response.canceled, "{response:?}");
+        let kvs = response.events.iter().filter_map(|event| event.kv.as_ref());
+        revisions.extend(kvs.map(|kv| kv.mod_revision));
+        rig.catch_up();
+    }
+    assert_eq!(revisions, [2, 3, 4, 5]);
+}
+
+#[test]
 fn a_compaction_that_passes_a_watch_still_catching_up_cancels_it() {
-    let mut rig = Rig::new(options());
+    let mut rig = Rig::new(Options {
+        ring_bytes: 0,
+        ..options()
+    });
     for value in ["1", "2", "3"] {
         rig.put("a", value);
     }
