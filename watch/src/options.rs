@@ -11,7 +11,8 @@ pub struct Options {
     pub member_id: MemberId,
     /// Bytes of recent events to keep.
     pub ring_bytes: usize,
-    /// Bytes that one stream's queue may hold. A larger message goes into an empty queue only.
+    /// Bytes that one stream's queue may hold. A message that does not fit waits until the queue is half empty, and then
+    /// goes in whatever its size.
     pub stream_bytes: usize,
     /// Bytes that all queues together may hold; what several streams share counts once. Above it, each stream still gets one
     /// message at a time.

@@ -101,8 +101,6 @@ struct Queue {
     waker: Option<Waker>,
     /// A watcher of this stream waits for room.
     blocked: bool,
-    /// The least that was refused since the waiting watchers last tried: below that, trying again is in vain.
-    refused: Option<usize>,
     /// The hub is closed: what is queued is still sent, then the stream ends.
     closed: bool,
 }
@@ -132,7 +130,7 @@ impl Outbox {
     }
 
     /// Asks for room for messages of `cost` bytes, and queues those that `entries` makes. Without room nothing is made,
-    /// and the stream is marked as blocked. An empty queue has room for anything, so that no message is too large to be sent.
+    /// and the stream is marked as blocked.
     pub fn offer<I>(&self, cost: usize, entries: impl FnOnce() -> I, wakes: &mut Wakes) -> bool
     where
         I: IntoIterator<Item = Entry>,
@@ -140,7 +138,6 @@ impl Outbox {
         let mut queue = self.queue.lock();
         if !self.has_room(&queue, cost) {
             queue.blocked = true;
-            queue.refused = Some(queue.refused.map_or(cost, |least| least.min(cost)));
             return false;
         }
         for entry in entries() {
@@ -150,7 +147,13 @@ impl Outbox {
     }
 
     fn has_room(&self, queue: &Queue, cost: usize) -> bool {
-        queue.entries.is_empty() || (queue.bytes + cost <= self.bytes_max && self.budget.has_room())
+        self.has_drained(queue) || (queue.bytes + cost <= self.bytes_max && self.budget.has_room())
+    }
+
+    /// Half empty: there is room for a message of any size, so that none is too large to be sent, and none waits for
+    /// ever on a stream whose other watches always have something.
+    fn has_drained(&self, queue: &Queue) -> bool {
+        queue.entries.is_empty() || (queue.bytes <= self.bytes_max / 2 && self.budget.has_room())
     }
 
     /// Takes the next message; when there is none, the task is woken for the next one.
@@ -184,21 +187,9 @@ impl Outbox {
         }
     }
 
-    /// Half empty, and with room for what was refused.
-    fn has_drained(&self, queue: &Queue) -> bool {
-        queue.entries.is_empty()
-            || (queue.bytes <= self.bytes_max / 2
-                && self.has_room(queue, queue.refused.unwrap_or(0)))
-    }
-
-    /// Whether the watchers that wait for room should try again; if so, what was refused is forgotten.
-    pub fn begin_retry(&self) -> bool {
-        let mut queue = self.queue.lock();
-        let drained = self.has_drained(&queue);
-        if drained {
-            queue.refused = None;
-        }
-        drained
+    /// Whether the watchers that wait for room should try again.
+    pub fn may_retry(&self) -> bool {
+        self.has_drained(&self.queue.lock())
     }
 
     /// No watcher of this stream waits any longer.
@@ -262,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_queue_takes_a_message_of_any_size_and_a_filled_one_only_what_fits() {
+    fn a_half_empty_queue_takes_a_message_of_any_size_and_a_fuller_one_only_what_fits() {
         let budget = Budget::new(1 << 20);
         let outbox = outbox(1000, &budget);
         assert!(offer(&outbox, entry(Bytes::from(vec![0; 5000]))));
@@ -275,13 +266,16 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_has_not_drained_while_what_was_refused_would_be_refused_again() {
+    fn a_stream_has_drained_when_what_was_refused_would_be_taken() {
         let budget = Budget::new(1 << 20);
         let outbox = outbox(1000, &budget);
-        assert!(offer(&outbox, entry(Bytes::new())) && offer(&outbox, entry(Bytes::new())));
-        assert!(!offer(&outbox, entry(Bytes::from(vec![0; 900]))));
-        assert!(!take(&outbox).unblock && !outbox.begin_retry());
-        assert!(take(&outbox).unblock && outbox.begin_retry());
+        let sized = |bytes| entry(Bytes::from(vec![0; bytes]));
+        assert!(offer(&outbox, sized(300)) && offer(&outbox, sized(300)));
+        assert!(offer(&outbox, sized(100)) && !offer(&outbox, sized(5000)));
+        assert!(!take(&outbox).unblock && !outbox.may_retry());
+        assert!(!offer(&outbox, sized(5000)));
+        assert!(take(&outbox).unblock && outbox.may_retry());
+        assert!(offer(&outbox, sized(5000)));
     }
 
     #[test]

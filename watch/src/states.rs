@@ -79,7 +79,7 @@ impl Core {
         if !self
             .streams
             .get(stream)
-            .is_some_and(|owner| owner.outbox.begin_retry())
+            .is_some_and(|owner| owner.outbox.may_retry())
         {
             return;
         }

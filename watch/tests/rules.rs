@@ -548,6 +548,27 @@ fn a_slow_stream_falls_behind_alone_and_later_gets_everything_in_order() {
 }
 
 #[test]
+fn a_revision_larger_than_the_queue_gets_its_turn_on_a_stream_that_is_never_idle() {
+    let mut rig = Rig::new(Options {
+        stream_bytes: 1024,
+        ..options()
+    });
+    let mut client = rig.client();
+    client.created(create("large"));
+    client.created(create("small"));
+    rig.put("small", "0");
+    rig.put("large", &"v".repeat(5000));
+    let mut taken = Vec::new();
+    for number in 1..20 {
+        // The queue always holds something when catching up has its turn.
+        rig.put("small", &number.to_string());
+        taken.extend(client.next().map(|response| response.watch_id));
+        rig.catch_up();
+    }
+    assert!(taken.contains(&0), "{taken:?}");
+}
+
+#[test]
 fn a_revision_larger_than_the_queue_and_the_ring_arrives_whole() {
     let mut rig = Rig::new(Options {
         stream_bytes: 1024,
