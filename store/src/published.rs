@@ -2,6 +2,7 @@
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use keelson_planted::{Bug, on};
 use keelson_proto::commandpb::{MemberAttributes, State};
 use keelson_proto::etcdserverpb::{AlarmMember, RangeRequest, RangeResponse};
 use keelson_proto::mvccpb::KeyValue;
@@ -72,6 +73,11 @@ impl<V: View> Published<V> {
     /// A range with all of etcd's options. The reply has no header.
     pub fn range(&self, r: &RangeRequest) -> Result<RangeResponse, ReadError> {
         let at = resolve(r.revision, self.revision, self.compacted)?;
+        let at = if on(Bug::PageReadsNow) {
+            self.revision
+        } else {
+            at
+        };
         Ok(self.snapshot(&self.source()).range(r, at)?.into_response())
     }
 

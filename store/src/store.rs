@@ -1,15 +1,17 @@
 //! The applying half of the state machine: takes committed entries, writes them in one batch, publishes one state.
 
 use arc_swap::ArcSwap;
+use keelson_planted::{Bug, on};
 use keelson_proto::commandpb::{State, StoredMembership};
 use keelson_proto::etcdserverpb::AlarmType;
+use prost::Message;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::apply::{Base, Work};
 use crate::cache::Cache;
 use crate::counts::CountTree;
-use crate::engine::{Cursor, Engine, EngineError, Family, View};
+use crate::engine::{Batch, Cursor, Engine, EngineError, Family, View};
 use crate::format::{self, RawLog, meta, prefix_end};
 use crate::published::{Generation, Published, Reader};
 use crate::roots::Roots;
@@ -132,6 +134,9 @@ impl<E: Engine> Store<E> {
             outcomes.push(work.entry(entry)?);
         }
         let done = work.finish()?;
+        if on(Bug::AppliedIndexBeforeData) {
+            self.persist_applied_first(&done.base)?;
+        }
         self.engine.write(&done.batch)?;
 
         self.view = self.engine.view()?;
@@ -166,6 +171,22 @@ impl<E: Engine> Store<E> {
     /// The engine.
     pub fn engine(&self) -> &Arc<E> {
         &self.engine
+    }
+
+    /// A planted bug: puts on the disk that entries are applied, now and then, before what they change is there.
+    fn persist_applied_first(&self, next: &Base) -> Result<(), EngineError> {
+        let applied = next.state.applied;
+        if self.base.fresh || applied.is_none_or(|id| !id.index.is_multiple_of(8)) {
+            return Ok(());
+        }
+        let state = State {
+            applied,
+            ..self.base.state.clone()
+        };
+        let mut batch = Batch::default();
+        batch.put(Family::Meta, meta::STATE, state.encode_to_vec());
+        self.engine.write(&batch)?;
+        self.engine.flush()
     }
 
     fn publish(&mut self) {

@@ -1,5 +1,6 @@
 //! Commands that concern the store and the cluster rather than keys: compaction, alarms, membership, identity.
 
+use keelson_planted::{Bug, on};
 use keelson_proto::commandpb::{self, ClusterInit, MemberAttributes, Membership, StoredMembership};
 use keelson_proto::etcdserverpb::alarm_request::AlarmAction;
 use keelson_proto::etcdserverpb::{
@@ -42,6 +43,14 @@ impl<V: View> Work<'_, V> {
         self.base.state.logical_bytes -= freed as i64;
         self.base.state.compacted = to.0;
         self.base.roots.compact(to);
+        if on(Bug::CompactionDropsLive) {
+            self.drop_oldest_key(to)?;
+        }
+        let key = if on(Bug::CompactionDropsItsRevision) {
+            log_key(to.next(), 0)
+        } else {
+            key
+        };
         self.pending.truncate_log(key);
         Ok(Reply::Compact(CompactionResponse { header: None }))
     }

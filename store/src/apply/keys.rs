@@ -1,6 +1,7 @@
 //! Changes of keys: the records that a put and a delete leave, and the requests made of nothing but them.
 
 use bytes::Bytes;
+use keelson_planted::{Bug, on};
 use keelson_proto::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
 };
@@ -58,7 +59,9 @@ impl<V: View> Work<'_, V> {
             .filter(|_| r.prev_kv)
             .map(|old| old.key_value(&r.key, &mut Arena::default()));
         if version.lease != old_lease {
-            self.detach(old_lease, &r.key);
+            if !on(Bug::LeaseKeepsKey) {
+                self.detach(old_lease, &r.key);
+            }
             if version.lease != LeaseId(0) {
                 self.pending.put(
                     Family::Lease,
@@ -70,7 +73,12 @@ impl<V: View> Work<'_, V> {
         if prev.is_none() {
             self.base.counts.add(&r.key);
         }
-        self.change(&r.key, Some(version.encode()), prev.clone());
+        let replaced = if on(Bug::PrevMissesBatch) {
+            self.before_batch(&r.key)?
+        } else {
+            prev.clone()
+        };
+        self.change(&r.key, Some(version.encode()), replaced);
         Ok(PutResponse {
             header: None,
             prev_kv,
@@ -93,6 +101,9 @@ impl<V: View> Work<'_, V> {
                     found.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(record)));
                     Ok(ControlFlow::Continue(()))
                 })?;
+                if on(Bug::DeleteMissesBatch) {
+                    found.retain(|(key, _)| matches!(self.before_batch(key), Ok(Some(_))));
+                }
             }
         }
         let mut reply = DeleteRangeResponse {
@@ -115,7 +126,9 @@ impl<V: View> Work<'_, V> {
     /// Deletes a key with its current record.
     pub(super) fn delete(&mut self, key: &Bytes, record: Bytes) -> Result<(), EngineError> {
         self.detach(Version::parse(&record)?.lease, key);
-        self.base.counts.remove(key);
+        if !on(Bug::CountKeepsDeleted) {
+            self.base.counts.remove(key);
+        }
         self.change(key, None, Some(record));
         Ok(())
     }

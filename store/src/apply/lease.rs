@@ -1,11 +1,12 @@
 //! Grants and ends of leases. Time is not known here: that one has run out is told by a command.
 
+use keelson_planted::{Bug, on};
 use keelson_proto::commandpb::LeaseExpire;
 use keelson_proto::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse,
 };
 
-use super::{Work, done};
+use super::{Work, done, planted};
 use crate::engine::{EngineError, Family, View};
 use crate::format::{encode_ttl, grant_key, parse_ttl};
 use crate::source::Source;
@@ -61,7 +62,11 @@ impl<V: View> Work<'_, V> {
 
     /// Deletes the lease's keys, in their order, and the lease.
     fn end_lease(&mut self, id: LeaseId) -> Result<(), EngineError> {
-        for key in read::lease_keys(&self.source(), id)? {
+        let mut keys = read::lease_keys(&self.source(), id)?;
+        if on(Bug::LeaseKeysInMapOrder) {
+            keys = planted::in_map_order(keys);
+        }
+        for key in keys {
             let record = self.current(&key)?.ok_or_else(|| {
                 let what = format!("key \"{}\" hangs on lease {id}", key.escape_ascii());
                 EngineError::new(what, "but it does not exist")

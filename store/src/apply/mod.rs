@@ -6,9 +6,11 @@
 mod admin;
 mod keys;
 mod lease;
+mod planted;
 mod txn;
 
 use bytes::Bytes;
+use keelson_planted::{Bug, on};
 use keelson_proto::commandpb::{self, Command, State, command::Request};
 use keelson_proto::etcdserverpb::AlarmType;
 use prost::Message;
@@ -272,7 +274,14 @@ impl<'a, V: View> Work<'a, V> {
         let mut meta = |key: &'static [u8], value: Vec<u8>| {
             pending.put(Family::Meta, key.into(), value.into())
         };
-        meta(meta::STATE, base.state.encode_to_vec());
+        if on(Bug::AppliedTwice) {
+            meta(
+                meta::STATE,
+                planted::applied_one_late(&base.state).encode_to_vec(),
+            );
+        } else {
+            meta(meta::STATE, base.state.encode_to_vec());
+        }
         if std::mem::take(&mut base.fresh) {
             meta(meta::FORMAT, format::VERSION.to_be_bytes().to_vec());
         }

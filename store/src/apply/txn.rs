@@ -1,5 +1,6 @@
 //! Transactions: all compares first, then all that could be refused, then the changes, none of which can be.
 
+use keelson_planted::{Bug, on};
 use keelson_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use keelson_proto::etcdserverpb::request_op::Request;
 use keelson_proto::etcdserverpb::response_op::Response;
@@ -31,7 +32,11 @@ impl<V: View> Work<'_, V> {
     pub(super) fn txn(&mut self, r: &TxnRequest) -> Result<Reply, ReadError> {
         let chosen = self.choose(r)?;
         self.check_chosen(&chosen)?;
-        Ok(Reply::Txn(self.run(&chosen)?))
+        let mut reply = self.run(&chosen)?;
+        if on(Bug::CompareSeesOwnWrites) {
+            reply.succeeded = self.choose(r)?.succeeded;
+        }
+        Ok(Reply::Txn(reply))
     }
 
     /// Evaluates the compares of a txn, and of those nested in the branch that it takes.
@@ -72,7 +77,12 @@ impl<V: View> Work<'_, V> {
         };
         match Span::new(&compare.key, &compare.range_end) {
             Span::One(key) => {
-                if let Some(record) = self.current(key)? {
+                let found = if on(Bug::CompareMissesBatch) {
+                    self.before_batch(key)?
+                } else {
+                    self.current(key)?
+                };
+                if let Some(record) = found {
                     let _: ControlFlow<()> = each(&record)?;
                 }
             }
