@@ -327,7 +327,9 @@ impl RecordHeader {
         let padded = bytes
             .get(RECORD_HEADER_LEN as usize..end)
             .ok_or(PayloadError::Torn)?;
-        if crc32c::crc32c(padded) != self.payload_crc {
+        if crc32c::crc32c(padded) != self.payload_crc
+            && !keelson_planted::on(keelson_planted::Bug::TornTailAccepted)
+        {
             return Err(PayloadError::Torn);
         }
         let payload = &padded[..self.payload_len as usize];

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use keelson_planted::{Bug, on};
+
 use crate::error::LogError;
 use crate::format::segment_name;
 use crate::index::EntryIndex;
@@ -32,7 +34,12 @@ impl<D: LogDir> RaftLog<D> {
             Found::Log(recovered) => resume(dir, segment_bytes, *recovered)?,
         };
         let memory = Memory::new(index, &opened, segments);
-        Ok((RaftLog::new(options, writer, memory), opened))
+        let log = RaftLog::new(options, writer, memory);
+        if on(Bug::LogCutTooFar) && opened.cut.is_some() {
+            let last = opened.last.and_then(|id| id.index.checked_sub(1));
+            log.truncate_after(last, Box::new(drop));
+        }
+        Ok((log, opened))
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use keelson_planted::{Bug, on};
 
 use crate::error::LogError;
 use crate::format::{
@@ -57,7 +58,9 @@ impl Request {
 
     /// The committed id is a hint that saves work after a restart: it rides along.
     fn must_sync(&self) -> bool {
-        !matches!(self, Request::Committed(_))
+        let is_hint = matches!(self, Request::Committed(_))
+            || on(Bug::VoteNotSynced) && matches!(self, Request::Vote(_));
+        !is_hint
     }
 }
 
@@ -349,10 +352,12 @@ impl<D: LogDir> Writer<D> {
     /// The one place where the stream becomes durable.
     fn sync(&mut self) -> Result<(), LogError> {
         debug_assert!(self.buffer.is_empty(), "a sync covers what is written");
-        self.active
-            .file
-            .sync_data()
-            .map_err(|e| LogError::io("sync", &segment_name(self.active.seq), e))?;
+        if !on(Bug::SyncSkipped) {
+            self.active
+                .file
+                .sync_data()
+                .map_err(|e| LogError::io("sync", &segment_name(self.active.seq), e))?;
+        }
         self.synced_to = self.active.used;
         self.unsynced = false;
         Ok(())
