@@ -10,6 +10,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use futures::channel::oneshot;
+use keelson_planted::{Bug, on};
 use keelson_proto::commandpb;
 use keelson_store::engine::{Engine, EngineError};
 use keelson_store::{Entry, Event, LogId, Outcome, Revision, Store};
@@ -165,7 +166,9 @@ impl<E: Engine> Applier<E> {
             if let Some(id) = machine.store.applied().0 {
                 machine.around.progress.advance(id.index);
             }
-            machine.around.hub.reset();
+            if !on(Bug::SnapshotKeepsWatchers) {
+                machine.around.hub.reset();
+            }
             Ok(())
         })
         .await

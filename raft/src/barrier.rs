@@ -4,6 +4,7 @@
 
 use futures::StreamExt;
 use futures::channel::{mpsc, oneshot};
+use keelson_planted::{Bug, on};
 use openraft::{AsyncRuntime, ReadPolicy};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -78,11 +79,14 @@ impl Barrier {
 /// Runs round after round until the member stops.
 pub(crate) async fn run<P: Parts>(shared: Arc<Shared<P>>, mut rounds: Rounds) {
     while rounds.0.next().await.is_some() {
-        let waiters = shared.barrier.take();
+        let mut waiters = shared.barrier.take();
         if waiters.is_empty() {
             continue;
         }
         let result = round(&shared).await;
+        if on(Bug::ReadJoinsEarlierRound) {
+            waiters.extend(shared.barrier.take());
+        }
         for waiter in waiters {
             let _ = waiter.send(result);
         }
@@ -154,6 +158,9 @@ async fn read_index<P: Parts>(shared: &Arc<Shared<P>>) -> Result<(u64, MemberId)
 
 /// Proves that this member leads, now, and gives the index that a read must see.
 pub(crate) async fn leader_read_index<P: Parts>(shared: &Arc<Shared<P>>) -> Result<u64, Trouble> {
+    if on(Bug::ReadWithoutProof) && shared.is_leader() {
+        return Ok(shared.progress.applied().unwrap_or(0));
+    }
     match shared
         .raft()
         .get_read_linearizer(ReadPolicy::ReadIndex)

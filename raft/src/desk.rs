@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keelson_planted::{Bug, on};
 use keelson_proto::peerpb;
 use keelson_store::LeaseId;
 use openraft::AsyncRuntime;
@@ -19,7 +20,9 @@ use crate::proposals::{Offered, outcome_to_pb};
 use crate::shared::{Parts, Shared};
 use crate::transport::{Answer, PROTOCOL, Reply, Request};
 use crate::trouble::Trouble;
-use crate::types::{Types, decode_entry, log_id_from_pb, log_id_to_pb, vote_from_pb, vote_to_pb};
+use crate::types::{
+    Types, decode_entry, log_id_from_pb, log_id_to_pb, raft_log_id, vote_from_pb, vote_to_pb,
+};
 
 /// The member, as its peers meet it.
 pub(crate) struct Desk<P: Parts>(pub(crate) Arc<Shared<P>>);
@@ -176,7 +179,11 @@ async fn vote<P: Parts>(shared: &Arc<Shared<P>>, ask: peerpb::VoteAsk) -> Reply 
     let Some(vote) = ask.vote.as_ref().map(vote_from_pb) else {
         return Reply::Failed("a request for a vote without one".into());
     };
-    let mut request = VoteRequest::<Types<P::Rt>>::new(vote, ask.last.as_ref().map(log_id_from_pb));
+    let mut last = ask.last.as_ref().map(log_id_from_pb);
+    if on(Bug::VoteForShorterLog) {
+        last = last.max(shared.log.last().map(|id| raft_log_id(id.term, id.index)));
+    }
+    let mut request = VoteRequest::<Types<P::Rt>>::new(vote, last);
     request.leadership_transfer = ask.leadership_transfer;
     let response = if ask.pre_vote {
         shared.raft().pre_vote(request).await

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use keelson_planted::{Bug, on};
 use keelson_proto::commandpb::{Command, LeaseExpire, command};
 use keelson_store::{LeaseId, engine::Engine};
 use openraft::AsyncRuntime;
@@ -33,6 +34,11 @@ pub(crate) async fn lead<P: Parts>(shared: Arc<Shared<P>>) {
             shared.metrics(|metrics| metrics.current_term),
         );
         shared.hub.set_term(term);
+        if on(Bug::ExpiryByDeposedLeader) && leading_term.is_some() {
+            expire_leases(&shared).await;
+            P::Rt::sleep(LEASE_TICK).await;
+            continue;
+        }
         if !leads {
             if leading_term.take().is_some() {
                 shared.leases.step_down();
@@ -88,6 +94,10 @@ async fn expire_leases<P: Parts>(shared: &Arc<Shared<P>>) {
             request,
             ..Command::default()
         };
+        if on(Bug::ExpiryByDeposedLeader) {
+            let _ = shared.propose(command).await;
+            return;
+        }
         // Proposed here and nowhere else: only the one that keeps the clock may say that it has run out.
         let offered = shared.propose_here(command.encode_to_vec().into());
         match P::Rt::timeout(shared.timing.request_timeout(), offered).await {
@@ -310,7 +320,9 @@ impl<P: Parts> Shared<P> {
                 // It is being revoked: the answer is what comes of that.
                 Renewal::Expiring => self.metrics_may_have_changed().await,
                 Renewal::Renewed(_) | Renewal::Unknown => {
-                    self.barrier_as_leader().await?;
+                    if !on(Bug::RenewalWithoutProof) {
+                        self.barrier_as_leader().await?;
+                    }
                     // Asked again, since meanwhile it may have run out, or this member have stepped down.
                     match self.leases.renew((self.now)(), id) {
                         Renewal::Renewed(ttl) => return Ok(ttl),

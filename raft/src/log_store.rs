@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::channel::oneshot;
 use futures::stream::{self, Stream};
 use keelson_log::{LogDir, LogId, RaftLog, Vote};
+use keelson_planted::{Bug, on};
 use openraft::async_runtime::AsyncRuntime;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
@@ -198,6 +199,11 @@ impl<RT: AsyncRuntime, D: LogDir> RaftLogStorage<Types<RT>> for LogStore<D> {
             .into_iter()
             .map(|entry| (to_log(&entry.log_id), encode_payload(&entry.payload)))
             .collect();
+        if on(Bug::AckBeforeSync) {
+            self.log.append(entries, Box::new(drop));
+            callback.io_completed(Ok(()));
+            return Ok(());
+        }
         self.log.append(
             entries,
             Box::new(move |result| callback.io_completed(result)),

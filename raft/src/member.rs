@@ -11,6 +11,7 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::{self, BoxFuture};
 use keelson_log::RaftLog;
+use keelson_planted::{Bug, on};
 use keelson_proto::commandpb::{self, Command, Membership};
 use keelson_proto::peerpb::member_change::Change;
 use keelson_store::engine::EngineError;
@@ -276,6 +277,9 @@ impl<P: Parts> Member<P> {
 
     /// Completes when everything that this member may have applied before it was last stopped is applied again.
     pub async fn recovered(&self) -> Result<(), Trouble> {
+        if on(Bug::ServesBeforeRecovered) {
+            return Ok(());
+        }
         self.shared
             .raft()
             .wait_for_recovery(None)
@@ -472,7 +476,7 @@ fn raft_config(cluster_id: u64, timing: Timing) -> Result<openraft::Config, Stri
         // openraft waits for the lease and then a random part again: so that a follower stands within `election`.
         election_timeout_min: (election * 35 / 100).max(heartbeat + 1),
         election_timeout_max: (election * 45 / 100).max(heartbeat + 2),
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(on(Bug::ServesBeforeRecovered)),
         enable_pre_vote: Some(true),
         snapshot_policy: SnapshotPolicy::Never,
         // Purging goes by bytes, in `duties`.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use keelson_planted::{Bug, on};
 use keelson_proto::commandpb::{self, Command};
 use keelson_proto::peerpb;
 use keelson_store::{Outcome, Refusal, Revision};
@@ -124,6 +125,7 @@ impl<P: Parts> Shared<P> {
             },
             Ok(_) => Err(Offered::Failed(Trouble::Unknown)),
             Err(CallError::NotSent { .. }) => Err(Offered::NotAppended),
+            Err(CallError::Lost { .. }) if on(Bug::WriteSentTwice) => Err(Offered::NotAppended),
             Err(CallError::Lost { .. }) => Err(Offered::Failed(Trouble::TimeoutConnectionLost)),
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use futures::channel::oneshot;
 use futures::lock::OwnedMutexGuard;
+use keelson_planted::{Bug, on};
 use keelson_proto::commandpb::Membership;
 use keelson_proto::peerpb::member_change::Change;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
@@ -94,6 +95,10 @@ impl<P: Parts> Shared<P> {
             // Who asked may have gone.
             let _ = done.send(result);
         }));
+        if on(Bug::MemberChangeAckedEarly) {
+            self.metrics_may_have_changed().await;
+            return Ok(self.membership());
+        }
         made.await.unwrap_or(Err(Trouble::Stopped))
     }
 

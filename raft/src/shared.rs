@@ -214,5 +214,5 @@ impl<P: Parts> Shared<P> {
 /// Reads the time since now on a runtime's clock.
 pub(crate) fn clock<RT: AsyncRuntime>() -> Now {
     let start = RT::Instant::now();
-    Arc::new(move || RT::Instant::now().saturating_duration_since(start))
+    Arc::new(move || keelson_planted::clock(RT::Instant::now().saturating_duration_since(start)))
 }

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use keelson_planted::{Bug, on};
 use keelson_proto::{commandpb, peerpb};
-use keelson_store::engine::{Engine, EngineError, View};
+use keelson_store::engine::{Batch, Engine, EngineError, Family, View};
 use openraft::async_runtime::AsyncRuntime;
 use openraft::{Snapshot, SnapshotMeta};
 
@@ -271,6 +272,9 @@ impl<P: Parts> Shared<P> {
                 fs::rename(&from.0, &new)?;
                 sync_files(&new)?;
                 let engine = open(&new).map_err(io::Error::other)?;
+                if on(Bug::SnapshotInstalledHalf) {
+                    lose_a_family(&*engine).map_err(io::Error::other)?;
+                }
                 state_dir.switch(&new)?;
                 Ok((engine, old))
             })
@@ -304,6 +308,14 @@ fn checkpoint<E: Engine>(
     keelson_store::read_state(|family, key| view.get(family, key))
         .map_err(|error| EngineError::new("reading a checkpoint", error))?
         .ok_or_else(|| EngineError::new("reading a checkpoint", "it holds no state"))
+}
+
+/// A planted bug: the events and replaced versions of a snapshot are not there.
+fn lose_a_family<E: Engine>(engine: &E) -> Result<(), EngineError> {
+    let mut batch = Batch::default();
+    batch.delete_range(Family::Log, Bytes::new(), Bytes::from_static(&[u8::MAX]));
+    engine.write(&batch)?;
+    engine.flush()
 }
 
 fn bad(what: &str) -> io::Error {
