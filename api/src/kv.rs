@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
+use keelson_planted::{Bug, on};
 use keelson_proto::commandpb::command;
 use keelson_proto::etcdserverpb::kv_server;
 use keelson_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -42,7 +43,10 @@ impl<P: Parts> kv_server::Kv for Kv<P> {
         let request = request.into_inner();
         check::range(&request, &self.0.options.limits()).map_err(Failure::from)?;
         let view = self.0.view(request.serializable).await?;
-        let revision = view.revision;
+        let mut revision = view.revision;
+        if on(Bug::HeaderNewerThanData) && request.serializable {
+            revision = self.0.view(false).await?.revision;
+        }
         let mut response = read(view, !is_small(&request), move |view| {
             Ok(view.range(&request)?)
         })

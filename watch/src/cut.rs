@@ -4,6 +4,7 @@
 //! One revision is one message, however large, except for watchers that asked for fragments.
 
 use bytes::{Bytes, BytesMut};
+use keelson_planted::{Bug, on};
 use keelson_store::{Event, Revision};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -152,7 +153,8 @@ impl<'a> Cut<'a> {
         while end < self.matched.len() {
             let ends_a_revision =
                 end > start && self.event(end).revision != self.event(end - 1).revision;
-            if ends_a_revision && bytes >= self.limits.message_bytes {
+            let splits = on(Bug::WatchSplitsRevision) && end > start;
+            if splits || ends_a_revision && bytes >= self.limits.message_bytes {
                 break;
             }
             bytes += event_record_len(self.event_len(end));

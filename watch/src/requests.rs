@@ -1,5 +1,6 @@
 //! What a stream's client asks for: creating and cancelling watches, and progress.
 
+use keelson_planted::{Bug, on};
 use keelson_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, watch_request::RequestUnion};
 use keelson_store::{Refusal, Revision};
 use std::collections::{BTreeMap, VecDeque};
@@ -154,6 +155,7 @@ impl Core {
         };
         let (start, next) = match Revision(request.start_revision) {
             Revision(0) => (revision, revision.next()),
+            start if on(Bug::WatchRepeatsOnResume) => (start, Revision(start.0 - 1)),
             start => (start, start),
         };
         Ok(Watcher {
@@ -202,7 +204,8 @@ impl Core {
                 .map(|&watcher| self.watchers[watcher].start);
             stream.starts_by = starts.max().unwrap_or_default();
         }
-        if stream.is_synced() && stream.starts_by <= self.revision && !stream.watches.is_empty() {
+        let is_synced = stream.is_synced() || on(Bug::ProgressAhead);
+        if is_synced && stream.starts_by <= self.revision && !stream.watches.is_empty() {
             let entry = Entry {
                 watch_id: NO_WATCH,
                 revision: self.revision,
