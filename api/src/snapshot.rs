@@ -313,7 +313,7 @@ impl Read for Archive {
     }
 }
 
-/// The files under a directory as (name in the archive, path, length), sorted by name.
+/// The files of the state under a directory as (name in the archive, path, length), sorted by name.
 fn files(dir: &Path) -> io::Result<Vec<(String, PathBuf, u64)>> {
     let mut found = Vec::new();
     let mut dirs = vec![(String::new(), dir.to_owned())];
@@ -324,6 +324,10 @@ fn files(dir: &Path) -> io::Result<Vec<(String, PathBuf, u64)>> {
                 .file_name()
                 .into_string()
                 .map_err(|_| io::Error::other("a file's name is not UTF-8"))?;
+            // Left behind by opening the checkpoint: an engine's lock and its own log are no part of the state.
+            if name == "LOCK" || name.starts_with("LOG") {
+                continue;
+            }
             let name = format!("{prefix}{name}");
             let kind = entry.metadata()?;
             if kind.is_dir() {
@@ -397,6 +401,17 @@ mod tests {
                 ("engine/c".to_owned(), vec![7; 512]),
             ]
         );
+    }
+
+    #[test]
+    fn an_engines_lock_and_its_own_log_are_not_in_the_archive() {
+        let home = tempfile::tempdir().unwrap();
+        for name in ["LOCK", "LOG", "LOG.old.17", "CURRENT", "000004.log"] {
+            fs::write(home.path().join(name), name).unwrap();
+        }
+        let found = files(home.path()).unwrap().into_iter();
+        let names: Vec<String> = found.map(|(name, ..)| name).collect();
+        assert_eq!(names, ["000004.log", "CURRENT"]);
     }
 
     #[tokio::test]
