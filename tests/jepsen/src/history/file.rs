@@ -111,6 +111,7 @@ impl History {
             .chain(self.acts.iter().cloned().map(Record::Act))
             .chain(self.watches.iter().cloned().map(Record::Watch))
             .chain(self.endings.iter().cloned().map(Record::Ending))
+            .chain(self.found.iter().cloned().map(Record::Found))
             .chain(self.notes.iter().cloned().map(Record::Note))
     }
 }

@@ -318,6 +318,8 @@ pub enum Record {
     Leader(Leader),
     /// What a member held in the end.
     Ending(Ending),
+    /// Something that the runner itself saw, and that no server may do: a process that ended by itself, say.
+    Found(String),
     /// A sentence about the run itself that is no verdict on the store: a client that could not be set up, say.
     Note(String),
 }
@@ -339,6 +341,8 @@ pub struct History {
     pub leaders: Vec<Leader>,
     /// What each member held in the end; empty if the cluster did not recover, which is a failure by itself.
     pub endings: Vec<Ending>,
+    /// What the runner itself saw that no server may do.
+    pub found: Vec<String>,
     /// Sentences about the run itself.
     pub notes: Vec<String>,
 }
@@ -354,6 +358,7 @@ impl History {
             Record::Fault(fault) => self.faults.push(fault),
             Record::Leader(leader) => self.leaders.push(leader),
             Record::Ending(ending) => self.endings.push(ending),
+            Record::Found(found) => self.found.push(found),
             Record::Note(note) => self.notes.push(note),
         }
     }
