@@ -1,5 +1,6 @@
 //! One server process: its flags, its files, and the signals that it is sent.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -18,10 +19,13 @@ const TAIL_LINES: usize = 40;
 /// A member and, while it runs, its process. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Member {
-    server: Server,
+    program: PathBuf,
     name: String,
     client_port: u16,
     peer_port: u16,
+    /// Where its peers are told to dial: `peer_port`, or a proxy in front of it.
+    advertised_peer_port: u16,
+    environment: Vec<(String, OsString)>,
     /// Holds `data` and `log`.
     dir: PathBuf,
     process: Option<Child>,
@@ -30,17 +34,37 @@ pub struct Member {
 impl Member {
     /// A member that was not started yet, with free ports and a folder of its own under `parent`.
     pub fn new(server: Server, name: &str, parent: &Path) -> Member {
+        Member::of_program(server.program(), name, parent)
+    }
+
+    /// The same of any program that takes etcd's flags.
+    pub fn of_program(program: PathBuf, name: &str, parent: &Path) -> Member {
         let [client_port, peer_port] = ports::free();
         let dir = parent.join(name);
         fs::create_dir(&dir).unwrap_or_else(|e| panic!("cannot create {}: {e}", dir.display()));
         Member {
-            server,
+            program,
             name: name.to_owned(),
             client_port,
             peer_port,
+            advertised_peer_port: peer_port,
+            environment: Vec::new(),
             dir,
             process: None,
         }
+    }
+
+    /// Has its peers dial this port of loopback instead of its own: that of a proxy which leads to
+    /// [`Member::peer_port`].
+    pub fn behind_proxy(mut self, port: u16) -> Member {
+        self.advertised_peer_port = port;
+        self
+    }
+
+    /// Starts it with this variable in its environment.
+    pub fn with_environment(mut self, name: &str, value: impl Into<OsString>) -> Member {
+        self.environment.push((name.to_owned(), value.into()));
+        self
     }
 
     /// Its name in the cluster.
@@ -55,7 +79,22 @@ impl Member {
 
     /// Where its peers reach it.
     pub fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.peer_port)
+        format!("http://127.0.0.1:{}", self.advertised_peer_port)
+    }
+
+    /// Where it listens to its peers, which may come through a proxy.
+    pub fn peer_port(&self) -> u16 {
+        self.peer_port
+    }
+
+    /// The folder of its own that holds its data and its log.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The id of its process, while it was started and not ended by us.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
     }
 
     /// Its part of `--initial-cluster`.
@@ -98,7 +137,7 @@ impl Member {
 
     /// The program with the flags that every start has, and none of the caller's environment that it would read.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(self.server.program());
+        let mut command = Command::new(&self.program);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("ETCD") {
                 command.env_remove(name);
@@ -109,8 +148,14 @@ impl Member {
             .arg(format!("--data-dir={}", self.data_dir().display()))
             .arg(format!("--listen-client-urls={}", self.client_url()))
             .arg(format!("--advertise-client-urls={}", self.client_url()))
-            .arg(format!("--listen-peer-urls={}", self.peer_url()))
+            .arg(format!(
+                "--listen-peer-urls=http://127.0.0.1:{}",
+                self.peer_port
+            ))
             .arg(format!("--initial-advertise-peer-urls={}", self.peer_url()));
+        for (name, value) in &self.environment {
+            command.env(name, value);
+        }
         command
     }
 
@@ -138,6 +183,19 @@ impl Member {
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.wait_exit().await
+    }
+
+    /// SIGTERM, without waiting.
+    pub fn ask_to_end(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// How the process ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let process = self.process.as_mut()?;
+        let status = process.try_wait().expect("a child can be waited for")?;
+        self.process = None;
+        Some(status)
     }
 
     /// Waits until the process ends by itself.

@@ -51,17 +51,22 @@ pub fn program(name: &str) -> PathBuf {
 
 /// A file that `make peers` brings; `KEELSON_PEERS_DIR` overrides where it is looked for.
 pub fn peer(relative: &str) -> PathBuf {
-    let dir = match std::env::var_os("KEELSON_PEERS_DIR") {
-        Some(dir) => PathBuf::from(dir),
-        None => target_dir().join("peers"),
-    };
-    let path = dir.join(relative);
+    let path = peer_path(relative);
     assert!(
         path.exists(),
         "{} is missing: run `make peers`",
         path.display()
     );
     path
+}
+
+/// Where such a file is, if it is there.
+pub fn peer_path(relative: &str) -> PathBuf {
+    let dir = match std::env::var_os("KEELSON_PEERS_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => target_dir().join("peers"),
+    };
+    dir.join(relative)
 }
 
 /// `target/<profile>`: cargo puts test executables into `target/<profile>/deps`.
