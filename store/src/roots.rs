@@ -59,7 +59,8 @@ impl Roots {
         }
     }
 
-    /// Forgets what lies before `compacted`: between there and a later revision the log has gaps.
+    /// Forgets what lies before `compacted`: between there and a later revision the log has gaps. What comes is then kept as
+    /// close together as it could have been, had there only been what is left.
     pub fn compact(&mut self, compacted: Revision) {
         if self
             .kept
@@ -67,6 +68,10 @@ impl Roots {
             .is_some_and(|(first, _)| *first < compacted)
         {
             Arc::make_mut(&mut self.kept).retain(|(revision, _)| *revision >= compacted);
+        }
+        let mut left = self.kept.len().max(1);
+        while self.spacing > SPACING && left * 2 <= ROOTS_MAX {
+            (self.spacing, left) = (self.spacing / 2, left * 2);
         }
     }
 }
@@ -117,6 +122,28 @@ mod tests {
         assert_eq!(
             (roots.kept[0].0, roots.spacing),
             (Revision(0), 32 * SPACING)
+        );
+    }
+
+    #[test]
+    fn after_a_compaction_roots_are_kept_as_close_as_at_first() {
+        let mut roots = Roots::default();
+        let counts = counts();
+        let long = 3_000 * SPACING;
+        for n in 0..=3_000 {
+            roots.offer(Revision(n * SPACING), &counts);
+        }
+        roots.compact(Revision(long));
+        for n in 1..=5 {
+            roots.offer(Revision(long + n * SPACING), &counts);
+        }
+        assert_eq!(
+            nearest(&roots, long + 5 * SPACING),
+            Some(long + 5 * SPACING)
+        );
+        assert_eq!(
+            nearest(&roots, long + 2 * SPACING),
+            Some(long + 2 * SPACING)
         );
     }
 
