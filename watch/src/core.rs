@@ -83,8 +83,9 @@ pub(crate) struct Stream {
     pub ready: usize,
     /// How many of its watchers are blocked.
     pub blocked_count: usize,
-    /// No watch of this stream starts after this revision.
-    pub starts_by: Revision,
+    /// Its watches that started beyond what was published, by their start. Those that have been reached leave when
+    /// somebody asks.
+    pub future: BTreeSet<(Revision, WatcherKey)>,
 }
 
 impl Stream {

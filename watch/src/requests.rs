@@ -3,7 +3,7 @@
 use keelson_planted::{Bug, on};
 use keelson_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, watch_request::RequestUnion};
 use keelson_store::{Refusal, Revision};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::core::{Core, Seen, State, Stream, StreamKey, Watcher, watch_cost};
@@ -39,7 +39,7 @@ impl Core {
             blocked: VecDeque::new(),
             ready: 0,
             blocked_count: 0,
-            starts_by: Revision::default(),
+            future: BTreeSet::new(),
         });
         self.schedule.add(stream);
         (stream, outbox)
@@ -121,7 +121,9 @@ impl Core {
         let key = self.watchers.insert(watcher);
         let owner = &mut self.streams[stream];
         owner.watches.insert(id, key);
-        owner.starts_by = owner.starts_by.max(start);
+        if start > self.revision {
+            owner.future.insert((start, key));
+        }
         if next > self.revision {
             self.make_current(key)
         } else {
@@ -197,15 +199,13 @@ impl Core {
     /// `progressIfSync`).
     fn report_progress_of_all(&mut self, key: StreamKey, wakes: &mut Wakes) {
         let stream = &mut self.streams[key];
-        if stream.starts_by > self.revision {
-            let starts = stream
-                .watches
-                .values()
-                .map(|&watcher| self.watchers[watcher].start);
-            stream.starts_by = starts.max().unwrap_or_default();
+        while let Some(&(start, watcher)) = stream.future.first()
+            && start <= self.revision
+        {
+            stream.future.remove(&(start, watcher));
         }
         let is_synced = stream.is_synced() || on(Bug::ProgressAhead);
-        if is_synced && stream.starts_by <= self.revision && !stream.watches.is_empty() {
+        if is_synced && stream.future.is_empty() && !stream.watches.is_empty() {
             let entry = Entry {
                 watch_id: NO_WATCH,
                 revision: self.revision,

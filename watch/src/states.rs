@@ -29,6 +29,9 @@ impl Core {
         self.unplace(key);
         let watcher = self.watchers.remove(key);
         self.watch_bytes -= watcher.bytes();
+        self.streams[watcher.stream]
+            .future
+            .remove(&(watcher.start, key));
         watcher
     }
 
