@@ -6,4 +6,5 @@
 //!
 //! Nothing here links the server: its public interface is what is attacked, and what is believed.
 
+pub mod check;
 pub mod history;

@@ -380,3 +380,106 @@ fn is_zero(number: &i64) -> bool {
 fn is_false(flag: &bool) -> bool {
     !*flag
 }
+
+impl super::Operation {
+    /// The header and reply, if it was answered.
+    pub fn done(&self) -> Option<(&Header, &Reply)> {
+        match &self.outcome {
+            Outcome::Done { header, reply } => Some((header, reply)),
+            Outcome::Refused { .. } | Outcome::Unknown { .. } => None,
+        }
+    }
+
+    /// The error's text, if it certainly did not happen.
+    pub fn refused(&self) -> Option<&str> {
+        match &self.outcome {
+            Outcome::Refused { error } => Some(error),
+            Outcome::Done { .. } | Outcome::Unknown { .. } => None,
+        }
+    }
+
+    /// Whether it may have happened.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self.outcome, Outcome::Unknown { .. })
+    }
+
+    /// Whether the reply, if there is one, is of the kind that the call asks for.
+    pub fn reply_fits(&self) -> bool {
+        let Some((_, reply)) = self.done() else {
+            return true;
+        };
+        match &self.call {
+            Call::Range(_) => matches!(reply, Reply::Range { .. }),
+            Call::Put(_) => matches!(reply, Reply::Put { .. }),
+            Call::Delete(_) => matches!(reply, Reply::Delete { .. }),
+            Call::Txn(_) => matches!(reply, Reply::Txn { .. }),
+            Call::Compact(_) => matches!(reply, Reply::Compact),
+            Call::Lease(Lease::Revoke { .. }) => matches!(reply, Reply::Revoked),
+            Call::Lease(Lease::List) => matches!(reply, Reply::Leases(_)),
+            Call::Lease(_) => matches!(reply, Reply::Lease { .. }),
+            Call::Member(_) | Call::MemberList { .. } => matches!(reply, Reply::Members(_)),
+            Call::MoveLeader { .. } => matches!(reply, Reply::Moved),
+            Call::HashKv(_) => matches!(reply, Reply::Hash(_)),
+        }
+    }
+
+    /// The revision that it made, if it was answered and changed something.
+    pub fn wrote(&self) -> Option<Revision> {
+        let (header, reply) = self.done()?;
+        reply.tells_of_a_write().then_some(header.revision)
+    }
+
+    /// Whether it may be answered from what one member has: a serializable read, or a transaction of such reads alone.
+    pub fn is_serializable(&self) -> bool {
+        let serializable = |step: &Step| matches!(step, Step::Range(range) if range.serializable);
+        match &self.call {
+            Call::Range(range) => range.serializable,
+            Call::Txn(txn) => {
+                txn.success.iter().all(serializable) && txn.failure.iter().all(serializable)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Reply {
+    /// Whether it answers something that changed keys.
+    pub fn tells_of_a_write(&self) -> bool {
+        match self {
+            Reply::Put { .. } => true,
+            Reply::Delete { deleted, .. } => *deleted > 0,
+            Reply::Txn { responses, .. } => responses.iter().any(Reply::tells_of_a_write),
+            _ => false,
+        }
+    }
+}
+
+impl Call {
+    /// Whether it can change keys.
+    pub fn may_write(&self) -> bool {
+        match self {
+            Call::Put(_) | Call::Delete(_) | Call::Lease(Lease::Revoke { .. }) => true,
+            Call::Txn(txn) => txn.may_write(),
+            _ => false,
+        }
+    }
+}
+
+impl Txn {
+    /// Every step of both lists, and of the transactions within, with the lists before their parts.
+    pub fn all_steps(&self) -> Vec<&Step> {
+        let mut steps = Vec::new();
+        for step in self.success.iter().chain(&self.failure) {
+            steps.push(step);
+            if let Step::Txn(inner) = step {
+                steps.extend(inner.all_steps());
+            }
+        }
+        steps
+    }
+
+    fn may_write(&self) -> bool {
+        let writes = |step: &&Step| matches!(step, Step::Put(_) | Step::Delete(_));
+        self.all_steps().iter().any(writes)
+    }
+}

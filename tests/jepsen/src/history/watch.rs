@@ -40,7 +40,8 @@ pub struct WatchStream {
     pub start: Micros,
     /// When it ended, or the run did.
     pub end: Micros,
-    /// Why it ended: an error's text, or what the watcher itself did. None if it ran until the end of the run.
+    /// Why it ended: an error's text, or what the watcher itself did. None if it ran until the end of the run, which waits
+    /// until every watch that is open has delivered the last revision: of such a watch nothing may be missing.
     pub ended: Option<String>,
     /// What it was sent, in order.
     pub responses: Vec<WatchResponse>,
