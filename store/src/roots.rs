@@ -7,15 +7,29 @@ use crate::counts::CountTree;
 
 /// How far apart roots are kept, at first.
 const SPACING: i64 = 1_000;
-/// How many are kept. With one more, every second goes and the spacing doubles. Few, since new keys all over the place leave
-/// nothing for two roots to share: beside a million keys a root then takes 0.1 MB.
+/// How many are kept at most. With one more, every second goes and the spacing doubles.
 const ROOTS_MAX: usize = 128;
+/// How many are kept however many keys there are.
+const ROOTS_MIN: usize = 8;
+/// What the kept ones may take. New keys all over the place leave nothing for two roots to share: each is then a tree of its own.
+const BYTES_MAX: u64 = 16 << 20;
+/// For so many keys a tree takes a byte, measured: 284 KB for a million.
+const KEYS_PER_BYTE: u64 = 3;
+
+/// How many roots like this one are kept.
+fn roots_max(counts: &CountTree) -> usize {
+    let root_bytes = (counts.total() / KEYS_PER_BYTE).max(1);
+    let fit = usize::try_from(BYTES_MAX / root_bytes).unwrap_or(ROOTS_MAX);
+    fit.clamp(ROOTS_MIN, ROOTS_MAX)
+}
 
 /// Past roots, oldest first. Cloning is cheap: published states share them.
 #[derive(Clone)]
 pub(crate) struct Roots {
     kept: Arc<Vec<(Revision, CountTree)>>,
     spacing: i64,
+    /// How many may be kept, by the last one that was offered.
+    max: usize,
 }
 
 impl Default for Roots {
@@ -23,6 +37,7 @@ impl Default for Roots {
         Roots {
             kept: Arc::default(),
             spacing: SPACING,
+            max: ROOTS_MAX,
         }
     }
 }
@@ -47,9 +62,10 @@ impl Roots {
         {
             return;
         }
+        self.max = roots_max(counts);
         let kept = Arc::make_mut(&mut self.kept);
         kept.push((revision, counts.clone()));
-        if kept.len() > ROOTS_MAX {
+        while kept.len() > self.max {
             let mut index = 0;
             kept.retain(|_| {
                 index += 1;
@@ -70,7 +86,7 @@ impl Roots {
             Arc::make_mut(&mut self.kept).retain(|(revision, _)| *revision >= compacted);
         }
         let mut left = self.kept.len().max(1);
-        while self.spacing > SPACING && left * 2 <= ROOTS_MAX {
+        while self.spacing > SPACING && left * 2 <= self.max {
             (self.spacing, left) = (self.spacing / 2, left * 2);
         }
     }
@@ -79,7 +95,7 @@ impl Roots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Engine;
+    use crate::engine::{Batch, Engine, Family};
     use crate::memory::MemoryEngine;
 
     fn counts() -> CountTree {
@@ -123,6 +139,24 @@ mod tests {
             (roots.kept[0].0, roots.spacing),
             (Revision(0), 32 * SPACING)
         );
+    }
+
+    #[test]
+    fn fewer_roots_are_kept_of_more_keys() {
+        let kept = |keys: u32| {
+            let engine = MemoryEngine::new();
+            let mut batch = Batch::default();
+            batch.put(Family::Counts, Vec::new(), keys.to_be_bytes().to_vec());
+            engine.write(&batch).expect("memory does not fail");
+            let view = engine.view().expect("memory does not fail");
+            let counts = CountTree::load(&view).expect("one block of that many keys");
+            let mut roots = Roots::default();
+            (0..1_000).for_each(|n| roots.offer(Revision(n * SPACING), &counts));
+            roots.kept.len()
+        };
+        assert!((64..=128).contains(&kept(1_000)));
+        assert!((25..=50).contains(&kept(1_000_000)));
+        assert!((4..=8).contains(&kept(100_000_000)));
     }
 
     #[test]
