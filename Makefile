@@ -10,6 +10,8 @@ DATA ?= data
 UP_FLAGS ?=
 # What `make sim` is told, as in: make sim SIM_FLAGS="--from 7 --seeds 1"
 SIM_FLAGS ?=
+# What `make jepsen` is told, as in: make jepsen JEPSEN_FLAGS="--seed 7 --workload watch --nemesis kill"
+JEPSEN_FLAGS ?=
 # What `make bench` is told, as in: make bench BENCH_FLAGS="--seconds 30"
 BENCH_FLAGS ?=
 
@@ -69,6 +71,10 @@ test: deps peers announce ## Check format and lints, and run every test
 .PHONY: sim
 sim: build ## Simulate a thousand seeds of faults, one line each
 	$(bin)/sim --seeds 1000 $(SIM_FLAGS)
+
+.PHONY: jepsen
+jepsen: build ## Attack a cluster of real processes for a minute, and judge what its clients saw
+	$(bin)/jepsen $(JEPSEN_FLAGS)
 
 .PHONY: bench
 bench: build peers ## Measure kvd beside etcd: operations a second, latency, memory, bytes written

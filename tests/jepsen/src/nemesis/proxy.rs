@@ -260,7 +260,9 @@ fn travel_time(link: &Link, random: &mut StdRng) -> Duration {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nothing panics while it holds the lock")
+    mutex
+        .lock()
+        .expect("nothing panics while it holds the lock")
 }
 
 #[cfg(test)]
@@ -324,7 +326,10 @@ mod tests {
             assert!(early.is_err(), "nothing passes {direction:?}: {early:?}");
             wires.open_all();
             let late = tokio::time::timeout(LONG, answer(&mut stream)).await;
-            assert_eq!(&late.expect("it is open again").expect("an answer"), b"ping");
+            assert_eq!(
+                &late.expect("it is open again").expect("an answer"),
+                b"ping"
+            );
         }
     }
 
