@@ -8,3 +8,4 @@
 
 pub mod check;
 pub mod history;
+pub mod report;

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
-use keelson_jepsen::check;
 use keelson_jepsen::history::{History, Run, Workload};
+use keelson_jepsen::{check, report};
 
 use nemesis::Nemesis;
 use run::{Plan, Target};
@@ -118,7 +118,7 @@ fn list() {
     for nemesis in nemesis::ALL {
         let needs = match nemesis.needs {
             nemesis::Needs::Nothing => "",
-            nemesis::Needs::KvdLog => " [kvd only]",
+            nemesis::Needs::Kvd => " [kvd only]",
             nemesis::Needs::Failpoints => " [only with failpoints]",
         };
         println!("  {:<18} {}{needs}", nemesis.name, nemesis.says);
@@ -176,25 +176,11 @@ fn check_again(dir: &Path) -> anyhow::Result<bool> {
 /// Judges a history, and says so: in words here, and as a page in `dir`. Whether it is valid.
 fn tell(history: &History, dir: &Path) -> anyhow::Result<bool> {
     let verdict = check::judge(history);
-    for found in &history.found {
-        println!("found: {found}");
-    }
-    for violation in &verdict.violations {
-        println!("{}: {}", violation.checker, violation.sentence);
-    }
-    for sentence in &verdict.inconclusive {
-        println!("inconclusive: {sentence}");
-    }
-    for (checker, what) in &verdict.judged {
-        println!("  {checker}: {what}");
-    }
-    println!(
-        "{} operations, {} faults; {}",
-        history.operations.len(),
-        history.faults.len(),
-        dir.display()
-    );
-    Ok(verdict.is_valid() && history.found.is_empty())
+    let page = dir.join("report.html");
+    std::fs::write(&page, report::page(history, &verdict))
+        .with_context(|| format!("cannot write {}", page.display()))?;
+    print!("\n{}", report::words(history, &verdict));
+    Ok(verdict.is_valid())
 }
 
 fn workloads(names: &str) -> anyhow::Result<Vec<Workload>> {
@@ -264,10 +250,29 @@ fn command(args: &RunArgs, seed: u64) -> String {
     )
 }
 
-/// Now, as the machine's clock has it, for a person.
+/// Now, as the machine's clock has it, in universal time.
 fn began() -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    format!("{} s after 1970", now.unwrap_or_default().as_secs())
+    universal(now.unwrap_or_default().as_secs())
+}
+
+fn universal(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Years that begin in March end with the leap day. Era: 400 years, of 146,097 days.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let date = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + u64::from(month <= 2);
+    format!(
+        "{year}-{month:02}-{date:02} {:02}:{:02}:{:02} UTC",
+        second / 3_600,
+        second / 60 % 60,
+        second % 60
+    )
 }
 
 /// Where a run leaves its files.
@@ -318,5 +323,77 @@ impl Directory {
             println!("history, logs and report: {}", self.path.display());
         }
         Ok(valid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn dates_are_as_in_the_calendar() {
+        for (seconds, date) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59:59 UTC"),
+            (951_868_799, "2000-02-29 23:59:59 UTC"),
+            (951_868_800, "2000-03-01 00:00:00 UTC"),
+            (4_107_542_399, "2100-02-28 23:59:59 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+        ] {
+            assert_eq!(universal(seconds), date);
+        }
+    }
+
+    #[test]
+    fn a_group_brings_all_its_nemeses_and_membership_those_of_members() {
+        let target = Target {
+            name: "etcd".to_owned(),
+            program: PathBuf::new(),
+            kvd: false,
+            failpoints: false,
+            answers_progress: false,
+            flags: Vec::new(),
+            environment: Vec::new(),
+        };
+        let names = |names: &str, workloads: &[Workload]| {
+            let (chosen, left_out) = nemeses(names, workloads, &target).expect("they exist");
+            let name = |nemesis: &Nemesis| nemesis.name;
+            let left_out = left_out.iter().map(|(nemesis, _)| nemesis.name);
+            (
+                chosen.iter().map(name).collect::<Vec<_>>(),
+                left_out.collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(
+            names("kill,pause-one,log-torn", &[]),
+            (
+                vec![
+                    "kill-one",
+                    "kill-leader",
+                    "kill-minority",
+                    "kill-all",
+                    "pause-one"
+                ],
+                vec!["log-torn"]
+            )
+        );
+        let (chosen, _) = names("none", &[Workload::Membership]);
+        assert_eq!(
+            chosen,
+            [
+                "member-add",
+                "member-learner",
+                "member-remove",
+                "member-replace"
+            ]
+        );
+        assert!(nemeses("kil", &[], &target).is_err());
+        assert!(nemeses("", &[], &target).is_err());
     }
 }

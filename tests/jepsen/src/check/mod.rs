@@ -18,7 +18,7 @@ mod set;
 mod state;
 mod truth;
 mod watch;
-mod words;
+pub(crate) mod words;
 
 #[cfg(test)]
 mod tests;
@@ -36,6 +36,8 @@ use truth::Truth;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Checker {
+    /// What the runner itself saw: a process that ended by itself, say.
+    Run,
     /// Each reply fits its call, each id is there once.
     Form,
     /// Every write is at its revision; every read is the state at its revision.
@@ -62,7 +64,8 @@ pub enum Checker {
 
 impl Checker {
     /// All, in the order in which they judge.
-    pub const ALL: [Checker; 11] = [
+    pub const ALL: [Checker; 12] = [
+        Checker::Run,
         Checker::Form,
         Checker::Replay,
         Checker::RealTime,
@@ -80,6 +83,7 @@ impl Checker {
 impl fmt::Display for Checker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Checker::Run => "run",
             Checker::Form => "form",
             Checker::Replay => "replay",
             Checker::RealTime => "real time",
@@ -199,6 +203,7 @@ impl<'a> Case<'a> {
 /// Judges a history.
 pub fn judge(history: &History) -> Verdict {
     let mut findings = Findings::default();
+    run(history, &mut findings);
     let operations = form(history, &mut findings);
     let truth = Truth::of(history, &mut findings);
     let causes = replay::check(history, &truth, &mut findings);
@@ -222,6 +227,23 @@ pub fn judge(history: &History) -> Verdict {
         .violations
         .sort_by_key(|violation| (violation.checker, violation.at));
     verdict
+}
+
+/// What the runner itself saw counts as well.
+fn run(history: &History, findings: &mut Findings) {
+    let ends = history.operations.iter().map(|operation| operation.end);
+    let at = ends.max().unwrap_or_default();
+    for found in &history.found {
+        findings.add(Violation {
+            checker: Checker::Run,
+            sentence: found.clone(),
+            operations: Vec::new(),
+            watches: Vec::new(),
+            at,
+        });
+    }
+    let judged = format!("{} faults", history.faults.len());
+    findings.judged(Checker::Run, judged);
 }
 
 /// What the other checkers take for granted.

@@ -6,6 +6,8 @@
 //! its revision was sent (bookmarkable). Where a stream begins is what a watcher that reconnects asked for, so that streams
 //! that are each right make a watcher that is (resumable). Previous values and the life of a key are as replayed.
 
+use std::collections::BTreeMap;
+
 use super::state::within;
 use super::truth::Truth;
 use super::{Case, Checker, Findings, Violation, words};
@@ -26,6 +28,7 @@ pub fn check(case: &Case<'_>, findings: &mut Findings) {
         })
         .collect();
     let mut events = 0;
+    let mut last: BTreeMap<&str, (&WatchStream, Option<String>)> = BTreeMap::new();
     for stream in &case.history.watches {
         events += stream
             .responses
@@ -41,11 +44,17 @@ pub fn check(case: &Case<'_>, findings: &mut Findings) {
             over: false,
         };
         // What follows from a first mistake is not told.
-        if let Err(wrong) = judge.all() {
-            tell(case, stream, wrong, findings);
+        match judge.all() {
+            Err(wrong) => tell(case, stream, wrong, findings),
+            Ok(()) => {
+                let kept = last.entry(&stream.watcher).or_insert((stream, None));
+                if stream.end >= kept.0.end {
+                    *kept = (stream, judge.lacks());
+                }
+            }
         }
     }
-    unfinished(case, findings);
+    unfinished(last, findings);
     findings.judged(
         Checker::Watch,
         format!("{} streams, {events} events", case.history.watches.len()),
@@ -333,6 +342,12 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// What the stream was not sent yet when it ended.
+    fn lacks(&self) -> Option<String> {
+        let (_, event) = self.due(self.next?)?;
+        Some(name(event))
+    }
+
     /// The next event of the stream at or after a place.
     fn due(&self, from: Place) -> Option<(Place, &'a Event)> {
         let mut place = from;
@@ -412,21 +427,16 @@ fn tell(case: &Case<'_>, stream: &WatchStream, wrong: Wrong, findings: &mut Find
     });
 }
 
-/// A watcher whose last stream did not run until the end may have missed what came then: nobody knows.
-fn unfinished(case: &Case<'_>, findings: &mut Findings) {
-    let mut last: std::collections::BTreeMap<&str, &WatchStream> = Default::default();
-    for stream in &case.history.watches {
-        let kept = last.entry(&stream.watcher).or_insert(stream);
-        if stream.end >= kept.end {
-            *kept = stream;
-        }
-    }
-    for (watcher, stream) in last {
-        if let Some(why) = &stream.ended {
+/// A watcher whose last stream ended before it had everything may have missed the rest: nobody knows.
+fn unfinished(last: BTreeMap<&str, (&WatchStream, Option<String>)>, findings: &mut Findings) {
+    for (watcher, (stream, lacks)) in last {
+        if let Some(lacks) = lacks {
             findings.inconclusive(format!(
-                "The watcher {watcher} did not come to the end of the run; its last stream, on m{}, ended at {}: {why}.",
+                "The watcher {watcher} did not come to the end of the run: it was not sent {lacks}. Its last stream, on m{}, \
+                 ended at {}: {}.",
                 stream.member.0,
-                words::time(stream.end)
+                words::time(stream.end),
+                stream.ended.as_deref().unwrap_or("the run was over")
             ));
         }
     }

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::history::{
-    Call, Compare, CompareResult, Data, Delete, Kv, Lease, MemberChange, Micros, Operation, Put,
-    Range, Step, Target, Txn,
+    Call, Compare, CompareResult, Data, Delete, Kv, Lease, MemberChange, Micros, Operation,
+    Outcome, Put, Range, Reply, Step, Target, Txn,
 };
 
 /// Longer values are cut in sentences.
@@ -25,6 +25,51 @@ pub fn operation(operation: &Operation) -> String {
         time(operation.end),
         call(&operation.call)
     )
+}
+
+/// What came of an operation.
+pub fn outcome(operation: &Operation) -> String {
+    match &operation.outcome {
+        Outcome::Done {
+            header,
+            reply: told,
+        } => {
+            format!("revision {}: {}", header.revision.0, reply(told))
+        }
+        Outcome::Refused { error } => format!("refused: {error}"),
+        Outcome::Unknown { error } => format!("unknown: {error}"),
+    }
+}
+
+fn reply(told: &Reply) -> String {
+    const SHOWN: usize = 4;
+    match told {
+        Reply::Range { kvs, count, .. } => {
+            let shown: Vec<String> = kvs.iter().take(SHOWN).map(kv).collect();
+            let cut = if kvs.len() > SHOWN { ", …" } else { "" };
+            format!("{count} keys: {}{cut}", shown.join(", "))
+        }
+        Reply::Put { prev_kv: None } => "written".to_owned(),
+        Reply::Put {
+            prev_kv: Some(prev),
+        } => format!("written; before: {}", kv(prev)),
+        Reply::Delete { deleted, .. } => format!("{deleted} deleted"),
+        Reply::Txn {
+            succeeded,
+            responses,
+        } => {
+            let responses: Vec<String> = responses.iter().map(reply).collect();
+            let succeeded = if *succeeded { "succeeded" } else { "failed" };
+            format!("{succeeded} ({})", responses.join("; "))
+        }
+        Reply::Compact => "compacted".to_owned(),
+        Reply::Lease { id, ttl, .. } => format!("lease {:x} has {ttl} s", id.0),
+        Reply::Revoked => "revoked".to_owned(),
+        Reply::Leases(leases) => format!("{} leases", leases.len()),
+        Reply::Members(members) => format!("{} members", members.len()),
+        Reply::Moved => "moved".to_owned(),
+        Reply::Hash(hashed) => format!("{:08x}", hashed.hash),
+    }
 }
 
 /// As the beginning of a sentence.

@@ -107,6 +107,22 @@ fn serializable_reads_may_be_old_but_not_go_back_on_one_connection() {
 }
 
 #[test]
+fn a_serializable_read_behind_a_write_that_the_member_acknowledged_is_found() {
+    let mut build = Build::new();
+    build.call(1, put("a", "1"));
+    let old = build.call(2, peek("a"));
+    build.call(2, put("a", "2"));
+    let read = build.call(2, peek("a"));
+    let stale = build.operation(old).outcome.clone();
+    build.operation(read).outcome = stale;
+    assert_caught(
+        &build.finish(),
+        Checker::RealTime,
+        "answered a write that it had not applied itself",
+    );
+}
+
+#[test]
 fn a_delete_that_missed_what_was_there_is_found() {
     let mut build = Build::new();
     build.call(1, put("a", "1"));
