@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keelson_jepsen::history::{Call, ClientId, Compact, MemberIndex, Outcome, Workload};
+use keelson_jepsen::history::{Call, ClientId, Compact, MemberIndex, Operation, Outcome, Workload};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
@@ -11,11 +11,15 @@ use tokio::time::Instant;
 
 use super::catalogue::{Failure, Kind, Nemesis, Shape, Whom};
 use super::proxy::{Cut, Link};
-use super::{Undo, damage, membership};
-use crate::run::{Arena, InForce, State, World};
+use super::{Undo, damage, membership, segment};
+use crate::run::{Arena, InForce, State, World, filler};
 
 /// A member that starts has so long to answer before a rolling restart goes on without it.
 const START_TIME: Duration = Duration::from_secs(5);
+/// Megabytes. A member drops what it does not need of its log when that is twice as long as what it keeps, 128 MiB by
+/// default, and only what its last flush but one has made superfluous.
+const FILL_VALUES_MAX: usize = 320;
+const FILL_AT_A_TIME: usize = 8;
 /// Between two moves of the leadership.
 const BETWEEN_MOVES: Duration = Duration::from_millis(150);
 /// A move that takes longer is not waited for: a member may be gone.
@@ -46,6 +50,10 @@ pub(super) async fn act(
         }
         Kind::Snapshot => {
             snapshot(arena, nemesis.name, random).await;
+            None
+        }
+        Kind::InstallSnapshot => {
+            install_snapshot(arena, nemesis.name, random, end).await;
             None
         }
         Kind::TransferLeader => Some(transfer_leader(arena, nemesis.name, random)),
@@ -346,6 +354,49 @@ async fn snapshot(arena: &mut Arena, name: &str, random: &mut StdRng) {
         let _ = connection.defragment().await;
     }
     arena.world.fault_ends(record);
+}
+
+/// Writes more than members keep of their logs while one of them is down.
+async fn install_snapshot(arena: &mut Arena, name: &str, random: &mut StdRng, end: Instant) {
+    if !arena.may_fill() || !all_up(arena) || arena.members().len() < 3 {
+        return;
+    }
+    let Some(away) = arena.up().choose(random).copied() else {
+        return;
+    };
+    let record = arena.world.fault_begins(name, vec![away], String::new());
+    arena.kill(away);
+    let others = arena.up();
+    let segments = |member: &MemberIndex| segment::numbers(&arena.log_dir(*member));
+    let newest = others.iter().flat_map(segments).max();
+    let mut written = 0;
+    while written < FILL_VALUES_MAX && Instant::now() < end {
+        let oldest = others.iter().flat_map(segments).min();
+        if oldest > newest {
+            break;
+        }
+        written += fill(arena, random).await;
+    }
+    arena.start(away);
+    arena.answers_within(away, START_TIME).await;
+    arena.world.fault_ends(record);
+}
+
+/// Writes a few values at a time, as one client after another would not be fast enough. Gives how many were acknowledged.
+async fn fill(arena: &Arena, random: &mut StdRng) -> usize {
+    let members = arena.up();
+    let leader = arena.world.leader().filter(|leader| arena.is_up(*leader));
+    let Some(member) = leader.or_else(|| members.choose(random).copied()) else {
+        return 0;
+    };
+    let Some(Ok(connection)) = arena.world.connect(member).await else {
+        tokio::time::sleep(BETWEEN_MOVES).await;
+        return 0;
+    };
+    let puts = (0..FILL_AT_A_TIME).map(|_| filler::put(&arena.world, arena.client(), &connection));
+    let done = |put: &Operation| matches!(put.outcome, Outcome::Done { .. });
+    let puts = futures::future::join_all(puts).await;
+    puts.iter().filter(|put| done(put)).count()
 }
 
 /// Moves the leadership again and again, until it is told to stop.

@@ -23,8 +23,8 @@ pub struct Nemesis {
 pub enum Needs {
     /// Nothing: any server will do.
     Nothing,
-    /// A raft log as kvd writes it.
-    KvdLog,
+    /// A kvd: what its raft log looks like, and how much of it is kept.
+    Kvd,
     /// Failpoints.
     Failpoints,
 }
@@ -33,7 +33,7 @@ impl Needs {
     /// Why the target does not have it; none if it does.
     pub fn missing(self, target: &Target) -> Option<&'static str> {
         match self {
-            Needs::KvdLog if !target.kvd => Some("it damages the raft log of a kvd"),
+            Needs::Kvd if !target.kvd => Some("it goes by how a kvd keeps its raft log"),
             Needs::Failpoints if !target.failpoints => {
                 Some("it needs a server with failpoints, such as kvd-faulty")
             }
@@ -54,6 +54,7 @@ pub(super) enum Kind {
     CorruptLog,
     Compaction,
     Snapshot,
+    InstallSnapshot,
     TransferLeader,
     RollingRestart,
     AddMember,
@@ -88,7 +89,7 @@ pub(super) enum Failure {
 
 const fn nemesis(name: &'static str, kind: Kind, says: &'static str) -> Nemesis {
     let needs = match kind {
-        Kind::TornLog | Kind::CorruptLog => Needs::KvdLog,
+        Kind::TornLog | Kind::CorruptLog | Kind::InstallSnapshot => Needs::Kvd,
         Kind::Failpoint(_) => Needs::Failpoints,
         _ => Needs::Nothing,
     };
@@ -100,6 +101,7 @@ const fn nemesis(name: &'static str, kind: Kind, says: &'static str) -> Nemesis 
         alone: matches!(
             kind,
             Kind::CorruptLog
+                | Kind::InstallSnapshot
                 | Kind::AddMember
                 | Kind::AddLearner
                 | Kind::RemoveMember
@@ -113,7 +115,7 @@ const fn nemesis(name: &'static str, kind: Kind, says: &'static str) -> Nemesis 
 }
 
 /// All of them.
-pub const ALL: [Nemesis; 27] = [
+pub const ALL: [Nemesis; 28] = [
     nemesis(
         "kill-one",
         Kind::Kill(Whom::One),
@@ -195,9 +197,14 @@ pub const ALL: [Nemesis; 27] = [
         "history is compacted as far as it was watched",
     ),
     nemesis(
-        "snapshot",
+        "snapshot-backup",
         Kind::Snapshot,
         "a backup is streamed from a member, sometimes not to its end, and its files are defragmented",
+    ),
+    nemesis(
+        "snapshot-install",
+        Kind::InstallSnapshot,
+        "so much is written while a member is down that it needs a snapshot to come back (once in a run)",
     ),
     nemesis(
         "transfer-leader",

@@ -82,6 +82,17 @@ impl Segment {
     }
 }
 
+/// The numbers of the segments in a log's directory.
+pub(super) fn numbers(dir: &Path) -> Vec<u64> {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    let names = entries.flatten().map(|entry| entry.file_name());
+    names
+        .filter_map(|name| name.to_str()?.strip_suffix(".seg")?.parse().ok())
+        .collect()
+}
+
 fn number(header: &[u8; RECORD_HEADER as usize], at: usize) -> u64 {
     let mut bytes = [0; 4];
     bytes.copy_from_slice(&header[at..at + 4]);

@@ -32,6 +32,7 @@ pub struct Arena {
     pub wires: Wires,
     nodes: Vec<Node>,
     founders: usize,
+    filled: bool,
     /// The client of what the runner itself asks.
     client: ClientId,
     dir: PathBuf,
@@ -77,6 +78,7 @@ impl Arena {
             wires,
             nodes: Vec::new(),
             founders: members as usize,
+            filled: false,
             dir: dir.to_owned(),
         };
         for _ in 0..members {
@@ -149,6 +151,11 @@ impl Arena {
     /// The client of what the runner itself asks.
     pub fn client(&self) -> ClientId {
         self.client
+    }
+
+    /// Whether the store may be filled up: once in a run, since it takes space and time.
+    pub fn may_fill(&mut self) -> bool {
+        !std::mem::replace(&mut self.filled, true)
     }
 
     /// How many members there were in the beginning.

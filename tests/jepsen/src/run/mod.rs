@@ -1,6 +1,7 @@
 //! One run: members are started, clients work, faults happen, all is healed, and what everybody saw is a history.
 
 mod arena;
+pub mod filler;
 mod leader;
 mod status;
 mod target;

@@ -13,7 +13,7 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::World;
+use super::{World, filler};
 use crate::client::{Connection, Watch, describe};
 
 /// A stream that is silent for so long is asked for its progress,
@@ -204,7 +204,8 @@ impl Place<'_> {
                     heard = Instant::now();
                     match response {
                         Ok(Some(response)) => {
-                            let response = WatchResponse::arrived(self.world.now(), response);
+                            let mut response = WatchResponse::arrived(self.world.now(), response);
+                            filler::shorten_events(&mut response);
                             if let Some(why) = self.take(response) {
                                 return Some(why);
                             }

@@ -14,6 +14,7 @@ use keelson_jepsen::history::{
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::filler;
 use crate::client::{Connection, Unreachable};
 
 /// Shared by the clients, the nemesis and the status line.
@@ -171,16 +172,32 @@ impl World {
         call: Call,
         patience: Duration,
     ) -> Operation {
+        let recorded = call.clone();
+        self.operate_as(workload, client, connection, call, recorded, patience)
+            .await
+    }
+
+    /// Sends `call`, and records it as `recorded`, which says the same in fewer words.
+    pub async fn operate_as(
+        &self,
+        workload: Workload,
+        client: ClientId,
+        connection: &Connection,
+        call: Call,
+        recorded: Call,
+        patience: Duration,
+    ) -> Operation {
         let id = OperationId(self.next_operation.fetch_add(1, Ordering::Relaxed));
         let start = self.now();
-        let outcome = connection.call(&call, patience).await;
+        let mut outcome = connection.call(&call, patience).await;
+        filler::shorten_outcome(&mut outcome);
         let operation = Operation {
             id,
             workload,
             client,
             member: connection.member,
             connection: connection.id,
-            call,
+            call: recorded,
             start,
             end: self.now(),
             outcome,
