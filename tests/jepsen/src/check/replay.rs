@@ -11,8 +11,8 @@ use super::state::{self, Ran, State};
 use super::truth::{FIRST, Step, Truth};
 use super::{Checker, Findings, Violation, words};
 use crate::history::{
-    Call, Data, Event, EventKind, Header, History, Kv, LeaseId, Operation, OperationId, Range,
-    Reply, Revision, Step as TxnStep, Txn,
+    Call, Data, Event, EventKind, Header, History, Kv, LeaseId, Micros, Operation, OperationId,
+    Range, Reply, Revision, Step as TxnStep, Txn,
 };
 
 /// Who made each revision.
@@ -508,6 +508,8 @@ fn flags(
 struct Unknown<'a> {
     puts: HashMap<(&'a Data, &'a Data), Vec<&'a Operation>>,
     deletes: Vec<&'a Operation>,
+    /// By when someone had been told of a revision or a later one: grows with the revision.
+    told: Vec<(Revision, Micros)>,
 }
 
 impl<'a> Unknown<'a> {
@@ -515,6 +517,7 @@ impl<'a> Unknown<'a> {
         let mut unknown = Unknown {
             puts: HashMap::new(),
             deletes: Vec::new(),
+            told: told(history),
         };
         for operation in history.operations.iter().filter(|op| op.is_unknown()) {
             match &operation.call {
@@ -557,10 +560,17 @@ impl<'a> Unknown<'a> {
                 .map_or(&[][..], Vec::as_slice),
             None => &self.deletes,
         };
+        // A put tells whose it is, also where it cannot be; of deletes, only one that was asked for by then can be it.
+        let told = self.told.partition_point(|(told, _)| *told < revision);
+        let told = self.told.get(told).map(|(_, at)| *at);
+        let in_time = |operation: &Operation| {
+            put.is_some() || told.is_none_or(|told| operation.start <= told)
+        };
         let candidates = asked.iter().filter(|operation| {
-            before
-                .run(&operation.call, revision)
-                .is_some_and(|ran| first_change(&ran.events, &step.events).is_none())
+            in_time(operation)
+                && before
+                    .run(&operation.call, revision)
+                    .is_some_and(|ran| first_change(&ran.events, &step.events).is_none())
         });
         Open {
             revision,
@@ -568,6 +578,25 @@ impl<'a> Unknown<'a> {
             lease: lease_end(before, step),
         }
     }
+}
+
+/// Of each revision that someone was told, the first time that it or a later one was told.
+fn told(history: &History) -> Vec<(Revision, Micros)> {
+    let replies = history.operations.iter().filter_map(|operation| {
+        let (header, _) = operation.done()?;
+        Some((header.revision, operation.end))
+    });
+    let responses = history.watches.iter().flat_map(|watch| &watch.responses);
+    let responses = responses.map(|response| (response.revision, response.at));
+    let mut told: Vec<(Revision, Micros)> = replies.chain(responses).collect();
+    told.sort_unstable();
+    told.dedup_by_key(|(revision, _)| *revision);
+    let mut first = Micros(u64::MAX);
+    for (_, at) in told.iter_mut().rev() {
+        first = first.min(*at);
+        *at = first;
+    }
+    told
 }
 
 /// The lease whose keys, all of them and nothing else, a revision deleted.

@@ -19,6 +19,8 @@ const START_TIME: Duration = Duration::from_secs(5);
 /// Megabytes. A member drops what it does not need of its log when that is twice as long as what it keeps, 128 MiB by
 /// default, and only what its last flush but one has made superfluous.
 const FILL_VALUES_MAX: usize = 320;
+/// A disk that does not take them within this time has other things to do.
+const FILL_TIME: Duration = Duration::from_secs(15);
 const FILL_AT_A_TIME: usize = 8;
 /// Between two moves of the leadership.
 const BETWEEN_MOVES: Duration = Duration::from_millis(150);
@@ -370,6 +372,7 @@ async fn install_snapshot(arena: &mut Arena, name: &str, random: &mut StdRng, en
     let segments = |member: &MemberIndex| segment::numbers(&arena.log_dir(*member));
     let newest = others.iter().flat_map(segments).max();
     let mut written = 0;
+    let end = end.min(Instant::now() + FILL_TIME);
     while written < FILL_VALUES_MAX && Instant::now() < end {
         let oldest = others.iter().flat_map(segments).min();
         if oldest > newest {

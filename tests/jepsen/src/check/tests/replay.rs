@@ -319,6 +319,19 @@ fn two_unknown_deletes_share_two_revisions_whichever_is_tried_first() {
 }
 
 #[test]
+fn an_unknown_delete_is_not_taken_for_one_that_was_seen_before_it_was_asked_for() {
+    let mut build = Build::new();
+    build.call(1, put("a", "1"));
+    build.unanswered(2, delete("a"));
+    build.call(1, put("a", "2"));
+    build.vanished(2, delete("a"));
+    let mut history = build.finish();
+    // So that the wrong one is tried first.
+    history.operations.reverse();
+    assert_valid(&history);
+}
+
+#[test]
 fn a_refused_write_that_is_there_is_found() {
     let mut build = busy();
     let id = build.refused(1, put("x", "refused"), "etcdserver: too many requests");
