@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::catalogue::{Failure, Kind, Nemesis, Shape, Whom};
 use super::proxy::{Cut, Link};
 use super::{Undo, damage, membership, segment};
-use crate::run::{Arena, InForce, State, World, filler};
+use crate::run::{Arena, Excuse, InForce, State, World, filler};
 
 /// A member that starts has so long to answer before a rolling restart goes on without it.
 const START_TIME: Duration = Duration::from_secs(5);
@@ -318,7 +318,7 @@ fn fail(
     // A member whose disk fails has to stop; so it may.
     let stops = matches!(failure, Failure::FailingSync | Failure::FullDisk);
     if stops {
-        arena.excuse(victim);
+        arena.excuse(victim, Excuse::Broken);
     }
     arena.set_failpoints(victim, &what);
     let undo = Undo {

@@ -15,7 +15,7 @@ use super::Undo;
 use super::acts::all_up;
 use super::membership;
 use super::segment::Segment;
-use crate::run::{Arena, InForce};
+use crate::run::{Arena, Excuse, InForce};
 
 /// The most that is written behind the last record.
 const GARBAGE_BYTES_MAX: usize = 8 << 10;
@@ -127,7 +127,7 @@ pub(super) async fn corrupt(arena: &mut Arena, name: &str, random: &mut StdRng) 
 async fn see_refusal(arena: &mut Arena, victim: MemberIndex, segment: &str, at: u64) {
     let said_before = arena.log(victim).len();
     arena.start(victim);
-    arena.excuse(victim);
+    arena.excuse(victim, Excuse::Broken);
     let ended = arena.ended_within(victim, REFUSAL_TIME).await;
     let what = match ended {
         None => format!("it runs on, though {segment} is corrupt at byte {at}"),

@@ -170,6 +170,8 @@ fn release(arena: &mut Arena, held: Held) {
     for member in held.undo.repair {
         arena.set_failpoints(member, "");
     }
+    // Those that ended by a fault are known to be down.
+    arena.look_after();
     for member in held.undo.resume {
         arena.resume(member);
     }

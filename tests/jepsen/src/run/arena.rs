@@ -43,9 +43,19 @@ struct Node {
     /// How it finds the cluster.
     joining: Vec<String>,
     state: State,
-    /// Whether its process may end by itself now.
-    excused: bool,
+    excuse: Excuse,
     failpoints: PathBuf,
+}
+
+/// Why a process may end by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excuse {
+    /// It may not.
+    None,
+    /// Its disk fails, or its log is damaged, or it was told to end.
+    Broken,
+    /// It may have been removed from the cluster.
+    Leaving,
 }
 
 /// What a member is at.
@@ -120,7 +130,7 @@ impl Arena {
             member,
             joining: Vec::new(),
             state: State::Down,
-            excused: false,
+            excuse: Excuse::None,
             failpoints,
         });
         Ok(index)
@@ -197,7 +207,9 @@ impl Arena {
         let joining = node.joining.clone();
         node.member.start(&joining, &flags);
         node.state = State::Up;
-        node.excused = false;
+        if node.excuse == Excuse::Broken {
+            node.excuse = Excuse::None;
+        }
         if let Some(process) = node.member.process_id() {
             self.wires.process(member.0 as usize, process);
         }
@@ -242,7 +254,7 @@ impl Arena {
         if node.state != State::Up {
             return;
         }
-        node.excused = true;
+        node.excuse = Excuse::Broken;
         node.member.ask_to_end();
         if self.ended_within(member, END_TIME).await.is_none() {
             let what = format!(
@@ -261,8 +273,8 @@ impl Arena {
     }
 
     /// Lets the member's process end by itself from now on.
-    pub fn excuse(&mut self, member: MemberIndex) {
-        self.node_mut(member).excused = true;
+    pub fn excuse(&mut self, member: MemberIndex, excuse: Excuse) {
+        self.node_mut(member).excuse = excuse;
     }
 
     /// Waits until its process has ended, and tells whether it ended well.
@@ -291,13 +303,16 @@ impl Arena {
                 continue;
             };
             node.state = State::Down;
-            if !node.excused {
+            if node.excuse == Excuse::None {
                 let tail = node.member.log_tail();
                 let last = tail.lines().last().unwrap_or_default().to_owned();
                 self.find(format!(
                     "m{} ended by itself ({status}); its log ends with: {last}",
                     member.0
                 ));
+                self.start(member);
+            } else if node.excuse == Excuse::Broken && !self.has_failpoints(member) {
+                // It took its time to find out that its disk failed, and meanwhile that was mended.
                 self.start(member);
             }
         }
@@ -439,7 +454,7 @@ impl Arena {
             self.forget(member);
             return Ok(());
         };
-        self.excuse(member);
+        self.excuse(member, Excuse::Leaving);
         self.change(MemberChange::Remove { id: info.id }, time)
             .await?;
         self.forget(member);
@@ -496,6 +511,8 @@ impl Arena {
             let url = self.node(member).member.peer_url();
             if !listed.iter().any(|info| info.peer_urls.contains(&url)) {
                 self.forget(member);
+            } else if self.node(member).excuse == Excuse::Leaving {
+                self.excuse(member, Excuse::None);
             }
         }
         let ours: Vec<String> = self

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use crate::nemesis::{self, Nemesis, Wires};
 use crate::workload::{self, Session};
 
-pub use arena::{Arena, State};
+pub use arena::{Arena, Excuse, State};
 pub use target::Target;
 pub use watcher::{Interest, Watcher};
 pub use world::{InForce, World};
