@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use keelson_jepsen::history::{History, Run, Workload};
 use keelson_jepsen::{check, report};
@@ -85,7 +85,7 @@ async fn main() -> ExitCode {
         Some(Command::Check { dir }) => check_again(dir),
         None => tokio::select! {
             done = attack(&cli.run) => done,
-            () = interrupted() => Err(anyhow::anyhow!("interrupted; the members were killed")),
+            () = interrupted() => Err(anyhow!("interrupted; the members were killed")),
         },
     };
     match done {
@@ -147,6 +147,7 @@ async fn attack(args: &RunArgs) -> anyhow::Result<bool> {
         command: command(args, seed),
         began: began(),
     };
+    let dir = Directory::create(args.out.as_deref())?;
     println!("{}", run.command);
     for (nemesis, why) in left_out {
         println!("left out: {}, since {why}", nemesis.name);
@@ -161,15 +162,17 @@ async fn attack(args: &RunArgs) -> anyhow::Result<bool> {
         clients: args.clients as usize,
         rate: args.rate,
     };
-    let dir = Directory::create(args.out.as_deref())?;
-    let history = run::run(plan, dir.path()).await?;
+    let history = run::run(plan, dir.path()).await;
+    let history =
+        history.with_context(|| format!("what there is lies in {}", dir.path().display()))?;
     let verdict = tell(&history, dir.path())?;
     dir.close(verdict)
 }
 
 /// Judges the history of a run that has ended.
 fn check_again(dir: &Path) -> anyhow::Result<bool> {
-    let history = History::load(&dir.join("history.jsonl"))?;
+    // The error tells its cause itself.
+    let history = History::load(&dir.join("history.jsonl")).map_err(|error| anyhow!("{error}"))?;
     tell(&history, dir)
 }
 

@@ -21,6 +21,8 @@ use crate::client::PATIENCE;
 use crate::nemesis::Wires;
 
 const TOKEN: &str = "keelson-jepsen";
+/// How much of a log's last line is told.
+const LAST_WORDS: usize = 300;
 const LOOK: Duration = Duration::from_millis(50);
 /// A process that was told to end has to within this time; the machine may be busy.
 const END_TIME: Duration = Duration::from_secs(15);
@@ -44,6 +46,8 @@ struct Node {
     joining: Vec<String>,
     state: State,
     excuse: Excuse,
+    /// Whether it has ever answered.
+    served: bool,
     failpoints: PathBuf,
 }
 
@@ -131,6 +135,7 @@ impl Arena {
             joining: Vec::new(),
             state: State::Down,
             excuse: Excuse::None,
+            served: false,
             failpoints,
         });
         Ok(index)
@@ -304,12 +309,20 @@ impl Arena {
             };
             node.state = State::Down;
             if node.excuse == Excuse::None {
+                let joining = !node.served;
                 let tail = node.member.log_tail();
-                let last = tail.lines().last().unwrap_or_default().to_owned();
-                self.find(format!(
+                let last = tail.lines().last().unwrap_or_default();
+                let last: String = last.chars().take(LAST_WORDS).collect();
+                let what = format!(
                     "m{} ended by itself ({status}); its log ends with: {last}",
                     member.0
-                ));
+                );
+                // A new etcd ends if the peer that it asks has not heard of it yet, and is to be started again.
+                if joining && !self.target.kvd {
+                    self.world.record(Record::Note(what));
+                } else {
+                    self.find(what);
+                }
                 self.start(member);
             } else if node.excuse == Excuse::Broken && !self.has_failpoints(member) {
                 // It took its time to find out that its disk failed, and meanwhile that was mended.
@@ -383,6 +396,7 @@ impl Arena {
         while Instant::now() < deadline {
             self.look_after();
             if self.answers(member).await {
+                self.node_mut(member).served = true;
                 return true;
             }
             tokio::time::sleep(LOOK).await;
