@@ -5,7 +5,7 @@
 //! whose outcome nobody knows, or a lease that ended. A change without a cause, or caused by what was refused, is one
 //! that the store made up; two causes for one revision mean that a revision was used twice.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::state::{self, Ran, State};
 use super::truth::{FIRST, Step, Truth};
@@ -568,6 +568,7 @@ impl<'a> Unknown<'a> {
         };
         let candidates = asked.iter().filter(|operation| {
             in_time(operation)
+                && concerns(&operation.call, step)
                 && before
                     .run(&operation.call, revision)
                     .is_some_and(|ran| first_change(&ran.events, &step.events).is_none())
@@ -609,23 +610,47 @@ fn lease_end(before: &State, step: &Step) -> Option<LeaseId> {
     before.of_lease(lease).eq(deleted).then_some(lease)
 }
 
-/// Gives each open revision a cause of its own, as many as can have one: a maximum matching, by augmenting paths.
+/// Whether a call writes or deletes the first key that a revision changed: a cheap look before the call is run.
+fn concerns(call: &Call, step: &Step) -> bool {
+    let Some(first) = step.events.first() else {
+        return false;
+    };
+    let key = &first.kv.key;
+    match call {
+        Call::Put(put) => put.key == *key,
+        Call::Delete(delete) => state::within(key, &delete.key, &delete.range_end),
+        Call::Txn(txn) => txn.all_steps().iter().any(|step| match step {
+            TxnStep::Put(put) => put.key == *key,
+            TxnStep::Delete(delete) => state::within(key, &delete.key, &delete.range_end),
+            TxnStep::Range(_) | TxnStep::Txn(_) => false,
+        }),
+        _ => false,
+    }
+}
+
+/// Gives each open revision a cause of its own, as many as can have one: a maximum matching, by augmenting paths. Those
+/// that the end of a lease explains as well come last, and take what is left.
 fn assign(open: &[Open]) -> HashMap<usize, OperationId> {
     fn augment(
         at: usize,
         open: &[Open],
         taken: &mut HashMap<OperationId, usize>,
-        tried: &mut std::collections::HashSet<OperationId>,
+        tried: &mut HashSet<OperationId>,
     ) -> bool {
-        for candidate in &open[at].candidates {
+        let candidates = &open[at].candidates;
+        if let Some(free) = candidates.iter().find(|id| !taken.contains_key(id)) {
+            taken.insert(*free, at);
+            return true;
+        }
+        for candidate in candidates {
             if !tried.insert(*candidate) {
                 continue;
             }
-            let free = match taken.get(candidate).copied() {
+            let moved = match taken.get(candidate).copied() {
                 None => true,
                 Some(other) => augment(other, open, taken, tried),
             };
-            if free {
+            if moved {
                 taken.insert(*candidate, at);
                 return true;
             }
@@ -633,8 +658,10 @@ fn assign(open: &[Open]) -> HashMap<usize, OperationId> {
         false
     }
     let mut taken = HashMap::new();
-    for at in 0..open.len() {
-        augment(at, open, &mut taken, &mut Default::default());
+    let (last, first): (Vec<usize>, Vec<usize>) =
+        (0..open.len()).partition(|at| open[*at].lease.is_some());
+    for at in first.into_iter().chain(last) {
+        augment(at, open, &mut taken, &mut HashSet::new());
     }
     taken.into_iter().map(|(id, at)| (at, id)).collect()
 }

@@ -34,6 +34,15 @@ impl Build {
         }
     }
 
+    /// The state as it was at a revision.
+    pub fn state_at(&self, revision: Revision) -> State {
+        let mut state = State::default();
+        for (_, events) in self.changes.range(..=revision).map(|(_, it)| it) {
+            events.iter().for_each(|event| state.apply(event));
+        }
+        state
+    }
+
     pub fn revision(&self) -> Revision {
         self.revision
     }
@@ -93,12 +102,12 @@ impl Build {
     }
 
     pub fn operation(&mut self, id: OperationId) -> &mut Operation {
-        let mut operations = self.history.operations.iter_mut();
+        let mut operations = self.history.operations.iter_mut().rev();
         operations.find(|operation| operation.id == id).unwrap()
     }
 
     fn operation_of(&self, id: OperationId) -> &Operation {
-        let mut operations = self.history.operations.iter();
+        let mut operations = self.history.operations.iter().rev();
         operations.find(|operation| operation.id == id).unwrap()
     }
 
@@ -250,11 +259,7 @@ impl Build {
     fn read_the_past(&self, call: &Call, reply: &mut Reply) {
         match (call, reply) {
             (Call::Range(range), reply) if range.revision.0 > 0 => {
-                let mut state = State::default();
-                for (_, events) in self.changes.range(..=range.revision).map(|(_, it)| it) {
-                    events.iter().for_each(|event| state.apply(event));
-                }
-                *reply = state.read(range);
+                *reply = self.state_at(range.revision).read(range);
             }
             (
                 Call::Txn(txn),

@@ -4,6 +4,7 @@ mod build;
 mod ending;
 mod lease;
 mod lists;
+mod random;
 mod realtime;
 mod register;
 mod replay;

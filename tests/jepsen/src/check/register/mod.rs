@@ -1,54 +1,20 @@
 //! A second opinion on registers, which does not look at revisions: is there any order of the operations on a key that
 //! fits what each was told, and real time? (Wing and Gong's search, in Lowe's form: linearize just in time.)
 //!
-//! The search keeps every configuration that is possible after what has happened so far: the register's value, and which
-//! of the pending operations have taken effect already. When an operation returns, each configuration is extended, by
-//! pending operations in any order, until that operation has taken effect; if none can be, the history is wrong.
-//! Operations of unknown outcome stay pending for ever. Two things keep that small: a write of unknown outcome only
-//! matters if what takes effect next observes it, and one whose value nobody ever saw cannot matter at all.
+//! This module tells what each operation means for a register, without revisions; `search` looks for the order.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+
+use bytes::Bytes;
+
+mod search;
 
 use super::{Case, Checker, Findings, words};
 use crate::history::{
     Call, Compare, CompareResult, Data, Kv, Operation, Reply, Revision, Step, Target, Workload,
 };
 
-/// More configurations at once than this, or more extensions of them in all, and the search gives up.
-const CONFIGURATIONS_MAX: usize = 100_000;
-const EXTENSIONS_MAX: usize = 20_000_000;
-
-/// What an operation means for one register.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Act<'a> {
-    /// The value becomes this, whatever it was.
-    Write(Option<&'a Data>),
-    /// The value is this.
-    Read(Option<&'a Data>),
-    /// There was a value, and is none now.
-    Delete,
-    /// If the condition's outcome is `held`, then `read` (if known) is seen and `write` (if any) is done.
-    Swap {
-        condition: Condition<'a>,
-        /// None if nobody knows: then both are possible, and only success has an effect.
-        held: Option<bool>,
-        write: Option<&'a Data>,
-        read: Option<Option<&'a Data>>,
-    },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Condition<'a> {
-    Is(&'a Data),
-    Absent,
-    Present,
-}
-
-/// An operation of the search.
-struct Op<'a> {
-    operation: &'a Operation,
-    act: Act<'a>,
-}
+use search::{Act, Condition, Op, Search, search};
 
 /// Judges.
 pub fn check(case: &Case<'_>, findings: &mut Findings) {
@@ -156,9 +122,17 @@ fn op<'a>(key: &'a Data, operation: &'a Operation, names: &Names<'a>) -> Option<
             }
             Act::Read(value(kvs.first()))
         }
-        Call::Put(put) => Act::Write(Some(&put.value)),
+        Call::Put(put) => match reply {
+            Some(Reply::Put { prev_kv }) if put.prev_kv => {
+                replaced(prev_kv.as_ref(), Some(&put.value))
+            }
+            _ => Act::Write(Some(&put.value)),
+        },
         Call::Delete(delete) if delete.range_end.is_empty() => match reply {
             Some(Reply::Delete { deleted: 0, .. }) => Act::Read(None),
+            Some(Reply::Delete { prev_kvs, .. }) if !prev_kvs.is_empty() => {
+                replaced(prev_kvs.first(), None)
+            }
             Some(_) => Act::Delete,
             None => Act::Write(None),
         },
@@ -189,7 +163,7 @@ fn op<'a>(key: &'a Data, operation: &'a Operation, names: &Names<'a>) -> Option<
             Act::Swap {
                 condition,
                 held,
-                write: write.filter(|_| held != Some(false)),
+                write: write.filter(|_| held != Some(false)).map(Some),
                 read: reply.and_then(|reply| seen(key, reply)),
             }
         }
@@ -198,6 +172,16 @@ fn op<'a>(key: &'a Data, operation: &'a Operation, names: &Names<'a>) -> Option<
     let pointless =
         operation.is_unknown() && matches!(&act, Act::Read(_) | Act::Swap { write: None, .. });
     Some((!pointless).then_some(Op { operation, act }))
+}
+
+/// A write that was told what it replaced.
+fn replaced<'a>(before: Option<&'a Kv>, after: Option<&'a Data>) -> Act<'a> {
+    Act::Swap {
+        condition: before.map_or(Condition::Absent, |kv| Condition::Is(&kv.value)),
+        held: Some(true),
+        write: Some(after),
+        read: None,
+    }
 }
 
 fn value(kv: Option<&Kv>) -> Option<&Data> {
@@ -259,182 +243,62 @@ fn seen<'a>(key: &Data, reply: &'a Reply) -> Option<Option<&'a Data>> {
     }
 }
 
-/// Leaves out writes of unknown outcome whose value nobody saw, if all others tell exactly what they saw.
+/// Stands for every value that nobody saw.
+static UNSEEN: Data = Data(Bytes::from_static(b"\0 a value that nobody saw"));
+
+/// Leaves out those writes of unknown outcome that cannot matter, or makes them all alike, which is as good: whether one
+/// whose value nobody saw took effect shows only in that there was some value, or another one.
 fn without_unseen(ops: Vec<Op<'_>>) -> Vec<Op<'_>> {
-    let vague = ops.iter().any(|op| {
-        matches!(
-            op.act,
-            Act::Delete
-                | Act::Swap {
-                    held: Some(false),
-                    read: None,
-                    ..
-                }
-                | Act::Swap {
-                    condition: Condition::Present,
-                    ..
-                }
-        )
-    });
-    if vague {
-        return ops;
-    }
-    let mut observed: HashSet<Option<&Data>> = HashSet::new();
+    let mut seen: HashSet<Option<&Data>> = HashSet::new();
+    // Someone saw only that there was a value, or only that it was not a certain one.
+    let (mut some, mut other) = (false, false);
     for op in &ops {
         match &op.act {
+            Act::Write(_) => {}
             Act::Read(value) => {
-                observed.insert(*value);
+                seen.insert(*value);
             }
-            Act::Swap {
-                condition, read, ..
-            } => {
-                observed.extend(read);
-                match condition {
-                    Condition::Is(value) => observed.insert(Some(value)),
-                    Condition::Absent | Condition::Present => observed.insert(None),
-                };
-            }
-            Act::Write(_) | Act::Delete => {}
-        }
-    }
-    ops.into_iter()
-        .filter(|op| {
-            let writes = match &op.act {
-                Act::Write(value) => *value,
-                Act::Swap {
-                    write: Some(value), ..
-                } => Some(*value),
-                _ => return true,
-            };
-            !op.operation.is_unknown() || observed.contains(&writes)
-        })
-        .collect()
-}
-
-/// How a search ended.
-enum Search<'a> {
-    Linearizable,
-    GaveUp,
-    Not {
-        /// What had to have taken effect, and cannot have.
-        returned: &'a Operation,
-        /// What was pending then.
-        pending: Vec<&'a Operation>,
-    },
-}
-
-/// A possible state of things.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Configuration<'a> {
-    value: Option<&'a Data>,
-    /// Pending operations that have taken effect, in order of their numbers.
-    done: Vec<usize>,
-    /// Whether the last to take effect was a write of unknown outcome, which something must observe next.
-    unobserved: bool,
-}
-
-impl<'a> Configuration<'a> {
-    /// After an operation takes effect; none if it cannot, being told what it was.
-    fn with(&self, number: usize, op: &Op<'a>) -> Option<Configuration<'a>> {
-        let (value, observes) = match &op.act {
-            Act::Write(value) => (*value, false),
-            Act::Read(value) => (self.value == *value).then_some((self.value, true))?,
-            Act::Delete => self.value.is_some().then_some((None, true))?,
+            Act::Delete => some = true,
             Act::Swap {
                 condition,
                 held,
-                write,
                 read,
+                ..
             } => {
-                let holds = match condition {
-                    Condition::Is(value) => self.value == Some(*value),
-                    Condition::Absent => self.value.is_none(),
-                    Condition::Present => self.value.is_some(),
-                };
-                let fits = match held {
-                    Some(held) => *held == holds,
-                    None => holds,
-                };
-                if !fits || read.is_some_and(|read| read != self.value) {
-                    return None;
+                seen.extend(read);
+                match condition {
+                    Condition::Is(value) => drop(seen.insert(Some(value))),
+                    Condition::Absent => drop(seen.insert(None)),
+                    Condition::Present => some = true,
                 }
-                let value = if holds {
-                    write.map_or(self.value, Some)
-                } else {
-                    self.value
-                };
-                (value, true)
+                other |= *held == Some(false) && read.is_none();
             }
-        };
-        if self.unobserved && !observes {
-            return None;
-        }
-        let mut done = self.done.clone();
-        let at = done.binary_search(&number).err()?;
-        done.insert(at, number);
-        Some(Configuration {
-            value,
-            done,
-            unobserved: op.operation.is_unknown(),
-        })
-    }
-}
-
-fn search<'a>(ops: &[Op<'a>]) -> Search<'a> {
-    // Calls come before returns of the same microsecond: then they count as concurrent.
-    let mut moments: Vec<(u64, bool, usize)> = Vec::with_capacity(ops.len() * 2);
-    for (number, op) in ops.iter().enumerate() {
-        moments.push((op.operation.start.0, false, number));
-        if op.operation.done().is_some() {
-            moments.push((op.operation.end.0, true, number));
         }
     }
-    moments.sort_unstable();
-    let mut pending: Vec<usize> = Vec::new();
-    let mut configurations = vec![Configuration {
-        value: None,
-        done: Vec::new(),
-        unobserved: false,
-    }];
-    let mut extensions = 0;
-    for (_, returns, number) in moments {
-        if !returns {
-            pending.push(number);
-            continue;
-        }
-        let mut next: HashSet<Configuration<'_>> = HashSet::new();
-        let mut seen: HashSet<Configuration<'_>> = configurations.iter().cloned().collect();
-        let mut work = configurations;
-        while let Some(configuration) = work.pop() {
-            if let Ok(at) = configuration.done.binary_search(&number)
-                && !configuration.unobserved
-            {
-                let mut configuration = configuration;
-                configuration.done.remove(at);
-                next.insert(configuration);
-                continue;
-            }
-            for other in &pending {
-                extensions += 1;
-                let extended = ops
-                    .get(*other)
-                    .and_then(|op| configuration.with(*other, op));
-                if let Some(extended) = extended.filter(|extended| seen.insert(extended.clone())) {
-                    work.push(extended);
+    let mut kept = Vec::with_capacity(ops.len());
+    for mut op in ops {
+        if op.operation.is_unknown() {
+            match &mut op.act {
+                Act::Write(value) if !seen.contains(value) => {
+                    if !some && !other {
+                        continue;
+                    }
+                    if value.is_some() {
+                        *value = Some(&UNSEEN);
+                    }
                 }
-            }
-            if extensions > EXTENSIONS_MAX || seen.len() > CONFIGURATIONS_MAX {
-                return Search::GaveUp;
+                // Where it finds a value there is one already.
+                Act::Swap {
+                    condition,
+                    write: Some(value),
+                    ..
+                } if !seen.contains(value) && !other && *condition != Condition::Absent => {
+                    continue;
+                }
+                _ => {}
             }
         }
-        pending.retain(|other| *other != number);
-        if next.is_empty() {
-            return Search::Not {
-                returned: ops[number].operation,
-                pending: pending.iter().map(|other| ops[*other].operation).collect(),
-            };
-        }
-        configurations = next.into_iter().collect();
+        kept.push(op);
     }
-    Search::Linearizable
+    kept
 }
