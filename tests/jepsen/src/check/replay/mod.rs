@@ -5,15 +5,21 @@
 //! whose outcome nobody knows, or a lease that ended. A change without a cause, or caused by what was refused, is one
 //! that the store made up; two causes for one revision mean that a revision was used twice.
 
-use std::collections::{HashMap, HashSet};
+mod change;
+mod compacted;
+mod unknown;
 
-use super::state::{self, Ran, State};
-use super::truth::{FIRST, Step, Truth};
+use std::collections::HashMap;
+
+use super::state::{self, State};
+use super::truth::{FIRST, Truth};
 use super::{Checker, Findings, Violation, words};
 use crate::history::{
-    Call, Data, Event, EventKind, Header, History, Kv, LeaseId, Micros, Operation, OperationId,
-    Range, Reply, Revision, Step as TxnStep, Txn,
+    Call, Data, EventKind, Header, History, LeaseId, Operation, OperationId, Range, Reply,
+    Revision, Step as TxnStep, Txn,
 };
+use change::{flags, written};
+use unknown::{Open, Unknown, assign};
 
 /// Who made each revision.
 #[derive(Default)]
@@ -94,7 +100,7 @@ pub fn check(history: &History, truth: &Truth, findings: &mut Findings) -> Cause
     replay.reads(reads);
     replay.lost(&beyond);
     replay.settle(history);
-    compacted(history, replay.findings);
+    compacted::check(history, replay.findings);
     let causes = replay.causes;
     let judged = format!(
         "{judged}, {} unknown outcomes settled",
@@ -168,14 +174,6 @@ struct Replay<'a, 'f> {
     open: Vec<Open>,
     causes: Causes,
     findings: &'f mut Findings,
-}
-
-/// A revision in search of its cause.
-struct Open {
-    revision: Revision,
-    candidates: Vec<OperationId>,
-    /// The lease whose end it could be.
-    lease: Option<LeaseId>,
 }
 
 impl<'a> Replay<'a, '_> {
@@ -391,281 +389,6 @@ impl<'a> Replay<'a, '_> {
     }
 }
 
-/// An acknowledged write must be exactly what its revision changed, and have been told the truth.
-fn written(
-    state: &State,
-    operation: &Operation,
-    revision: Revision,
-    step: &Step,
-    findings: &mut Findings,
-) {
-    let Some((_, reply)) = operation.done() else {
-        return;
-    };
-    let Some(Ran {
-        reply: should,
-        events,
-    }) = state.run(&operation.call, revision)
-    else {
-        return;
-    };
-    let difference = state::difference(&operation.call, &should, reply);
-    let same = first_change(&events, &step.events).is_none();
-    let sentence = match difference {
-        Some(difference) => format!(
-            "{} {difference}, at revision {}.",
-            words::capital(&words::operation(operation)),
-            revision.0
-        ),
-        None if !same => format!(
-            "{} was acknowledged at revision {}, but that revision {}.",
-            words::capital(&words::operation(operation)),
-            revision.0,
-            instead(&events, &step.events)
-        ),
-        None => return,
-    };
-    findings.by(Checker::Replay, &[operation], sentence);
-}
-
-/// Where two lists of changes differ first; what follows from the state (create revision, version) is left out.
-fn first_change<'e>(
-    should: &'e [Event],
-    is: &'e [Event],
-) -> Option<(Option<&'e Event>, Option<&'e Event>)> {
-    let same = |a: &Event, b: &Event| {
-        a.kind == b.kind
-            && a.kv.key == b.kv.key
-            && a.kv.value == b.kv.value
-            && a.kv.lease == b.kv.lease
-    };
-    (0..should.len().max(is.len()))
-        .map(|at| (should.get(at), is.get(at)))
-        .find(|pair| !matches!(pair, (Some(a), Some(b)) if same(a, b)))
-}
-
-/// What a revision did instead of what it should have, in words.
-fn instead(should: &[Event], is: &[Event]) -> String {
-    let tell = |event: Option<&Event>| match event {
-        None => "nothing".to_owned(),
-        Some(event) if event.kind == EventKind::Delete => format!("delete of {}", event.kv.key),
-        Some(event) => format!(
-            "put of {} = {} on lease {:x}",
-            event.kv.key,
-            words::value(&event.kv.value),
-            event.kv.lease.0
-        ),
-    };
-    let (should, is) = first_change(should, is).unwrap_or_default();
-    format!("has {} instead of {}", tell(is), tell(should))
-}
-
-/// What an event says of its key's life must follow from what was before.
-fn flags(
-    state: &State,
-    revision: Revision,
-    step: &Step,
-    writers: &[&Operation],
-    findings: &mut Findings,
-) {
-    for event in &step.events {
-        let should = match event.kind {
-            EventKind::Put => {
-                state.after_put(&event.kv.key, &event.kv.value, event.kv.lease, revision)
-            }
-            EventKind::Delete => Kv {
-                key: event.kv.key.clone(),
-                mod_revision: revision,
-                ..Default::default()
-            },
-        };
-        let sentence = if event.kind == EventKind::Delete && event.prev_kv.is_none() {
-            format!(
-                "Revision {} deleted {}, which was not there.",
-                revision.0, event.kv.key
-            )
-        } else if should != event.kv {
-            format!(
-                "Revision {} says {}, but it follows from what was before that it is {}.",
-                revision.0,
-                words::kv(&event.kv),
-                words::kv(&should)
-            )
-        } else {
-            continue;
-        };
-        findings.add(Violation {
-            checker: Checker::Replay,
-            sentence,
-            operations: writers.iter().map(|operation| operation.id).collect(),
-            watches: Vec::new(),
-            at: step.known,
-        });
-    }
-}
-
-/// The operations whose outcome nobody knows, to be found by what they would have changed.
-struct Unknown<'a> {
-    puts: HashMap<(&'a Data, &'a Data), Vec<&'a Operation>>,
-    deletes: Vec<&'a Operation>,
-    /// By when someone had been told of a revision or a later one: grows with the revision.
-    told: Vec<(Revision, Micros)>,
-}
-
-impl<'a> Unknown<'a> {
-    fn of(history: &'a History) -> Unknown<'a> {
-        let mut unknown = Unknown {
-            puts: HashMap::new(),
-            deletes: Vec::new(),
-            told: told(history),
-        };
-        for operation in history.operations.iter().filter(|op| op.is_unknown()) {
-            match &operation.call {
-                Call::Put(put) => unknown
-                    .puts
-                    .entry((&put.key, &put.value))
-                    .or_default()
-                    .push(operation),
-                Call::Delete(_) => unknown.deletes.push(operation),
-                Call::Txn(txn) => {
-                    for step in txn.all_steps() {
-                        match step {
-                            TxnStep::Put(put) => unknown
-                                .puts
-                                .entry((&put.key, &put.value))
-                                .or_default()
-                                .push(operation),
-                            TxnStep::Delete(_) => unknown.deletes.push(operation),
-                            TxnStep::Range(_) | TxnStep::Txn(_) => {}
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-        unknown.deletes.dedup_by_key(|operation| operation.id);
-        unknown
-    }
-
-    /// Who could have made a revision.
-    fn open(&self, before: &State, revision: Revision, step: &Step) -> Open {
-        let put = step
-            .events
-            .iter()
-            .find(|event| event.kind == EventKind::Put);
-        let asked = match put {
-            Some(event) => self
-                .puts
-                .get(&(&event.kv.key, &event.kv.value))
-                .map_or(&[][..], Vec::as_slice),
-            None => &self.deletes,
-        };
-        // A put tells whose it is, also where it cannot be; of deletes, only one that was asked for by then can be it.
-        let told = self.told.partition_point(|(told, _)| *told < revision);
-        let told = self.told.get(told).map(|(_, at)| *at);
-        let in_time = |operation: &Operation| {
-            put.is_some() || told.is_none_or(|told| operation.start <= told)
-        };
-        let candidates = asked.iter().filter(|operation| {
-            in_time(operation)
-                && concerns(&operation.call, step)
-                && before
-                    .run(&operation.call, revision)
-                    .is_some_and(|ran| first_change(&ran.events, &step.events).is_none())
-        });
-        Open {
-            revision,
-            candidates: candidates.map(|operation| operation.id).collect(),
-            lease: lease_end(before, step),
-        }
-    }
-}
-
-/// Of each revision that someone was told, the first time that it or a later one was told.
-fn told(history: &History) -> Vec<(Revision, Micros)> {
-    let replies = history.operations.iter().filter_map(|operation| {
-        let (header, _) = operation.done()?;
-        Some((header.revision, operation.end))
-    });
-    let responses = history.watches.iter().flat_map(|watch| &watch.responses);
-    let responses = responses.map(|response| (response.revision, response.at));
-    let mut told: Vec<(Revision, Micros)> = replies.chain(responses).collect();
-    told.sort_unstable();
-    told.dedup_by_key(|(revision, _)| *revision);
-    let mut first = Micros(u64::MAX);
-    for (_, at) in told.iter_mut().rev() {
-        first = first.min(*at);
-        *at = first;
-    }
-    told
-}
-
-/// The lease whose keys, all of them and nothing else, a revision deleted.
-fn lease_end(before: &State, step: &Step) -> Option<LeaseId> {
-    let lease = step.events.first()?.prev_kv.as_ref()?.lease;
-    if lease.is_none() || step.events.iter().any(|event| event.kind == EventKind::Put) {
-        return None;
-    }
-    let deleted = step.events.iter().map(|event| &event.kv.key);
-    before.of_lease(lease).eq(deleted).then_some(lease)
-}
-
-/// Whether a call writes or deletes the first key that a revision changed: a cheap look before the call is run.
-fn concerns(call: &Call, step: &Step) -> bool {
-    let Some(first) = step.events.first() else {
-        return false;
-    };
-    let key = &first.kv.key;
-    match call {
-        Call::Put(put) => put.key == *key,
-        Call::Delete(delete) => state::within(key, &delete.key, &delete.range_end),
-        Call::Txn(txn) => txn.all_steps().iter().any(|step| match step {
-            TxnStep::Put(put) => put.key == *key,
-            TxnStep::Delete(delete) => state::within(key, &delete.key, &delete.range_end),
-            TxnStep::Range(_) | TxnStep::Txn(_) => false,
-        }),
-        _ => false,
-    }
-}
-
-/// Gives each open revision a cause of its own, as many as can have one: a maximum matching, by augmenting paths. Those
-/// that the end of a lease explains as well come last, and take what is left.
-fn assign(open: &[Open]) -> HashMap<usize, OperationId> {
-    fn augment(
-        at: usize,
-        open: &[Open],
-        taken: &mut HashMap<OperationId, usize>,
-        tried: &mut HashSet<OperationId>,
-    ) -> bool {
-        let candidates = &open[at].candidates;
-        if let Some(free) = candidates.iter().find(|id| !taken.contains_key(id)) {
-            taken.insert(*free, at);
-            return true;
-        }
-        for candidate in candidates {
-            if !tried.insert(*candidate) {
-                continue;
-            }
-            let moved = match taken.get(candidate).copied() {
-                None => true,
-                Some(other) => augment(other, open, taken, tried),
-            };
-            if moved {
-                taken.insert(*candidate, at);
-                return true;
-            }
-        }
-        false
-    }
-    let mut taken = HashMap::new();
-    let (last, first): (Vec<usize>, Vec<usize>) =
-        (0..open.len()).partition(|at| open[*at].lease.is_some());
-    for at in first.into_iter().chain(last) {
-        augment(at, open, &mut taken, &mut HashSet::new());
-    }
-    taken.into_iter().map(|(id, at)| (at, id)).collect()
-}
-
 /// Whether a call would put a key to a value.
 fn puts(call: &Call, key: &Data, value: &Data) -> bool {
     match call {
@@ -674,59 +397,5 @@ fn puts(call: &Call, key: &Data, value: &Data) -> bool {
             |step| matches!(step, TxnStep::Put(put) if put.key == *key && put.value == *value),
         ),
         _ => false,
-    }
-}
-
-/// A read that was refused because its revision is compacted needs a compaction that was asked for by then; and one that
-/// began after a compaction had been acknowledged must not be answered from below it, unless it may be old.
-fn compacted(history: &History, findings: &mut Findings) {
-    let compactions: Vec<(&Operation, Revision)> = history
-        .operations
-        .iter()
-        .filter_map(|operation| match &operation.call {
-            Call::Compact(compact) if operation.refused().is_none() => {
-                Some((operation, compact.revision))
-            }
-            _ => None,
-        })
-        .collect();
-    for operation in &history.operations {
-        let Call::Range(range) = &operation.call else {
-            continue;
-        };
-        if range.revision.0 <= 0 {
-            continue;
-        }
-        if operation
-            .refused()
-            .is_some_and(|error| error.contains("has been compacted"))
-        {
-            let justified = compactions.iter().any(|(compaction, revision)| {
-                *revision > range.revision && compaction.start <= operation.end
-            });
-            if !justified {
-                let sentence = format!(
-                    "{} was refused as compacted, and nobody had compacted above its revision.",
-                    words::capital(&words::operation(operation))
-                );
-                findings.by(Checker::Replay, &[operation], sentence);
-            }
-        }
-        if operation.done().is_none() || range.serializable {
-            continue;
-        }
-        let above = compactions.iter().find(|(compaction, revision)| {
-            compaction.done().is_some()
-                && *revision > range.revision
-                && compaction.end < operation.start
-        });
-        if let Some((compaction, _)) = above {
-            let sentence = format!(
-                "{} was answered, though {} had been acknowledged before.",
-                words::capital(&words::operation(operation)),
-                words::operation(compaction)
-            );
-            findings.by(Checker::Replay, &[operation, compaction], sentence);
-        }
     }
 }
