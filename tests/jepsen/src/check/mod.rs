@@ -7,6 +7,7 @@
 //! A checker reports at most [`Findings::MOST`] violations and counts the rest: one defect tends to be seen by many.
 
 mod bank;
+mod difference;
 mod ending;
 mod lease;
 mod lists;
@@ -206,7 +207,7 @@ pub fn judge(history: &History) -> Verdict {
     run(history, &mut findings);
     let operations = form(history, &mut findings);
     let truth = Truth::of(history, &mut findings);
-    let causes = replay::check(history, &truth, &mut findings);
+    let causes = replay::check(history, &operations, &truth, &mut findings);
     let case = Case {
         history,
         operations,

@@ -1,6 +1,7 @@
 //! What a revision changed, against what it should have changed.
 
-use super::super::state::{self, Ran, State};
+use super::super::difference::difference;
+use super::super::state::{Ran, State};
 use super::super::truth::Step;
 use super::super::{Checker, Findings, Violation, words};
 use crate::history::{Event, EventKind, Kv, Operation, Revision};
@@ -23,12 +24,13 @@ pub fn written(
     else {
         return;
     };
-    let difference = state::difference(&operation.call, &should, reply);
+    let difference = difference(&operation.call, &should, reply);
     let same = first_change(&events, &step.events).is_none();
     let sentence = match difference {
         Some(difference) => format!(
-            "{} {difference}, at revision {}.",
+            "{} {}, at revision {}.",
             words::capital(&words::operation(operation)),
+            difference.words,
             revision.0
         ),
         None if !same => format!(

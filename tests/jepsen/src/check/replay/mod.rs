@@ -11,7 +11,8 @@ mod unknown;
 
 use std::collections::HashMap;
 
-use super::state::{self, State};
+use super::difference::{Difference, difference, read_difference};
+use super::state::State;
 use super::truth::{FIRST, Truth};
 use super::{Checker, Findings, Violation, words};
 use crate::history::{
@@ -71,7 +72,12 @@ enum Read<'a> {
 }
 
 /// Replays.
-pub fn check(history: &History, truth: &Truth, findings: &mut Findings) -> Causes {
+pub fn check<'a>(
+    history: &'a History,
+    operations: &HashMap<OperationId, &'a Operation>,
+    truth: &Truth,
+    findings: &mut Findings,
+) -> Causes {
     let mut writes: HashMap<Revision, Vec<&Operation>> = HashMap::new();
     let mut reads: Vec<(Revision, Read<'_>)> = Vec::new();
     let mut beyond: Vec<&Operation> = Vec::new();
@@ -89,6 +95,7 @@ pub fn check(history: &History, truth: &Truth, findings: &mut Findings) -> Cause
     }
     let judged = format!("{} revisions, {} reads", truth.end().0, reads.len());
     let mut replay = Replay {
+        operations,
         truth,
         writes,
         unknown: Unknown::of(history),
@@ -97,9 +104,9 @@ pub fn check(history: &History, truth: &Truth, findings: &mut Findings) -> Cause
         findings,
     };
     replay.writes();
+    replay.settle(history);
     replay.reads(reads);
     replay.lost(&beyond);
-    replay.settle(history);
     compacted::check(history, replay.findings);
     let causes = replay.causes;
     let judged = format!(
@@ -167,7 +174,8 @@ fn past_steps<'a>(
 }
 
 struct Replay<'a, 'f> {
-    truth: &'a Truth,
+    operations: &'f HashMap<OperationId, &'a Operation>,
+    truth: &'f Truth,
     writes: HashMap<Revision, Vec<&'a Operation>>,
     unknown: Unknown<'a>,
     /// Revisions that nobody acknowledged, with the unknown operations that could have made each.
@@ -226,20 +234,21 @@ impl<'a> Replay<'a, '_> {
             truth,
             causes,
             findings,
-            writes,
+            operations: all,
             ..
         } = self;
         truth.visit(reads, |state, revision, read| {
             let (operation, difference) = match read {
                 Read::Range(operation, range, reply) => {
-                    let difference = state::read_difference(range, &state.read(range), reply);
+                    let difference = read_difference(range, &state.read(range), reply);
                     (operation, difference)
                 }
                 Read::Nothing(operation, reply) => {
                     let difference = state.run(&operation.call, revision).and_then(|ran| {
-                        state::difference(&operation.call, &ran.reply, reply).or_else(|| {
-                            (!ran.events.is_empty())
-                                .then(|| "was told that nothing changed, and it would have".into())
+                        difference(&operation.call, &ran.reply, reply).or_else(|| {
+                            (!ran.events.is_empty()).then(|| {
+                                Difference::from("was told that nothing changed, and it would have")
+                            })
                         })
                     });
                     (operation, difference)
@@ -248,20 +257,22 @@ impl<'a> Replay<'a, '_> {
             let Some(difference) = difference else {
                 return;
             };
-            // The write that made the revision is what it most likely missed, or saw half of.
-            let writer = causes
-                .revisions
-                .get(&revision)
-                .and_then(|_| writes.get(&revision))
-                .and_then(|writers| writers.first().copied());
+            // Whoever wrote what it missed, or should have missed; else the latest that it can have seen.
+            let about = difference.about.unwrap_or(revision);
+            let writer = causes.operation(about).and_then(|id| all.get(&id).copied());
             let mut sentence = format!(
-                "At revision {}, {} {difference}",
+                "At revision {}, {} {}",
                 revision.0,
-                words::operation(operation)
+                words::operation(operation),
+                difference.words
             );
             let mut operations = vec![operation];
             if let Some(writer) = writer.filter(|writer| writer.id != operation.id) {
-                sentence += &format!("; the revision was made by {}", words::operation(writer));
+                sentence += &format!(
+                    "; revision {} was made by {}",
+                    about.0,
+                    words::operation(writer)
+                );
                 operations.push(writer);
             }
             findings.by(Checker::Replay, &operations, sentence + ".");

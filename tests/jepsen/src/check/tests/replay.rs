@@ -186,6 +186,18 @@ fn reads_that_differ_from_their_revision_are_found() {
     }
 }
 
+#[test]
+fn a_read_is_held_against_the_write_that_it_missed_and_not_against_the_latest() {
+    let mut build = Build::new();
+    build.call(1, put("a", "1"));
+    let missed = build.unanswered(1, put("b", "2"));
+    build.call(1, put("c", "3"));
+    let id = build.call(2, Call::Range(all()));
+    build.lie(id, |_, reply| drop(kvs(reply).remove(1)));
+    let violation = assert_caught(&build.finish(), Checker::Replay, "revision 3 was made by");
+    assert_eq!(violation.operations, [id, missed]);
+}
+
 fn kvs(reply: &mut Reply) -> &mut Vec<crate::history::Kv> {
     match reply {
         Reply::Range { kvs, .. } => kvs,
