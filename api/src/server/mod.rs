@@ -4,6 +4,7 @@
 //! At shutdown nothing new is accepted, clients are told to go elsewhere, what is in flight is finished, and what
 //! would go on for ever is ended; whoever is not done by a deadline is cut off.
 
+mod authority;
 mod coalesce;
 mod observe;
 
@@ -27,11 +28,14 @@ use crate::Api;
 use crate::context::Context;
 use crate::http::routes as http_routes;
 use crate::watch::{WatchService, WatchSettings};
+use authority::Mended;
 use coalesce::Coalesced;
 use observe::Observe;
 
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// What a stream may hold that its client does not read.
+const STREAM_SEND_BYTES: usize = 64 << 10;
 
 /// How long nothing is accepted after accepting failed: mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -168,6 +172,7 @@ impl<P: Parts> Acceptor<P> {
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_send_buf_size(STREAM_SEND_BYTES)
             .max_concurrent_streams(self.options.max_concurrent_streams)
             .keep_alive_interval(self.options.keepalive_interval)
             .keep_alive_timeout(self.options.keepalive_timeout);
@@ -192,7 +197,7 @@ impl<P: Parts> Acceptor<P> {
             }
             let (reader, writer) = socket.into_split();
             let counters = (metrics.received_bytes.clone(), metrics.sent_bytes.clone());
-            let (io, outbox) = Coalesced::new(reader, writer, counters.0, counters.1);
+            let (io, outbox) = Coalesced::new(Mended::new(reader), writer, counters.0, counters.1);
             let connection = Box::pin(
                 builder
                     .serve_connection(TokioIo::new(io), service)

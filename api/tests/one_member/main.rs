@@ -3,4 +3,5 @@
 mod grpc;
 mod http;
 mod member;
+mod old_clients;
 mod shutdown;
