@@ -223,9 +223,10 @@ async fn propose_here<P: Parts>(
 ) -> peerpb::ProposeReply {
     let limit = Duration::from_millis(propose.deadline_ms).min(shared.timing.request_timeout());
     let trouble = match P::Rt::timeout(limit, shared.propose_here(propose.command)).await {
-        Ok(Ok(outcome)) => {
+        Ok(Ok((index, outcome))) => {
             let result = peerpb::propose_reply::Result::Outcome(outcome_to_pb(outcome));
             return peerpb::ProposeReply {
+                index,
                 result: Some(result),
             };
         }
@@ -234,6 +235,7 @@ async fn propose_here<P: Parts>(
         Err(_) => Trouble::Timeout,
     };
     peerpb::ProposeReply {
+        index: 0,
         result: Some(peerpb::propose_reply::Result::Trouble(trouble.to_pb())),
     }
 }

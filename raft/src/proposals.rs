@@ -25,7 +25,7 @@ use crate::types::Proposal;
 const UNAPPLIED_MAX: u64 = 5_000;
 
 impl<P: Parts> Shared<P> {
-    /// Proposes a command and waits until it is applied here or on the leader.
+    /// Proposes a command and waits until it is applied here: who asks this member afterwards finds what it wrote.
     pub(crate) async fn propose(
         self: &Arc<Self>,
         mut command: Command,
@@ -46,7 +46,10 @@ impl<P: Parts> Shared<P> {
                 let leader = self.named_leader();
                 under_way.store(leader.is_some(), Ordering::Relaxed);
                 let offered = match leader {
-                    Some(id) if id == self.id.0 => self.propose_here(bytes.clone()).await,
+                    Some(id) if id == self.id.0 => self
+                        .propose_here(bytes.clone())
+                        .await
+                        .map(|(_, outcome)| outcome),
                     Some(id) => self.forward(id, bytes.clone(), timeout).await,
                     None => Err(Offered::NotAppended),
                 };
@@ -75,8 +78,8 @@ impl<P: Parts> Shared<P> {
         }
     }
 
-    /// Offers an encoded command to this member's openraft, once.
-    pub(crate) async fn propose_here(&self, command: Bytes) -> Result<Outcome, Offered> {
+    /// Offers an encoded command to this member's openraft, once. Gives its index, too.
+    pub(crate) async fn propose_here(&self, command: Bytes) -> Result<(u64, Outcome), Offered> {
         let unapplied = self.metrics(|metrics| {
             let index =
                 |id: &Option<crate::types::RaftLogId>| id.as_ref().map_or(0, |id| id.index());
@@ -86,7 +89,7 @@ impl<P: Parts> Shared<P> {
             return Err(Offered::Failed(Trouble::TooManyRequests));
         }
         match self.raft().client_write(Proposal(command)).await {
-            Ok(response) => Ok(response.data),
+            Ok(response) => Ok((response.log_id.index(), response.data)),
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
                 Err(Offered::NotAppended)
             }
@@ -112,9 +115,14 @@ impl<P: Parts> Shared<P> {
         };
         match answer {
             Ok(Reply::Propose(peerpb::ProposeReply {
+                index,
                 result: Some(result),
             })) => match result {
                 peerpb::propose_reply::Result::Outcome(outcome) => {
+                    if let Some(reached) = self.progress.reached(index) {
+                        let stopped = |_| Offered::Failed(Trouble::Stopped);
+                        reached.await.map_err(stopped)?;
+                    }
                     outcome_from_pb(outcome).ok_or(Offered::Failed(Trouble::Unknown))
                 }
                 peerpb::propose_reply::Result::Trouble(trouble) => match Trouble::from_pb(&trouble)

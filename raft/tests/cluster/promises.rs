@@ -40,6 +40,22 @@ async fn every_member_takes_writes_and_serves_linearizable_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_wrote_through_a_member_finds_it_there_without_asking_the_leader() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let members = cluster(dir.path(), 3).await;
+    for number in 0..100 {
+        for running in &members {
+            let outcome = running
+                .member
+                .propose(put("key", &number.to_string()))
+                .await
+                .expect("a quorum is there");
+            assert!(running.member.reader().now().revision >= outcome.revision);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leadership_moves_and_the_cluster_goes_on_when_the_leader_stops() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut members = cluster(dir.path(), 3).await;
