@@ -18,9 +18,6 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 struct Etcdctl {
     program: PathBuf,
     endpoints: Vec<String>,
-    /// It puts an endpoint's whole URL where HTTP/2 wants host:port, and is refused (docs/compatibility.md): endpoints are
-    /// given to it without their scheme, and it is not asked to find them itself.
-    bare: bool,
     /// Where it may write.
     dir: PathBuf,
 }
@@ -31,7 +28,6 @@ impl Etcdctl {
         Etcdctl {
             program,
             endpoints: cluster.client_urls(),
-            bare: release == "etcd-3.4",
             dir: cluster.dir().to_path_buf(),
         }
     }
@@ -41,7 +37,6 @@ impl Etcdctl {
         Etcdctl {
             program: self.program.clone(),
             endpoints: vec![self.endpoints[place].clone()],
-            bare: self.bare,
             dir: self.dir.clone(),
         }
     }
@@ -55,22 +50,9 @@ impl Etcdctl {
         }
         command.env("ETCDCTL_API", "3").current_dir(&self.dir);
         command
-            .arg(format!("--endpoints={}", self.given().join(",")))
+            .arg(format!("--endpoints={}", self.endpoints.join(",")))
             .args(args);
         command
-    }
-
-    /// The endpoints as they are given to it.
-    fn given(&self) -> Vec<&str> {
-        let endpoints = self.endpoints.iter().map(String::as_str);
-        let bare = |url| {
-            if self.bare {
-                str::trim_start_matches(url, "http://")
-            } else {
-                url
-            }
-        };
-        endpoints.map(bare).collect()
     }
 
     /// What a command prints that must succeed.
@@ -325,8 +307,8 @@ async fn members_and_endpoints(etcdctl: &Etcdctl) {
     }
     let health = tool::run(etcdctl.command(&["endpoint", "health"])).await;
     assert!(health.success, "{health:?}");
-    for url in etcdctl.given() {
-        let line = format!("{} is healthy: successfully committed proposal", url);
+    for url in &etcdctl.endpoints {
+        let line = format!("{url} is healthy: successfully committed proposal");
         assert!(
             format!("{}{}", health.stdout, health.stderr).contains(&line),
             "{health:?}"
@@ -339,21 +321,13 @@ async fn members_and_endpoints(etcdctl: &Etcdctl) {
         .filter(|line| line.split(", ").nth(4) == Some("true"))
         .count();
     assert_eq!((status.lines().count(), leaders), (3, 1), "{status}");
-    if !etcdctl.bare {
-        let status = etcdctl
-            .says(&["endpoint", "status", "--cluster", "-w=table"])
-            .await;
-        assert_eq!(
-            status
-                .lines()
-                .filter(|line| line.contains("http://"))
-                .count(),
-            3,
-            "{status}"
-        );
-    }
+    let status = etcdctl
+        .says(&["endpoint", "status", "--cluster", "-w=table"])
+        .await;
+    let members = status.lines().filter(|line| line.contains("http://"));
+    assert_eq!(members.count(), 3, "{status}");
     wait::until("equal hashes", async || {
-        let hashes = etcdctl.says(&["endpoint", "hashkv"]).await;
+        let hashes = etcdctl.says(&["endpoint", "hashkv", "--cluster"]).await;
         let first = hashes
             .lines()
             .next()
