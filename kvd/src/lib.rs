@@ -12,6 +12,8 @@ mod config_file;
 mod data_dir;
 mod disk;
 mod duties;
+#[cfg(feature = "planted")]
+pub mod failpoints;
 pub mod flags;
 mod listen;
 mod logging;
@@ -25,6 +27,14 @@ use std::process::ExitCode;
 
 use config::Config;
 use flags::{FlagError, Request, Settings};
+
+/// The process: the program on its arguments and its environment.
+pub fn process() -> ExitCode {
+    // What is not UTF-8 cannot be a flag or a URL; as a path it is named with the bytes replaced, and not found.
+    let text = |word: std::ffi::OsString| word.to_string_lossy().into_owned();
+    let env = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
+    program(std::env::args_os().skip(1).map(text), env)
+}
 
 /// The program: reads its arguments, and does what they ask.
 pub fn program(

@@ -8,10 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use keelson_api::{Api, Metrics, Options, ServerOptions, Serves, serve};
-use keelson_log::{DiskDir, RaftLog, ThreadedLog};
+#[cfg(not(feature = "planted"))]
+use keelson_log::DiskDir;
+use keelson_log::{RaftLog, ThreadedLog};
 use keelson_raft::tcp::{self, TcpTransport};
 use keelson_raft::{ApplyOn, Member, OpenEngine, Parts, StateDir, Timing, Upkeep};
-use keelson_rocks::{Held, RocksEngine};
+use keelson_rocks::Held;
+#[cfg(not(feature = "planted"))]
+use keelson_rocks::RocksEngine;
 use keelson_store::engine::EngineError;
 use openraft_rt_tokio::TokioRuntime;
 use tokio::net::TcpListener;
@@ -24,6 +28,8 @@ use crate::config::Config;
 use crate::data_dir::{self, DataDir};
 use crate::disk::Room;
 use crate::duties;
+#[cfg(feature = "planted")]
+use crate::failpoints::{FaultyDir as DiskDir, FaultyEngine as RocksEngine};
 use crate::listen::{self, Sockets};
 use crate::measured::{MeasuredDir, MeasuredEngine};
 
