@@ -76,6 +76,10 @@ sim: build ## Simulate a thousand seeds of faults, one line each
 jepsen: build ## Attack a cluster of real processes for a minute, and judge what its clients saw
 	$(bin)/jepsen $(JEPSEN_FLAGS)
 
+.PHONY: faulty
+faulty: deps announce ## Build kvd-faulty and sim-faulty, which have the bugs and failpoints that test the tests
+	cargo build $(cargo_all) --features keelson-kvd/planted,keelson-sim/planted --bin kvd-faulty --bin sim-faulty
+
 .PHONY: bench
 bench: build peers ## Measure kvd beside etcd: operations a second, latency, memory, bytes written
 	$(bin)/bench --etcd $(peers)/etcd-3.5.1/etcd --kvd $(bin)/kvd $(BENCH_FLAGS)
