@@ -8,7 +8,6 @@ use keelson_store::engine::Engine;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::context::Context;
@@ -64,13 +63,14 @@ impl<P: Parts> Collector for MemberCollector<P> {
             "cluster_version",
             CLUSTER_VERSION.into(),
         )?;
-        page.counter(
-            "etcd_server_proposals_committed",
+        // Gauges, for all that their names say, as in etcd.
+        page.gauge(
+            "etcd_server_proposals_committed_total",
             "Index of the last commit",
             status.committed_index,
         )?;
-        page.counter(
-            "etcd_server_proposals_applied",
+        page.gauge(
+            "etcd_server_proposals_applied_total",
             "Index of the last entry applied",
             status.applied_index,
         )?;
@@ -133,15 +133,6 @@ impl Page<'_> {
             help,
             None,
             MetricType::Gauge,
-        )?)
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> Result<(), fmt::Error> {
-        ConstCounter::new(value).encode(self.0.encode_descriptor(
-            name,
-            help,
-            None,
-            MetricType::Counter,
         )?)
     }
 

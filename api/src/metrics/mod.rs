@@ -5,6 +5,7 @@
 
 mod calls;
 pub(crate) mod member;
+mod page;
 mod process;
 
 use std::future::Future;
@@ -18,9 +19,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 pub(crate) use calls::{Call, Calls};
-
-/// The content type of what [`Metrics::render`] gives.
-pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(crate) use page::CONTENT_TYPE;
 
 /// The metrics of a process.
 pub struct Metrics {
@@ -129,11 +128,11 @@ impl Metrics {
         self.registry.lock().register_collector(Box::new(collector));
     }
 
-    /// Everything, as OpenMetrics text.
+    /// Everything, as text of [`CONTENT_TYPE`].
     pub(crate) fn render(&self) -> Result<String, std::fmt::Error> {
         let mut page = String::new();
         text::encode(&mut page, &self.registry.lock())?;
-        Ok(page)
+        Ok(page::prometheus(&page))
     }
 
     /// Counts a proposal while it is under way, also when whoever waits for it goes away.
@@ -195,7 +194,9 @@ mod tests {
             "etcd_disk_wal_fsync_duration_seconds_bucket{le=\"0.004\"} 1",
             "etcd_disk_backend_commit_duration_seconds_count 0",
             "etcd_server_leader_changes_seen_total 0",
-            "# TYPE grpc_server_handled counter",
+            "# TYPE grpc_server_handled_total counter",
+            "etcd_server_health_success 0",
+            "etcd_server_health_failures 0",
             "# TYPE process_resident_memory_bytes gauge",
         ] {
             assert!(

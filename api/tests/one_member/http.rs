@@ -126,5 +126,6 @@ async fn the_metrics_know_the_member_and_what_it_was_asked() {
             .unwrap_or("0");
         assert!(value.parse::<f64>().unwrap() > 0.0, "{name}{value}");
     }
-    assert!(page.body.ends_with("# EOF\n"));
+    let kind = "content-type: text/plain; version=0.0.4; charset=utf-8";
+    assert!(page.head.contains(kind), "{}", page.head);
 }
