@@ -47,7 +47,7 @@ pub struct Api<P: Parts> {
 }
 
 impl<P: Parts> Api<P> {
-    /// The API of a running member. Serves nobody yet: see [`serve`].
+    /// The API of a member that runs, if perhaps it has not recovered yet. Serves nobody yet: see [`serve`].
     pub fn new(member: Member<P>, options: Options, metrics: Arc<Metrics>) -> Api<P> {
         let stopping = CancellationToken::new();
         let context = Arc::new(Context {

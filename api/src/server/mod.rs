@@ -1,11 +1,13 @@
 //! The server on the client ports: gRPC and HTTP on the same sockets.
 //!
 //! A connection begins in whichever protocol its client speaks; HTTP/2 carries gRPC, either carries the HTTP paths.
+//! These are answered at once, for probes and monitors; calls wait until the member has recovered ([`gate`]).
 //! At shutdown nothing new is accepted, clients are told to go elsewhere, what is in flight is finished, and what
 //! would go on for ever is ended; whoever is not done by a deadline is cut off.
 
 mod authority;
 mod coalesce;
+mod gate;
 mod observe;
 
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use crate::http::routes as http_routes;
 use crate::watch::{WatchService, WatchSettings};
 use authority::Mended;
 use coalesce::Coalesced;
+use gate::Gate;
 use observe::Observe;
 
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -87,11 +90,14 @@ pub async fn serve<P: Parts>(
 ) {
     let connections = TaskTracker::new();
     let accepting = TaskTracker::new();
+    let member = &api.context.member;
+    let gate = Gate::new(member.request_timeout(), api.context.stopping.clone());
     for (listener, serves) in listeners {
         let router = router(api, serves);
         let service = Observe::new(
             router,
             api.context.metrics.clone(),
+            gate.clone(),
             api.context.stopping.clone(),
         );
         let acceptor = Acceptor {
@@ -102,7 +108,8 @@ pub async fn serve<P: Parts>(
         accepting.spawn(acceptor.run(listener, connections.clone()));
     }
     accepting.close();
-    accepting.wait().await;
+    let recovering = gate.open_when(member.recovered());
+    tokio::join!(accepting.wait(), recovering);
     connections.close();
     // Each connection keeps the deadline itself.
     connections.wait().await;

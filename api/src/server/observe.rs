@@ -1,5 +1,6 @@
-//! What is done to every gRPC call on its way out: it is counted by method and code, etcd's words are put into the
-//! errors that the gRPC library makes itself, and calls without an end are ended when the server shuts down.
+//! What is done to every gRPC call: it waits until the member may answer it; on its way out it is counted by method and
+//! code, and etcd's words are put into the errors that the gRPC library makes itself; and calls without an end are ended
+//! when the server shuts down.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -8,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
 use bytes::Bytes;
+use futures::future::Either;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use keelson_raft::Trouble;
@@ -15,6 +17,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Code, Status};
 use tower::Service;
 
+use super::gate::Gate;
 use crate::error::Failure;
 use crate::metrics::{Call, Metrics};
 
@@ -27,14 +30,21 @@ const GRPC_MESSAGE: &str = "grpc-message";
 pub(super) struct Observe<S> {
     inner: S,
     metrics: Arc<Metrics>,
+    gate: Gate,
     stopping: CancellationToken,
 }
 
 impl<S> Observe<S> {
-    pub(super) fn new(inner: S, metrics: Arc<Metrics>, stopping: CancellationToken) -> Self {
+    pub(super) fn new(
+        inner: S,
+        metrics: Arc<Metrics>,
+        gate: Gate,
+        stopping: CancellationToken,
+    ) -> Self {
         Observe {
             inner,
             metrics,
+            gate,
             stopping,
         }
     }
@@ -42,8 +52,9 @@ impl<S> Observe<S> {
 
 impl<S, B> Service<Request<B>> for Observe<S>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
+    B: Send + 'static,
 {
     type Response = Response<ObservedBody>;
     type Error = Infallible;
@@ -61,7 +72,17 @@ where
             .is_some_and(|call| call.endless)
             .then(|| self.stopping.clone());
         let mut open = call.map(Open::new);
-        let response = self.inner.call(request);
+        let response = if open.is_none() || self.gate.is_open() {
+            Either::Left(self.inner.call(request))
+        } else {
+            let (gate, mut inner) = (self.gate.clone(), self.inner.clone());
+            Either::Right(async move {
+                match gate.passed().await {
+                    Ok(()) => inner.call(request).await,
+                    Err(trouble) => Ok(Status::from(Failure::from(trouble)).into_http()),
+                }
+            })
+        };
         Box::pin(async move {
             let mut response = response.await?;
             if let Some(open) = open.take_if(|_| response.headers().contains_key(GRPC_STATUS)) {
@@ -196,6 +217,8 @@ impl HttpBody for ObservedBody {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http_body_util::BodyExt;
 
     use super::*;
@@ -209,7 +232,19 @@ mod tests {
         path: &str,
         body: Body,
     ) -> Response<ObservedBody> {
-        let body = std::sync::Mutex::new(Some(body));
+        let gate = Gate::new(Duration::ZERO, stopping.clone());
+        gate.clone().open_when(std::future::ready(Ok(()))).await;
+        call_through(gate, metrics, stopping, path, body).await
+    }
+
+    async fn call_through(
+        gate: Gate,
+        metrics: &Arc<Metrics>,
+        stopping: &CancellationToken,
+        path: &str,
+        body: Body,
+    ) -> Response<ObservedBody> {
+        let body = Arc::new(std::sync::Mutex::new(Some(body)));
         let inner = tower::service_fn(move |_: Request<()>| {
             let response = Response::new(body.lock().unwrap().take().unwrap());
             async move { Ok::<_, Infallible>(response) }
@@ -219,7 +254,7 @@ mod tests {
             .header(header::CONTENT_TYPE, GRPC)
             .body(())
             .unwrap();
-        Observe::new(inner, metrics.clone(), stopping.clone())
+        Observe::new(inner, metrics.clone(), gate, stopping.clone())
             .call(request)
             .await
             .unwrap()
@@ -293,6 +328,20 @@ mod tests {
         assert_eq!(trailers[GRPC_STATUS], "14");
         assert_eq!(trailers[GRPC_MESSAGE], "etcdserver:%20server%20stopped");
         assert!(counted(&metrics, WATCH, "Unavailable"));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_has_waited_in_vain_for_the_member_to_recover_is_refused_and_counted() {
+        let metrics = Arc::new(Metrics::new());
+        let stopping = CancellationToken::new();
+        let gate = Gate::new(Duration::ZERO, stopping.clone());
+        let response = call_through(gate, &metrics, &stopping, PUT, Body::empty()).await;
+        assert_eq!(response.headers()[GRPC_STATUS], "14");
+        assert_eq!(
+            response.headers()[GRPC_MESSAGE],
+            "etcdserver:%20no%20leader"
+        );
+        assert!(counted(&metrics, PUT, "Unavailable"));
     }
 
     #[tokio::test]
