@@ -53,19 +53,24 @@ impl<P: Parts> Shared<P> {
         let mut metrics = self.raft().server_metrics();
         // The receiver is a copy of an old one: without this, it would report a change at once, every time.
         drop(metrics.borrow_and_update());
-        let pause = pause.max(Duration::from_millis(1));
-        let _ = P::Rt::timeout(pause, metrics.changed().map(drop)).await;
-        // A watch that is already closed must not turn this into a busy loop.
-        if self.stopped().is_some() {
-            P::Rt::sleep(pause).await;
-        }
+        let still_open = metrics.changed().map(|changed| changed.is_ok());
+        self.news_or_pause(still_open, pause).await;
     }
 
     /// Completes when openraft reports anything new, or after a heartbeat.
     pub(crate) async fn metrics_may_have_changed(&self) {
         let mut metrics = self.raft().metrics();
         drop(metrics.borrow_and_update());
-        let pause = self.timing.heartbeat.max(Duration::from_millis(1));
-        let _ = P::Rt::timeout(pause, metrics.changed().map(drop)).await;
+        let still_open = metrics.changed().map(|changed| changed.is_ok());
+        self.news_or_pause(still_open, self.timing.heartbeat).await;
+    }
+
+    /// Waits for news, or for a pause. Once openraft has stopped nothing changes any more, which is said at once: that must
+    /// not turn who waits into a busy loop.
+    async fn news_or_pause(&self, still_open: impl Future<Output = bool> + Send, pause: Duration) {
+        let pause = pause.max(Duration::from_millis(1));
+        if let Ok(false) = P::Rt::timeout(pause, still_open).await {
+            P::Rt::sleep(pause).await;
+        }
     }
 }
