@@ -38,6 +38,11 @@ impl Disk {
             lies: self.lies,
         }
     }
+
+    /// The next sync fails, and what it should have synced never will be.
+    pub fn fail_next_sync(&self) {
+        self.dir.fail_next_sync();
+    }
 }
 
 /// A file on such a disk.

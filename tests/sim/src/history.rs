@@ -1,289 +1,135 @@
-//! What clients did and saw, and whether a store may have answered so.
-//!
-//! Every reply carries a revision, and revisions order all writes. So a history is linearizable if: each acknowledged
-//! write is in the final history at the revision it was told; each read saw what the final history holds at the
-//! revision it was told; and an operation that began after another had ended was told no earlier revision.
+//! The final history: what every key was at every revision, and whether it may have become so.
 
-#![allow(missing_docs)] // The fields of a history say what they are.
+use std::collections::{BTreeMap, BTreeSet};
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use keelson_proto::mvccpb::{self, KeyValue, event::EventType};
+use keelson_store::Event;
+use prost::Message;
 
-/// What a client asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
-    /// Set a key.
-    Put { key: String, value: String },
-    /// Set a key if it was last changed at this revision (0: if it is not there).
-    Swap {
-        key: String,
-        expected: i64,
-        value: String,
-    },
-    /// Delete a key.
-    Delete { key: String },
-    /// Read a key, linearizably.
-    Get { key: String },
-    /// Read a key of one member, as it is there.
-    Peek { key: String },
+use crate::operation::Keys;
+
+/// The versions of one key by the revisions that made them; none where it was deleted.
+type Versions = BTreeMap<i64, Option<KeyValue>>;
+
+/// All changes of a run, checked to follow from each other.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    keys: BTreeMap<String, Versions>,
+    events: BTreeMap<i64, Vec<mvccpb::Event>>,
 }
 
-/// What it was told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// The write's outcome: the store's revision after it, and whether it changed anything.
-    Wrote { revision: i64, changed: bool },
-    /// The key's value and mod revision at the reply's revision.
-    Read {
-        revision: i64,
-        found: Option<(String, i64)>,
-    },
-    /// It may or may not have happened.
-    Unknown,
-}
-
-/// One operation, with the virtual times of its call and its answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Operation {
-    /// Which client.
-    pub client: usize,
-    /// The member that it asked.
-    pub member: u64,
-    /// What it asked.
-    pub ask: Ask,
-    /// When it asked.
-    pub start: Duration,
-    /// When it was answered, or gave up.
-    pub end: Duration,
-    /// What it was told.
-    pub told: Told,
-}
-
-/// The final history of one key: at each revision that changed it, its value, or none where it was deleted.
-pub type Versions = BTreeMap<i64, Option<String>>;
-
-/// All changes, from a member at the end.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
-    pub keys: BTreeMap<String, Versions>,
-    /// The store's revision at the end.
-    pub revision: i64,
-}
-
-impl Changes {
-    /// Adds a change.
-    pub fn add(&mut self, key: String, revision: i64, value: Option<String>) {
-        self.keys.entry(key).or_default().insert(revision, value);
-    }
-
-    fn at(&self, key: &str, revision: i64) -> Option<(String, i64)> {
-        let (at, value) = self.keys.get(key)?.range(..=revision).next_back()?;
-        value.clone().map(|value| (value, *at))
-    }
-
-    fn changed_at(&self, key: &str, revision: i64) -> Option<&Option<String>> {
-        self.keys.get(key)?.get(&revision)
-    }
-}
-
-/// Checks operations against the final history; gives what contradicts it.
-pub fn check(operations: &[Operation], changes: &Changes) -> Result<(), String> {
-    for operation in operations {
-        check_one(operation, changes).map_err(|why| format!("{why}: {operation:?}"))?;
-    }
-    check_times(operations)
-}
-
-fn check_one(operation: &Operation, changes: &Changes) -> Result<(), String> {
-    let (revision, changed) = match (&operation.told, &operation.ask) {
-        (Told::Unknown, _) => return Ok(()),
-        (Told::Read { revision, found }, Ask::Get { key } | Ask::Peek { key }) => {
-            let expected = changes.at(key, *revision);
-            return if *found == expected {
-                Ok(())
-            } else {
-                Err(format!("a read that should have seen {expected:?}"))
-            };
+impl History {
+    /// Takes the events of a run in their order.
+    pub fn of(events: &[Event]) -> Result<History, String> {
+        let mut history = History::default();
+        let mut written = BTreeSet::new();
+        let mut last = 1;
+        for event in events {
+            let revision = event.revision.0;
+            if revision != last && revision != last + 1 {
+                return Err(format!("nothing was seen of revision {}", last + 1));
+            }
+            last = revision;
+            let event = mvccpb::Event::decode(event.bytes(true)).map_err(|error| {
+                format!("an event of revision {revision} does not decode: {error}")
+            })?;
+            let kv = event.kv.clone().unwrap_or_default();
+            let key = text(&kv.key);
+            let versions = history.keys.entry(key.clone()).or_default();
+            let before = versions.last_key_value().and_then(|(_, kv)| kv.clone());
+            if event.prev_kv != before {
+                return Err(format!("{event:?} does not follow {before:?}"));
+            }
+            let after = (event.r#type == EventType::Put as i32).then_some(kv);
+            check_version(revision, before.as_ref(), after.as_ref())
+                .map_err(|why| format!("{why}: {event:?} follows {before:?}"))?;
+            if let Some(kv) = &after
+                && !written.insert((kv.key.clone(), kv.value.clone()))
+            {
+                return Err(format!(
+                    "a write that was made once took effect twice: {event:?}"
+                ));
+            }
+            if versions.insert(revision, after).is_some() {
+                return Err(format!(
+                    "a key is changed twice in revision {revision}: {event:?}"
+                ));
+            }
+            history.events.entry(revision).or_default().push(event);
         }
-        (Told::Wrote { revision, changed }, _) => (*revision, *changed),
-        (Told::Read { .. }, _) => return Err("a write was told a read".into()),
+        Ok(history)
+    }
+
+    /// The last revision.
+    pub fn revision(&self) -> i64 {
+        self.events
+            .last_key_value()
+            .map_or(1, |(revision, _)| *revision)
+    }
+
+    /// The keys of a range that lived at a revision, in order.
+    pub fn at(&self, keys: &Keys, revision: i64) -> Vec<KeyValue> {
+        let lived = |versions: &Versions| {
+            let (_, version) = versions.range(..=revision).next_back()?;
+            version.clone()
+        };
+        match &keys.to {
+            None => self
+                .keys
+                .get(&keys.from)
+                .and_then(lived)
+                .into_iter()
+                .collect(),
+            Some(to) if *to <= keys.from => Vec::new(),
+            Some(to) => self
+                .keys
+                .range(keys.from.clone()..to.clone())
+                .filter_map(|(_, versions)| lived(versions))
+                .collect(),
+        }
+    }
+
+    /// The revision that last changed a key, up to a revision; 0 if it did not live then.
+    pub fn changed_at(&self, key: &str, revision: i64) -> i64 {
+        let lived = self.at(&Keys::one(key), revision);
+        lived.first().map_or(0, |kv| kv.mod_revision)
+    }
+
+    /// The changes of a revision.
+    pub fn changes(&self, revision: i64) -> &[mvccpb::Event] {
+        self.events.get(&revision).map_or(&[], Vec::as_slice)
+    }
+
+    /// The changes of the revisions of a range, both included, in order.
+    pub fn between(&self, from: i64, to: i64) -> impl Iterator<Item = &mvccpb::Event> {
+        let some = (from <= to).then(|| self.events.range(from..=to));
+        some.into_iter().flatten().flat_map(|(_, events)| events)
+    }
+}
+
+/// A version has etcd's numbers.
+fn check_version(
+    revision: i64,
+    before: Option<&KeyValue>,
+    after: Option<&KeyValue>,
+) -> Result<(), &'static str> {
+    let Some(after) = after else {
+        return match before {
+            Some(_) => Ok(()),
+            None => Err("a key is deleted that is not there"),
+        };
     };
-    if revision > changes.revision {
-        return Err("a revision that the store never reached".into());
-    }
-    match &operation.ask {
-        Ask::Put { key, value } => match changes.changed_at(key, revision) {
-            Some(Some(kept)) if kept == value => Ok(()),
-            kept => Err(format!("an acknowledged put that is not there: {kept:?}")),
-        },
-        Ask::Swap {
-            key,
-            expected,
-            value,
-        } => {
-            let before = changes.at(key, if changed { revision - 1 } else { revision });
-            let matches = before.map_or(0, |(_, at)| at) == *expected;
-            match (changed, changes.changed_at(key, revision)) {
-                (true, Some(Some(kept))) if kept == value && matches => Ok(()),
-                (true, kept) => Err(format!(
-                    "a swap that should have failed, or is not there: {kept:?}"
-                )),
-                (false, _) if matches => Err("a swap that should have succeeded".into()),
-                (false, _) => Ok(()),
-            }
-        }
-        Ask::Delete { key } => match (changed, changes.changed_at(key, revision)) {
-            (true, Some(None)) => Ok(()),
-            (true, kept) => Err(format!(
-                "an acknowledged delete that is not there: {kept:?}"
-            )),
-            (false, _) if changes.at(key, revision).is_some() => {
-                Err("a delete that missed its key".into())
-            }
-            (false, _) => Ok(()),
-        },
-        Ask::Get { .. } | Ask::Peek { .. } => Err("a read was told a write".into()),
+    let create = before.map_or(revision, |kv| kv.create_revision);
+    let version = before.map_or(1, |kv| kv.version + 1);
+    let expected = (create, revision, version);
+    if (after.create_revision, after.mod_revision, after.version) == expected {
+        Ok(())
+    } else {
+        Err("a version with the wrong numbers")
     }
 }
 
-/// What began after something had ended saw at least as much.
-fn check_times(operations: &[Operation]) -> Result<(), String> {
-    let told = |operation: &&Operation| -> Option<(i64, bool)> {
-        match (&operation.told, &operation.ask) {
-            (Told::Wrote { revision, changed }, _) => Some((*revision, *changed)),
-            (Told::Read { revision, .. }, Ask::Get { .. }) => Some((*revision, false)),
-            _ => None,
-        }
-    };
-    let mut starts: Vec<&Operation> = operations
-        .iter()
-        .filter(|operation| told(operation).is_some())
-        .collect();
-    let mut ends = starts.clone();
-    starts.sort_by_key(|operation| operation.start);
-    ends.sort_by_key(|operation| operation.end);
-    let mut ended = ends.into_iter().peekable();
-    let mut newest: Option<(i64, &Operation)> = None;
-    for operation in starts {
-        while let Some(earlier) = ended.next_if(|earlier| earlier.end < operation.start) {
-            let revision = told(&earlier).map_or(0, |told| told.0);
-            if newest.is_none_or(|(newest, _)| revision > newest) {
-                newest = Some((revision, earlier));
-            }
-        }
-        let (revision, changed) = told(&operation).unwrap_or((0, false));
-        if let Some((seen, earlier)) = newest
-            && (revision < seen || changed && revision == seen)
-        {
-            return Err(format!(
-                "{operation:?} began after {earlier:?} had ended, and was told an earlier revision"
-            ));
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn operation(ask: Ask, start: u64, end: u64, told: Told) -> Operation {
-        let at = Duration::from_millis;
-        Operation {
-            client: 0,
-            member: 1,
-            ask,
-            start: at(start),
-            end: at(end),
-            told,
-        }
-    }
-
-    fn put(value: &str, start: u64, end: u64, revision: i64) -> Operation {
-        let ask = Ask::Put {
-            key: "k".into(),
-            value: value.into(),
-        };
-        operation(
-            ask,
-            start,
-            end,
-            Told::Wrote {
-                revision,
-                changed: true,
-            },
-        )
-    }
-
-    fn get(start: u64, end: u64, revision: i64, found: Option<(&str, i64)>) -> Operation {
-        let found = found.map(|(value, at)| (value.to_string(), at));
-        operation(
-            Ask::Get { key: "k".into() },
-            start,
-            end,
-            Told::Read { revision, found },
-        )
-    }
-
-    fn changes(versions: &[(i64, &str)]) -> Changes {
-        let mut changes = Changes {
-            revision: 9,
-            ..Changes::default()
-        };
-        for (revision, value) in versions {
-            changes.add("k".into(), *revision, Some((*value).into()));
-        }
-        changes
-    }
-
-    #[test]
-    fn an_honest_history_passes() {
-        let operations = [
-            put("a", 0, 10, 2),
-            get(5, 8, 1, None),
-            get(11, 12, 2, Some(("a", 2))),
-            put("b", 11, 20, 3),
-        ];
-        assert_eq!(check(&operations, &changes(&[(2, "a"), (3, "b")])), Ok(()));
-    }
-
-    #[test]
-    fn a_lost_write_a_stale_read_and_a_wrong_value_are_found() {
-        let history = changes(&[(3, "b")]);
-        assert!(check(&[put("a", 0, 10, 2)], &history).is_err());
-        let history = changes(&[(2, "a"), (3, "b")]);
-        assert!(
-            check(
-                &[put("b", 0, 10, 3), get(11, 12, 2, Some(("a", 2)))],
-                &history
-            )
-            .is_err()
-        );
-        assert!(check(&[get(0, 1, 3, Some(("a", 2)))], &history).is_err());
-    }
-
-    #[test]
-    fn a_swap_that_saw_the_wrong_state_is_found() {
-        let history = changes(&[(2, "a"), (3, "b")]);
-        let ask = Ask::Swap {
-            key: "k".into(),
-            expected: 0,
-            value: "b".into(),
-        };
-        assert!(
-            check(
-                &[operation(
-                    ask,
-                    0,
-                    1,
-                    Told::Wrote {
-                        revision: 3,
-                        changed: true
-                    }
-                )],
-                &history
-            )
-            .is_err()
-        );
-    }
+/// Keys and values are text here.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }

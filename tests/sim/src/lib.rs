@@ -1,14 +1,24 @@
 //! Simulation: the code that ships, in one thread, with virtual time and a seed.
 //!
-//! Three members run on disks that lose or tear at a crash what was not synced ([`keelson_log::SimDir`], and the
-//! engine in memory), over a network that delays, loses, duplicates and cuts ([`net`]), with clocks that drift and
-//! tasks that can be killed or paused where they stand ([`runtime`]). Clients write, swap, delete and read; at the end
-//! faults stop, the members must agree, and every answer must fit the history ([`history`]). A seed replays to the
-//! same trace.
+//! Three to five members run on disks that lose or tear at a crash what was not synced ([`disk`], and the engine in
+//! memory), over a network that delays, loses, duplicates, reorders and cuts ([`net`]), with clocks that drift and
+//! tasks that can be killed or paused where they stand ([`runtime`]). Members come and go ([`cluster`]), things go
+//! wrong ([`faults`]), and meanwhile clients, lease holders, watchers and an operator use the cluster ([`workload`]).
+//!
+//! What the members write, apply and say is compared at every step ([`truth`]); when faults have stopped, the cluster
+//! must make progress and agree ([`scenario`]), and then every answer must fit the history ([`checks`]). A seed replays
+//! to the same trace.
 
+pub mod checks;
+pub mod cluster;
 pub mod disk;
+pub mod engine;
+pub mod faults;
 pub mod history;
 pub mod net;
 pub mod node;
+pub mod operation;
 pub mod runtime;
 pub mod scenario;
+pub mod truth;
+pub mod workload;

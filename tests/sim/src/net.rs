@@ -1,7 +1,9 @@
-//! The network between members: delays, losses, duplicates, cuts.
+//! The network between members: delays, losses, duplicates, messages that come late, cuts.
 //!
 //! Messages are encoded and decoded as on the wire. On one lane they arrive in the order in which they were sent, or
-//! not at all, as on a connection; what duplicates and reorders is what a reconnecting sender would.
+//! not at all, as on a connection, with two exceptions, both of which a connection that breaks can bring about: what
+//! its sender has given up may still arrive, long after what was sent later; and what raft may send again arrives
+//! twice, the second time at any time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,55 +11,115 @@ use std::time::Duration;
 
 use futures::channel::oneshot;
 use keelson_proto::commandpb::Node;
-use keelson_raft::transport::{Answer, Call, CallError, Lane, Reply, Request, Transport};
+use keelson_proto::peerpb::{Hello, hello_reply::Verdict};
+use keelson_raft::transport::{Answer, Call, CallError, Lane, PROTOCOL, Reply, Request, Transport};
 use openraft::AsyncRuntime;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::node::CLUSTER;
 use crate::runtime::{Runtime, Tasks, now, outside};
+use crate::truth::Truth;
+
+/// How bad the wires are. Each number is of a thousand messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weather {
+    /// Lost.
+    pub lost: u32,
+    /// Arrive twice, of those that raft may send again.
+    pub twice: u32,
+    /// Given up by their sender, and arrive late.
+    pub late: u32,
+    /// Every message takes so many times as long.
+    pub slow: u32,
+}
+
+/// Wires as they mostly are.
+pub const FAIR: Weather = Weather {
+    lost: 2,
+    twice: 5,
+    late: 1,
+    slow: 1,
+};
+
+/// Wires that do nothing wrong.
+pub const CALM: Weather = Weather {
+    lost: 0,
+    twice: 0,
+    late: 0,
+    slow: 1,
+};
+
+/// A message that is late comes within this, and the answer to it soon after.
+pub const LATEST: Duration = Duration::from_secs(3);
 
 /// The wires.
 #[derive(Clone)]
 pub struct Net {
     state: Arc<Mutex<State>>,
+    truth: Truth,
 }
 
 struct State {
     rng: StdRng,
     cut: BTreeSet<(u64, u64)>,
-    /// Losses in a thousand messages.
-    loss_per_mille: u32,
-    /// Idempotent messages that arrive twice, in a thousand.
-    twice_per_mille: u32,
-    desks: BTreeMap<u64, (Arc<Tasks>, Arc<dyn Answer>)>,
+    weather: Weather,
+    desks: BTreeMap<u64, Desk>,
     last_arrival: BTreeMap<(u64, u64, Lane), Duration>,
+    /// The connections, which are there from the first message until one is lost.
+    connected: BTreeSet<(u64, u64, Lane)>,
+}
+
+/// A member that can be reached.
+#[derive(Clone)]
+struct Desk {
+    tasks: Arc<Tasks>,
+    answer: Arc<dyn Answer>,
+    tell_removed: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Net {
-    /// Quiet wires.
-    pub fn new(seed: u64) -> Net {
+    /// Wires in fair weather.
+    pub fn new(seed: u64, truth: Truth) -> Net {
         let state = State {
             rng: StdRng::seed_from_u64(seed),
             cut: BTreeSet::new(),
-            loss_per_mille: 2,
-            twice_per_mille: 5,
+            weather: FAIR,
             desks: BTreeMap::new(),
             last_arrival: BTreeMap::new(),
+            connected: BTreeSet::new(),
         };
         Net {
             state: Arc::new(Mutex::new(state)),
+            truth,
         }
     }
 
-    /// A member can be reached.
-    pub fn attach(&self, id: u64, tasks: Arc<Tasks>, desk: Arc<dyn Answer>) {
-        self.state.lock().desks.insert(id, (tasks, desk));
+    /// A member can be reached. `tell_removed`: what to do when a peer says that it was removed.
+    pub fn attach(
+        &self,
+        id: u64,
+        tasks: Arc<Tasks>,
+        answer: Arc<dyn Answer>,
+        tell_removed: impl Fn() + Send + Sync + 'static,
+    ) {
+        let desk = Desk {
+            tasks,
+            answer,
+            tell_removed: Arc::new(tell_removed),
+        };
+        self.state.lock().desks.insert(id, desk);
     }
 
-    /// A member is gone.
+    /// A member is gone, and so are its connections.
     pub fn detach(&self, id: u64) {
-        let gone = self.state.lock().desks.remove(&id);
+        let mut state = self.state.lock();
+        state
+            .connected
+            .retain(|(from, to, _)| *from != id && *to != id);
+        let gone = state.desks.remove(&id);
+        drop(state);
         drop(gone);
     }
 
@@ -71,9 +133,9 @@ impl Net {
         self.state.lock().cut.clear();
     }
 
-    /// How many messages in a thousand are lost.
-    pub fn lose(&self, per_mille: u32) {
-        self.state.lock().loss_per_mille = per_mille;
+    /// How bad the wires are from now on.
+    pub fn set_weather(&self, weather: Weather) {
+        self.state.lock().weather = weather;
     }
 
     /// A member's end of the wires.
@@ -85,69 +147,105 @@ impl Net {
     }
 
     fn latency(&self) -> Duration {
+        self.state.lock().latency()
+    }
+
+    fn happens(&self, per_mille: impl Fn(&Weather) -> u32) -> bool {
         let mut state = self.state.lock();
-        // Mostly a fast network; now and then a slow packet.
-        let micros = if state.rng.random_ratio(1, 50) {
-            state.rng.random_range(1_000..40_000)
-        } else {
-            state.rng.random_range(50..1_500)
-        };
-        Duration::from_micros(micros)
+        let chance = per_mille(&state.weather).min(1_000);
+        state.rng.random_ratio(chance, 1_000)
     }
 
     fn passes(&self, from: u64, to: u64) -> bool {
-        let mut state = self.state.lock();
-        let loss = state.loss_per_mille;
-        !state.cut.contains(&(from, to)) && !state.rng.random_ratio(loss.min(1_000), 1_000)
+        !self.happens(|weather| weather.lost) && !self.state.lock().cut.contains(&(from, to))
     }
 
     /// When a message of a lane arrives that leaves now.
     fn arrival(&self, from: u64, to: u64, lane: Lane) -> Duration {
-        let earliest = now() + self.latency();
         let mut state = self.state.lock();
+        let earliest = now() + state.latency();
         let last = state.last_arrival.entry((from, to, lane)).or_default();
         *last = earliest.max(*last + Duration::from_nanos(1));
         *last
     }
 
-    fn twice(&self, request: &Request) -> bool {
-        let mut state = self.state.lock();
-        let chance = state.twice_per_mille;
-        // Only what raft itself may send again.
-        matches!(request, Request::Append(_) | Request::Vote(_))
-            && state.rng.random_ratio(chance, 1_000)
+    /// Which member is called, if it lets the caller in.
+    fn reach(&self, from: u64, to: u64, lane: Lane) -> Result<Desk, CallError> {
+        let not_let_in = |why: &str| CallError::NotSent {
+            to,
+            why: why.to_string(),
+        };
+        let (desk, known) = {
+            let state = self.state.lock();
+            let desk = state.desks.get(&to).cloned();
+            (desk, state.connected.contains(&(from, to, lane)))
+        };
+        let desk = desk.ok_or_else(|| CallError::Lost {
+            to,
+            why: "the connection was reset".to_string(),
+        })?;
+        if known {
+            return Ok(desk);
+        }
+        let hello = Hello {
+            protocol: PROTOCOL,
+            cluster_id: CLUSTER,
+            from,
+            to,
+        };
+        match desk.answer.admit(&hello).verdict() {
+            Verdict::Welcome => {
+                self.state.lock().connected.insert((from, to, lane));
+                Ok(desk)
+            }
+            Verdict::Removed => {
+                let caller = self.state.lock().desks.get(&from).cloned();
+                if let Some(caller) = caller {
+                    (caller.tell_removed)();
+                }
+                Err(not_let_in("this member was removed from the cluster"))
+            }
+            verdict => {
+                let name = verdict.as_str_name();
+                self.truth
+                    .contradiction(format!("member {to} does not let member {from} in: {name}"));
+                Err(not_let_in("this member is not let in"))
+            }
+        }
     }
 
-    async fn deliver(
-        self,
-        from: u64,
-        to: u64,
-        bytes: Vec<u8>,
-        arrival: Duration,
-    ) -> Result<Reply, CallError> {
+    async fn deliver(self, message: Message) -> Result<Reply, CallError> {
+        let Message { from, to, lane, .. } = message;
         let lost = |why: &str| {
+            self.state.lock().connected.remove(&(from, to, lane));
             Err(CallError::Lost {
                 to,
                 why: why.to_string(),
             })
         };
-        Runtime::sleep(arrival.saturating_sub(now())).await;
+        Runtime::sleep(message.arrival.saturating_sub(now())).await;
         if !self.passes(from, to) {
             self.notice().await;
             return lost("the request did not arrive");
         }
-        let Some((tasks, desk)) = self.state.lock().desks.get(&to).cloned() else {
-            return lost("the connection was reset");
-        };
-        let request = match Request::decode(bytes.into()) {
+        let request = match Request::decode(message.bytes.into()) {
             Ok(request) => request,
             Err(error) => panic!("a request does not survive its encoding: {error}"),
         };
-        if self.twice(&request) {
-            let again = desk.answer(from, request.clone());
-            drop(tasks.spawn(again));
+        if self.happens(|weather| weather.late) {
+            self.again_later(from, to, lane, request);
+            self.notice().await;
+            return lost("the connection broke");
         }
-        let Ok(reply) = tasks.spawn(desk.answer(from, request)).await else {
+        let desk = match self.reach(from, to, lane) {
+            Ok(desk) => desk,
+            Err(error) => return Err(error),
+        };
+        if may_come_twice(&request) && self.happens(|weather| weather.twice) {
+            self.again_later(from, to, lane, request.clone());
+        }
+        let answer = desk.answer.answer(from, request);
+        let Ok(reply) = desk.tasks.spawn(answer).await else {
             return lost("the connection was reset");
         };
         let reply = reply.encode();
@@ -162,11 +260,65 @@ impl Net {
         }
     }
 
+    /// A message arrives, once more or at last, when nobody waits for its answer any longer.
+    fn again_later(&self, from: u64, to: u64, lane: Lane, request: Request) {
+        let delay = {
+            let mut state = self.state.lock();
+            // Right away, or when much has changed.
+            if state.rng.random_ratio(1, 2) {
+                Duration::from_micros(state.rng.random_range(0..5_000))
+            } else {
+                Duration::from_millis(state.rng.random_range(5..LATEST.as_millis() as u64))
+            }
+        };
+        let net = self.clone();
+        drop(Runtime::spawn(async move {
+            Runtime::sleep(delay).await;
+            if let Ok(desk) = net.reach(from, to, lane) {
+                drop(desk.tasks.spawn(desk.answer.answer(from, request)));
+            }
+        }));
+    }
+
     /// The time that an end needs to find out that a connection is dead.
     async fn notice(&self) {
         let millis = self.state.lock().rng.random_range(20..600);
         Runtime::sleep(Duration::from_millis(millis)).await;
     }
+}
+
+impl State {
+    fn latency(&mut self) -> Duration {
+        // Mostly a fast network; now and then a slow packet.
+        let micros = if self.rng.random_ratio(1, 50) {
+            self.rng.random_range(1_000..40_000)
+        } else {
+            self.rng.random_range(50..1_500)
+        };
+        Duration::from_micros(micros) * self.weather.slow
+    }
+}
+
+/// What raft, or the sending of a snapshot, may repeat. Never what a client asks.
+fn may_come_twice(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Append(_)
+            | Request::Vote(_)
+            | Request::TransferLeader(_)
+            | Request::SnapshotBegin(_)
+            | Request::SnapshotChunk(_)
+            | Request::SnapshotEnd(_)
+    )
+}
+
+/// A message under way.
+struct Message {
+    from: u64,
+    to: u64,
+    lane: Lane,
+    bytes: Vec<u8>,
+    arrival: Duration,
 }
 
 /// A member's end of the wires.
@@ -176,18 +328,40 @@ pub struct MemberNet {
     me: u64,
 }
 
+impl MemberNet {
+    /// Whoever sends entries or heartbeats says that it leads.
+    fn watch_leaders(&self, request: &Request) {
+        let Request::Append(append) = request else {
+            return;
+        };
+        let Some(vote) = &append.vote else { return };
+        if vote.node == self.me {
+            self.net.truth.leads(vote.term, self.me);
+        } else {
+            self.net.truth.contradiction(format!(
+                "member {} sends entries under the vote of member {} for term {}",
+                self.me, vote.node, vote.term
+            ));
+        }
+    }
+}
+
 impl Transport for MemberNet {
     fn call(&self, to: u64, lane: Lane, request: Request) -> Call {
+        self.watch_leaders(&request);
         if !self.net.state.lock().desks.contains_key(&to) {
             let why = "connection refused".to_string();
             return Box::pin(async move { Err(CallError::NotSent { to, why }) });
         }
-        let arrival = self.net.arrival(self.me, to, lane);
+        let message = Message {
+            from: self.me,
+            to,
+            lane,
+            bytes: request.encode().to_vec(),
+            arrival: self.net.arrival(self.me, to, lane),
+        };
         let (done, answered) = oneshot::channel();
-        let delivery = self
-            .net
-            .clone()
-            .deliver(self.me, to, request.encode().to_vec(), arrival);
+        let delivery = self.net.clone().deliver(message);
         // A message on the wire outlives its sender.
         outside(|| {
             drop(Runtime::spawn(

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use keelson_log::{Options as LogOptions, RaftLog};
-use keelson_proto::commandpb::Membership;
-use keelson_raft::{ApplyOn, Config, Member, Parts, StateDir, Timing, Upkeep};
+use keelson_log::{LogError, LogId, Options as LogOptions, RaftLog};
+use keelson_proto::commandpb::{Command, MemberAttributes, Membership, command};
+use keelson_raft::{ApplyOn, Config, Member, Parts, StateDir, Timing, Trouble, Upkeep};
 use keelson_store::MemberId;
 use keelson_store::engine::EngineError;
 use keelson_store::memory::MemoryEngine;
@@ -19,44 +20,53 @@ use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
 
 use crate::disk::Disk;
+use crate::engine::Witnessed;
 use crate::net::{MemberNet, Net};
-use crate::runtime::{Runtime, Tasks};
+use crate::runtime::{Runtime, Tasks, now};
+use crate::truth::Truth;
 
 /// The id of every simulated cluster.
 pub const CLUSTER: u64 = 0x51;
+/// How long a member waits before it tries again to introduce itself.
+const RETRY: Duration = Duration::from_millis(200);
 
 /// What a simulated member is made of.
 pub struct Simulated;
 
 impl Parts for Simulated {
     type Rt = Runtime;
-    type Engine = MemoryEngine;
+    type Engine = Witnessed;
     type Dir = Disk;
     type Net = MemberNet;
 }
 
 /// The engines on a disk, by their directories.
-#[derive(Clone, Default)]
-struct Engines(Arc<Mutex<BTreeMap<PathBuf, Arc<MemoryEngine>>>>);
+#[derive(Clone)]
+struct Engines {
+    member: u64,
+    truth: Truth,
+    open: Arc<Mutex<BTreeMap<PathBuf, Arc<Witnessed>>>>,
+}
 
 impl Engines {
-    fn open(&self, dir: &Path) -> Result<Arc<MemoryEngine>, EngineError> {
-        if let Some(engine) = self.0.lock().get(dir) {
+    fn open(&self, dir: &Path) -> Result<Arc<Witnessed>, EngineError> {
+        if let Some(engine) = self.open.lock().get(dir) {
             return Ok(engine.clone());
         }
         // A directory with files in it is a checkpoint, or a snapshot that was received.
         let has_files = std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
-        let engine = Arc::new(if has_files {
+        let engine = if has_files {
             MemoryEngine::restore(dir)?
         } else {
             MemoryEngine::new()
-        });
-        self.0.lock().insert(dir.to_owned(), engine.clone());
+        };
+        let engine = Arc::new(Witnessed::new(engine, self.member, self.truth.clone())?);
+        self.open.lock().insert(dir.to_owned(), engine.clone());
         Ok(engine)
     }
 
     fn crash(&self) {
-        for engine in self.0.lock().values() {
+        for engine in self.open.lock().values() {
             engine.crash();
         }
     }
@@ -66,10 +76,17 @@ impl Engines {
 pub struct Node {
     /// The member's id.
     pub id: u64,
+    /// A sync of its log was made to fail: the member is to stop by itself.
+    pub sync_fails: bool,
+    drift_ppm: i64,
+    seed: u64,
     log: Disk,
     engines: Engines,
     files: TempDir,
     life: u64,
+    /// Until when the disk takes no writes, in nanoseconds of virtual time.
+    stalled_until: Arc<AtomicU64>,
+    truth: Truth,
     running: Option<Life>,
 }
 
@@ -83,8 +100,8 @@ pub struct Life {
 }
 
 impl Node {
-    /// An empty disk.
-    pub fn new(id: u64, lying_disk: bool) -> Result<Node> {
+    /// An empty disk, and a clock that runs fast by so many parts per million.
+    pub fn new(id: u64, seed: u64, drift_ppm: i64, lying_disk: bool, truth: Truth) -> Result<Node> {
         // The pointer file's syncs cost real time: not on a memory file system.
         let shm = Path::new("/dev/shm");
         let files = if shm.is_dir() {
@@ -95,10 +112,19 @@ impl Node {
         .context("a temporary directory")?;
         Ok(Node {
             id,
+            sync_fails: false,
+            drift_ppm,
+            seed,
             log: Disk::new(lying_disk),
-            engines: Engines::default(),
+            engines: Engines {
+                member: id,
+                truth: truth.clone(),
+                open: Arc::default(),
+            },
             files,
             life: 0,
+            stalled_until: Arc::default(),
+            truth,
             running: None,
         })
     }
@@ -108,20 +134,14 @@ impl Node {
         self.running.as_ref()
     }
 
-    /// Starts the member on what is on the disk.
-    pub async fn start(
-        &mut self,
-        seed: u64,
-        drift_ppm: i64,
-        found: Membership,
-        net: &Net,
-    ) -> Result<()> {
+    /// Starts the member on what is on the disk; a founder knows the first membership.
+    pub async fn start(&mut self, found: Option<Membership>, net: &Net) -> Result<Life> {
         assert!(
             self.running.is_none(),
             "a member that runs is not started again"
         );
         self.life += 1;
-        let tasks = Tasks::new(seed ^ self.life, drift_ppm);
+        let tasks = Tasks::new(self.seed ^ self.life, self.drift_ppm);
         let options = LogOptions {
             segment_bytes: 64 << 10,
             cache_bytes: 16 << 10,
@@ -129,12 +149,10 @@ impl Node {
         };
         let (log, _) = RaftLog::open(self.log.clone(), options).context("the raft log")?;
         let engines = self.engines.clone();
-        let mut watch = keelson_watch::Options::new(CLUSTER, MemberId(self.id));
-        watch.seed = seed;
         let config = Config::<Simulated> {
             id: MemberId(self.id),
             cluster_id: CLUSTER,
-            found: Some(found),
+            found,
             timing: Timing {
                 heartbeat: Duration::from_millis(100),
                 election: Duration::from_millis(1_000),
@@ -145,7 +163,7 @@ impl Node {
             store: keelson_store::Options {
                 cache_bytes: 64 << 10,
             },
-            watch,
+            watch: self.watch_options(),
             net: net.of(self.id),
             apply_on: ApplyOn::Caller,
             max_request_bytes: 2 << 20,
@@ -159,18 +177,42 @@ impl Node {
             max_learners: 1,
             strict_reconfig: true,
         };
-        drop(tasks.spawn(write_log(
+        let thread = LogThread {
+            member: self.id,
             log,
-            StdRng::seed_from_u64(seed.rotate_left(17) ^ self.life),
-        )));
+            rng: StdRng::seed_from_u64(self.seed.rotate_left(17) ^ self.life),
+            stalled_until: self.stalled_until.clone(),
+            truth: self.truth.clone(),
+            seen: BTreeMap::new(),
+        };
+        drop(tasks.spawn(thread.run()));
         let member = tasks
             .spawn(Member::start(config))
             .await
             .context("the member died while starting")?;
         let member = member.with_context(|| format!("member {} does not start", self.id))?;
-        net.attach(self.id, tasks.clone(), member.desk());
-        self.running = Some(Life { member, tasks });
-        Ok(())
+        drop(tasks.spawn(introduce(member.clone())));
+        let told = member.clone();
+        net.attach(self.id, tasks.clone(), member.desk(), move || {
+            told.tell_removed()
+        });
+        let life = Life { member, tasks };
+        self.running = Some(life.clone());
+        Ok(life)
+    }
+
+    /// Small bounds, so that streams fall behind, and catch up from the recent events and from the store.
+    fn watch_options(&self) -> keelson_watch::Options {
+        keelson_watch::Options {
+            ring_bytes: 2 << 10,
+            stream_bytes: 1 << 10,
+            queued_bytes: 8 << 10,
+            progress_interval_ms: 700,
+            batch_bytes: 1 << 10,
+            batch_revisions: 16,
+            seed: self.seed,
+            ..keelson_watch::Options::new(CLUSTER, MemberId(self.id))
+        }
     }
 
     /// The machine loses power, or (with `seed` none) only the process is killed.
@@ -180,6 +222,7 @@ impl Node {
         };
         net.detach(self.id);
         life.tasks.kill();
+        self.sync_fails = false;
         self.log = match power_loss {
             Some(seed) => self.log.crash(seed),
             None => self.log.kill(),
@@ -187,14 +230,125 @@ impl Node {
         // The engine has no log of its own: either way it is back at its last flush.
         self.engines.crash();
     }
+
+    /// The disk takes no writes for a while.
+    pub fn stall(&self, until: Duration) {
+        let until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
+        self.stalled_until.store(until, Ordering::Relaxed);
+    }
+
+    /// The next sync of the log fails.
+    pub fn fail_sync(&mut self) {
+        self.sync_fails = true;
+        self.log.fail_next_sync();
+    }
+}
+
+/// Tells the cluster this member's name, as the process does: a member counts as started from then on.
+async fn introduce(member: Member<Simulated>) {
+    let id = member.id().0;
+    let attributes = MemberAttributes {
+        id,
+        name: format!("member-{id}"),
+        client_urls: Vec::new(),
+    };
+    let known = || {
+        let known = member.reader().now().attributes();
+        known.is_ok_and(|all| all.contains(&attributes))
+    };
+    if member.recovered().await.is_err() {
+        return;
+    }
+    while !known() {
+        let request = Some(command::Request::MemberAttributes(attributes.clone()));
+        let command = Command {
+            request,
+            ..Command::default()
+        };
+        match member.propose(command).await {
+            Err(Trouble::Stopped) => return,
+            Ok(_) | Err(_) => Runtime::sleep(RETRY).await,
+        }
+    }
 }
 
 /// The thread that writes the log, as a task: everything that waits, one sync, then those who waited.
-async fn write_log(log: RaftLog<Disk>, mut rng: StdRng) {
-    loop {
-        Runtime::sleep(Duration::from_micros(rng.random_range(100..1_200))).await;
-        while log.flush_queue_len() > 0 {
-            log.step().run();
+struct LogThread {
+    member: u64,
+    log: RaftLog<Disk>,
+    rng: StdRng,
+    stalled_until: Arc<AtomicU64>,
+    truth: Truth,
+    /// The terms of the entries that the truth knows, by index.
+    seen: BTreeMap<u64, u64>,
+}
+
+impl LogThread {
+    async fn run(mut self) {
+        if let Err(error) = self.tell() {
+            self.unreadable(&error);
         }
+        loop {
+            Runtime::sleep(Duration::from_micros(self.rng.random_range(100..1_200))).await;
+            let stalled = Duration::from_nanos(self.stalled_until.load(Ordering::Relaxed));
+            if stalled > now() {
+                Runtime::sleep(stalled - now()).await;
+            }
+            if self.log.flush_queue_len() == 0 {
+                continue;
+            }
+            while self.log.flush_queue_len() > 0 {
+                let done = self.log.step();
+                if self.log.failure().is_none()
+                    && let Err(error) = self.tell()
+                {
+                    self.unreadable(&error);
+                }
+                done.run();
+            }
+        }
+    }
+
+    /// Tells of the entries that were not on the disk before.
+    fn tell(&mut self) -> Result<(), LogError> {
+        let Some(last) = self.log.last() else {
+            self.seen.clear();
+            return Ok(());
+        };
+        let first = self.log.first_index();
+        self.seen = self.seen.split_off(&first);
+        self.seen.split_off(&(last.index + 1));
+        // A truncation, and what came after it, show by their terms.
+        while let Some((&index, &term)) = self.seen.last_key_value()
+            && self.log.term_at(index) != Some(term)
+        {
+            self.seen.remove(&index);
+        }
+        let from = self
+            .seen
+            .last_key_value()
+            .map_or(first, |(index, _)| index + 1);
+        if from > last.index {
+            return Ok(());
+        }
+        let mut prev = from
+            .checked_sub(1)
+            .and_then(|before| self.log.term_at(before));
+        for (LogId { term, index, node }, payload) in
+            self.log.read(from..last.index + 1, u64::MAX)?
+        {
+            self.truth
+                .logged(self.member, prev, LogId { term, index, node }, &payload);
+            self.seen.insert(index, term);
+            prev = Some(term);
+        }
+        Ok(())
+    }
+
+    fn unreadable(&self, error: &LogError) {
+        self.truth.contradiction(format!(
+            "member {} cannot read its log: {error}",
+            self.member
+        ));
     }
 }

@@ -124,6 +124,11 @@ pub fn take_panics() -> Vec<String> {
     PANICS.take()
 }
 
+/// The first panic of a task since [`take_panics`] was called.
+pub fn first_panic() -> Option<String> {
+    PANICS.with_borrow(|panics| panics.first().cloned())
+}
+
 /// A spawned future with its owner.
 struct Owned<F: Future> {
     tasks: Option<(Arc<Tasks>, u64)>,

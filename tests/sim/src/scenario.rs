@@ -1,35 +1,51 @@
-//! One run of a seed: three members, clients, faults; then peace, in which everything must agree.
+//! One run of a seed: a cluster in use, under faults; then peace, in which it must make progress and agree; then every
+//! answer is checked.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use keelson_proto::commandpb::{
-    Command, Membership, Node as PeerNode, Voters, command::Request, outcome,
-};
-use keelson_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
-use keelson_proto::etcdserverpb::request_op;
-use keelson_proto::etcdserverpb::{Compare, DeleteRangeRequest, PutRequest, RequestOp, TxnRequest};
+use keelson_proto::etcdserverpb::RangeRequest;
 use keelson_raft::Member;
-use keelson_store::{EventKind, Revision};
 use openraft::AsyncRuntime;
-use parking_lot::Mutex;
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 
-use crate::history::{Ask, Changes, Operation, Told, check};
-use crate::net::Net;
-use crate::node::{Node, Simulated};
-use crate::runtime::{Runtime, now, take_panics};
+use crate::checks::watches::Record;
+use crate::checks::{answers, leases, watches};
+use crate::cluster::{Cluster, FOUNDERS, branch};
+use crate::faults::Faults;
+use crate::history::History;
+use crate::net::LATEST;
+use crate::node::Simulated;
+use crate::operation::{Keys, Operation, Told};
+use crate::runtime::{Runtime, first_panic, now, take_panics};
+use crate::truth::Truth;
+use crate::workload::{Site, client, holder, operator, watcher};
 
-/// How large a run is.
+/// How often the machines are looked after.
+const TICK: Duration = Duration::from_millis(50);
+/// After the last fault, everything that must happen in peace has happened within this.
+const LIVENESS: Duration = Duration::from_secs(60);
+/// Lease holders.
+const HOLDERS: usize = 2;
+/// Watchers.
+const WATCHERS: usize = 3;
+/// The first of those who use the cluster at the end.
+const FINAL_CLIENT: usize = 900;
+/// A run that has not reached its floors is given so many times its duration.
+const PATIENCE: u32 = 4;
+
+/// How large a run is, at least.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
     /// Virtual time with faults.
     pub duration: Duration,
-    /// Concurrent clients.
+    /// Operations that are answered.
+    pub operations: usize,
+    /// Faults.
+    pub faults: usize,
+    /// Clients that write and read.
     pub clients: usize,
     /// Disks that say that they have synced, and have not: to see that this is found.
     pub lying_disks: bool,
@@ -39,6 +55,8 @@ impl Default for Size {
     fn default() -> Size {
         Size {
             duration: Duration::from_secs(60),
+            operations: 2_000,
+            faults: 10,
             clients: 6,
             lying_disks: false,
         }
@@ -46,539 +64,383 @@ impl Default for Size {
 }
 
 /// What a run was.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// Operations that were answered, and that were not.
+    /// Operations that were answered.
     pub answered: usize,
     /// Operations whose outcome the client does not know.
     pub unknown: usize,
-    /// Faults, in their order.
-    pub faults: Vec<(Duration, String)>,
-    /// Every operation.
-    pub operations: Vec<Operation>,
+    /// How many faults there were.
+    pub faults: usize,
+    /// Members that there ever were.
+    pub members: usize,
+    /// Events that watchers were given.
+    pub events: usize,
     /// The store's revision at the end.
     pub revision: i64,
+    /// Virtual time in all, and until everything was in order after the last fault.
+    pub lasted: Duration,
+    /// How long that took.
+    pub peace: Duration,
+    /// What every watch met.
+    pub watches: Vec<Record>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report {
-            answered,
-            unknown,
-            faults,
-            revision,
-            ..
-        } = self;
         write!(
             f,
-            "{answered} answered, {unknown} unknown, {} faults, revision {revision}",
-            faults.len()
+            "{} answered, {} unknown, {} faults, {} members, {} events watched, revision {}, {:.0} s, at peace after \
+             {:.1} s",
+            self.answered,
+            self.unknown,
+            self.faults,
+            self.members,
+            self.events,
+            self.revision,
+            self.lasted.as_secs_f64(),
+            self.peace.as_secs_f64()
         )
     }
 }
 
-const MEMBERS: u64 = 3;
-const KEYS: u32 = 5;
-
-/// Runs a seed. An error is what was found, and what had happened until then.
-pub fn run(seed: u64, size: Size) -> Result<Report> {
-    run_traced(seed, size, false).map(|(report, _)| report)
+/// A run with all that is known of it.
+pub struct Run {
+    /// What it was, or what contradicts what.
+    pub result: Result<Report>,
+    /// Faults, changes of the membership, leaders: everything but the operations, in order.
+    pub journal: Vec<(Duration, String)>,
+    /// Every operation.
+    pub operations: Vec<Operation>,
+    /// The scheduler's decisions, if they were asked for.
+    pub schedule: Vec<String>,
 }
 
-/// Runs a seed and also gives the scheduler's decisions.
-pub fn run_traced(seed: u64, size: Size, trace: bool) -> Result<(Report, Vec<String>)> {
+/// Runs a seed.
+pub fn run(seed: u64, size: Size) -> Run {
+    run_recorded(seed, size, false)
+}
+
+/// Runs a seed, and also records the scheduler's decisions.
+pub fn run_recorded(seed: u64, size: Size, record: bool) -> Run {
     take_panics();
     let mut runtime = Runtime::with_seed(seed);
-    if trace {
+    if record {
         runtime.record_trace();
     }
-    let result = runtime.block_on(async { World::new(seed, size.lying_disks)?.run(size).await });
-    let trace = runtime.take_trace();
+    let site = Site::new(Truth::default());
+    let result = runtime.block_on(async { World::new(seed, size, site.clone())?.run().await });
+    let schedule = runtime.take_trace();
     drop(runtime);
     let panics = take_panics();
-    let report = result.with_context(|| format!("seed {seed}"))?;
-    ensure!(
-        panics.is_empty(),
-        "seed {seed}: {} panics, the first: {}",
-        panics.len(),
-        panics[0]
-    );
-    Ok((report, trace))
+    let result = match panics.first() {
+        Some(first) => Err(anyhow::anyhow!(
+            "{} panics, the first: {first}",
+            panics.len()
+        )),
+        None => result,
+    };
+    Run {
+        result,
+        journal: site.journal(),
+        operations: site.operations(),
+        schedule,
+    }
 }
 
 struct World {
-    seed: u64,
+    size: Size,
+    site: Site,
     rng: StdRng,
-    net: Net,
-    nodes: Vec<Node>,
-    drift_ppm: Vec<i64>,
-    found: Membership,
-    faults: Vec<(Duration, String)>,
-    /// When each member that is down is started again, and when a paused one is resumed.
-    down_until: BTreeMap<usize, Duration>,
-    paused_until: BTreeMap<usize, Duration>,
-    heal_at: Option<Duration>,
-    leaders: BTreeMap<u64, u64>,
-    up: Arc<Mutex<Vec<crate::node::Life>>>,
+    cluster: Cluster,
+    faults: Faults,
 }
 
 impl World {
-    fn new(seed: u64, lying_disks: bool) -> Result<World> {
+    fn new(seed: u64, size: Size, site: Site) -> Result<World> {
         let mut rng = StdRng::seed_from_u64(seed);
-        let ids = 1..=MEMBERS;
-        let nodes: Vec<PeerNode> = ids
-            .clone()
-            .map(|id| PeerNode {
-                id,
-                peer_urls: vec![format!("http://member-{id}")],
-                pending_voter: false,
-            })
-            .collect();
-        let found = Membership {
-            configs: vec![Voters {
-                ids: ids.clone().collect(),
-            }],
-            nodes,
-        };
         Ok(World {
-            seed,
-            net: Net::new(rng.random()),
-            nodes: ids
-                .map(|id| Node::new(id, lying_disks))
-                .collect::<Result<_>>()?,
-            // Clocks that differ by up to two per cent, far worse than real ones.
-            drift_ppm: (0..MEMBERS)
-                .map(|_| rng.random_range(-20_000..20_000))
-                .collect(),
-            found,
-            faults: Vec::new(),
-            down_until: BTreeMap::new(),
-            paused_until: BTreeMap::new(),
-            heal_at: None,
-            leaders: BTreeMap::new(),
-            up: Arc::default(),
+            size,
+            cluster: Cluster::new(branch(&mut rng), site.clone(), size.lying_disks)?,
+            faults: Faults::new(branch(&mut rng)),
+            site,
             rng,
         })
     }
 
-    async fn run(mut self, size: Size) -> Result<Report> {
-        for at in 0..self.nodes.len() {
-            self.start(at).await?;
-        }
-        let end = now() + size.duration;
-        let operations = Arc::new(Mutex::new(Vec::new()));
-        let clients: Vec<_> = (0..size.clients)
-            .map(|client| {
-                let rng = StdRng::seed_from_u64(self.rng.random());
-                Runtime::spawn(client_loop(
-                    client,
-                    rng,
-                    self.up.clone(),
-                    operations.clone(),
-                    end,
-                ))
-            })
-            .collect();
-        let mut next_fault = now() + Duration::from_secs(2);
-        while now() < end {
-            Runtime::sleep(Duration::from_millis(50)).await;
-            self.check_leaders()?;
-            self.mend().await?;
-            if now() >= next_fault {
-                self.fault();
-                next_fault = now() + Duration::from_millis(self.rng.random_range(500..5_000));
+    async fn run(mut self) -> Result<Report> {
+        self.cluster.tick().await?;
+        self.open();
+        while !self.is_enough() {
+            ensure!(
+                now() < self.size.duration * PATIENCE,
+                "only {} operations and {} faults in {:?}",
+                self.site.answered(),
+                self.faults.count,
+                now()
+            );
+            self.tick().await?;
+            if let Some(fault) = self.faults.tick(&mut self.cluster) {
+                self.site.note(fault);
             }
         }
-        self.peace().await?;
-        for client in clients {
-            client.await.context("a client died")?;
+        let since = now();
+        self.peace(since).await?;
+        let peace = now() - since;
+        let report = self.check(peace)?;
+        self.cluster.stop();
+        Ok(report)
+    }
+
+    /// The users begin.
+    fn open(&mut self) {
+        let site = self.site.clone();
+        let mut clients = 0..;
+        let mut client = || clients.next().unwrap_or(usize::MAX);
+        let rng = &mut self.rng;
+        for _ in 0..self.size.clients {
+            site.work(client::run(site.clone(), client(), branch(rng)));
         }
-        let changes = self.agree().await?;
-        let operations = std::mem::take(&mut *operations.lock());
-        if let Err(why) = check(&operations, &changes) {
-            bail!("{why}\nfaults: {:#?}", self.faults);
+        site.work(client::compact(site.clone(), client(), branch(rng)));
+        for _ in 0..HOLDERS {
+            site.work(holder::run(site.clone(), client(), branch(rng)));
+        }
+        site.work(operator::run(site.clone(), branch(rng), FOUNDERS + 1));
+        for _ in 0..WATCHERS {
+            site.watch(watcher::run(site.clone(), branch(rng)));
+        }
+    }
+
+    fn is_enough(&self) -> bool {
+        now() >= self.size.duration
+            && self.faults.count >= self.size.faults
+            && self.site.answered() >= self.size.operations
+    }
+
+    async fn tick(&mut self) -> Result<()> {
+        Runtime::sleep(TICK).await;
+        for id in self.site.take_doomed() {
+            self.cluster.destroy(id);
+        }
+        self.cluster.tick().await?;
+        if let Some(contradiction) = self.site.truth.found() {
+            bail!(contradiction);
+        }
+        if let Some(panic) = first_panic() {
+            bail!("a task panicked: {panic}");
+        }
+        Ok(())
+    }
+
+    /// Waits, tick by tick, until a condition holds.
+    async fn until(
+        &mut self,
+        deadline: Duration,
+        what: &str,
+        holds: impl Fn(&World) -> Result<(), String>,
+    ) -> Result<()> {
+        loop {
+            let Err(why) = holds(self) else {
+                return Ok(());
+            };
+            ensure!(
+                now() < deadline,
+                "no progress: {LIVENESS:?} after the last fault, {what}: {why}"
+            );
+            self.tick().await?;
+        }
+    }
+
+    /// Faults are over: whatever was begun comes to its end, every member makes progress, and all agree.
+    async fn peace(&mut self, since: Duration) -> Result<()> {
+        let deadline = since + LIVENESS;
+        self.site.note("peace");
+        self.cluster.heal();
+        self.site.close();
+        let nobody_works = |world: &World| match world.site.working() {
+            0 => Ok(()),
+            working => Err(format!("{working} have not")),
+        };
+        self.until(deadline, "users must have finished", nobody_works)
+            .await?;
+        self.until(
+            deadline,
+            "the membership must be settled",
+            World::is_settled,
+        )
+        .await?;
+        for (client, id) in (FINAL_CLIENT..).zip(self.cluster.members()) {
+            let rng = branch(&mut self.rng);
+            self.site
+                .work(client::prove(self.site.clone(), client, id, rng));
+        }
+        self.until(deadline, "every member must write and read", nobody_works)
+            .await?;
+        // What a client has given up may still arrive, and be a grant that nobody knows of.
+        let last_arrival = since + LATEST + Duration::from_secs(1);
+        self.until(deadline, "the last messages must have come", |_| {
+            if now() > last_arrival {
+                Ok(())
+            } else {
+                Err("they have not".into())
+            }
+        })
+        .await?;
+        self.until(deadline, "leases must have run out", |world| {
+            match world.leases()? {
+                0 => Ok(()),
+                left => Err(format!("{left} have not")),
+            }
+        })
+        .await?;
+        self.until(deadline, "all must have applied the same", World::is_even)
+            .await?;
+        // Nobody is left who could write.
+        let revision = self.a_member()?.reader().now().revision.0;
+        self.site.set_last_revision(revision);
+        self.until(
+            deadline,
+            "watchers must have seen everything",
+            |world| match world.site.watching() {
+                0 => Ok(()),
+                watching => Err(format!("{watching} have not")),
+            },
+        )
+        .await
+    }
+
+    fn a_member(&self) -> Result<Member<Simulated>> {
+        let lives = self.lives().map_err(anyhow::Error::msg)?;
+        let life = lives.into_iter().next().context("a cluster has members")?;
+        Ok(life)
+    }
+
+    /// The members of the newest membership, all of which run.
+    fn lives(&self) -> Result<Vec<Member<Simulated>>, String> {
+        let life = |id: u64| {
+            let life = self.cluster.life(id);
+            life.map(|life| life.member.clone())
+                .ok_or_else(|| format!("member {id} does not run"))
+        };
+        self.cluster.members().into_iter().map(life).collect()
+    }
+
+    /// No change of the membership is half made, all members run, and who is none any more knows it.
+    fn is_settled(&self) -> Result<(), String> {
+        let membership = self.site.truth.membership();
+        if membership.configs.len() != 1 || membership.nodes.iter().any(|node| node.pending_voter) {
+            return Err(format!("it is half made: {membership:?}"));
+        }
+        self.lives()?;
+        let members = self.cluster.members();
+        for id in self.cluster.ids() {
+            let Some(life) = self.cluster.life(id) else {
+                continue;
+            };
+            // One that has never heard of a member of today has nobody to ask.
+            let known = life.member.membership().nodes;
+            let can_ask = known
+                .iter()
+                .any(|node| node.id != id && members.contains(&node.id));
+            if !members.contains(&id) && can_ask && !life.member.removed() {
+                return Err(format!("member {id} does not know that it was removed"));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many leases there are, at the member that has the most.
+    fn leases(&self) -> Result<usize, String> {
+        let mut most = 0;
+        for member in self.lives()? {
+            let leases = member.reader().now().leases();
+            most = most.max(leases.map_err(|error| error.to_string())?.len());
+        }
+        Ok(most)
+    }
+
+    /// All members have applied everything.
+    fn is_even(&self) -> Result<(), String> {
+        let lives = self.lives()?;
+        let indexes: Vec<(u64, u64)> = lives
+            .iter()
+            .map(|member| (member.reader().now().applied.0, member.status().last_index))
+            .collect();
+        let first = indexes.first().map_or(0, |(applied, _)| *applied);
+        let even = indexes
+            .iter()
+            .all(|(applied, last)| *applied == first && *last == first);
+        even.then_some(())
+            .ok_or_else(|| format!("applied and last indexes are {indexes:?}"))
+    }
+
+    /// Everything that anybody was told fits what has really happened.
+    fn check(&self, peace: Duration) -> Result<Report> {
+        let history = History::of(&self.site.truth.events()).map_err(anyhow::Error::msg)?;
+        self.check_state(&history)?;
+        let committed = self.site.truth.committed();
+        let operations = self.site.operations();
+        answers::check(&operations, &history, &committed).map_err(anyhow::Error::msg)?;
+        leases::check(&operations, &committed).map_err(anyhow::Error::msg)?;
+        let watches = self.site.watches();
+        for record in &watches {
+            watches::check(record, history.revision(), &history, &committed)
+                .map_err(anyhow::Error::msg)?;
         }
         let unknown = operations
             .iter()
             .filter(|operation| operation.told == Told::Unknown)
             .count();
-        for node in &mut self.nodes {
-            node.crash(&self.net, None);
-        }
-        self.up.lock().clear();
-        Ok(Report {
+        let report = Report {
             answered: operations.len() - unknown,
             unknown,
-            faults: self.faults,
-            operations,
-            revision: changes.revision,
-        })
-    }
-
-    async fn start(&mut self, at: usize) -> Result<()> {
-        let seed = self.seed.rotate_left(at as u32 * 7 + 1);
-        self.nodes[at]
-            .start(seed, self.drift_ppm[at], self.found.clone(), &self.net)
-            .await?;
-        let life = self.nodes[at].running().context("just started")?.clone();
-        self.up.lock().push(life);
-        Ok(())
-    }
-
-    fn crash(&mut self, at: usize, power_loss: bool) {
-        let id = self.nodes[at].id;
-        let seed = power_loss.then(|| self.rng.random());
-        self.nodes[at].crash(&self.net, seed);
-        self.up.lock().retain(|life| life.member.id().0 != id);
-        self.paused_until.remove(&at);
-        self.down_until.insert(
-            at,
-            now() + Duration::from_millis(self.rng.random_range(50..4_000)),
-        );
-    }
-
-    fn fault(&mut self) {
-        let at = self.rng.random_range(0..self.nodes.len());
-        let id = self.nodes[at].id;
-        let what = match self.rng.random_range(0..10) {
-            0 | 1 => {
-                self.crash(at, true);
-                format!("member {id} loses power")
-            }
-            2 => {
-                self.crash(at, false);
-                format!("member {id} is killed")
-            }
-            3 => {
-                for at in 0..self.nodes.len() {
-                    self.crash(at, true);
-                }
-                "all lose power".to_string()
-            }
-            4 => {
-                let Some(life) = self.nodes[at].running() else {
-                    return;
-                };
-                life.tasks.pause();
-                self.paused_until.insert(
-                    at,
-                    now() + Duration::from_millis(self.rng.random_range(200..3_000)),
-                );
-                format!("member {id} is paused")
-            }
-            5 => {
-                self.isolate(id, true, true);
-                format!("member {id} is cut off")
-            }
-            6 => {
-                self.isolate(id, true, false);
-                format!("member {id} is not heard")
-            }
-            7 => {
-                self.isolate(id, false, true);
-                format!("member {id} hears nothing")
-            }
-            8 => {
-                let leader = self.nodes.iter().position(|node| {
-                    node.running()
-                        .is_some_and(|life| life.member.status().is_leader)
-                });
-                let Some(leader) = leader else { return };
-                self.crash(leader, true);
-                format!("the leader, member {}, loses power", self.nodes[leader].id)
-            }
-            _ => {
-                self.net.lose(self.rng.random_range(20..200));
-                self.heal_at =
-                    Some(now() + Duration::from_millis(self.rng.random_range(500..4_000)));
-                "the network loses messages".to_string()
-            }
+            faults: self.faults.count,
+            members: self.cluster.ever(),
+            events: watches.iter().map(Record::events).sum(),
+            revision: history.revision(),
+            lasted: now(),
+            peace,
+            watches,
         };
-        self.faults.push((now(), what));
-    }
-
-    fn isolate(&mut self, id: u64, outgoing: bool, incoming: bool) {
-        for other in (1..=MEMBERS).filter(|other| *other != id) {
-            if outgoing {
-                self.net.cut(id, other);
-            }
-            if incoming {
-                self.net.cut(other, id);
-            }
-        }
-        self.heal_at = Some(now() + Duration::from_millis(self.rng.random_range(500..6_000)));
-    }
-
-    /// Ends the faults whose time is over.
-    async fn mend(&mut self) -> Result<()> {
-        if self.heal_at.is_some_and(|at| at <= now()) {
-            self.heal_at = None;
-            self.net.heal();
-            self.net.lose(2);
-        }
-        let due = |times: &BTreeMap<usize, Duration>| -> Vec<usize> {
-            times
-                .iter()
-                .filter(|(_, until)| **until <= now())
-                .map(|(at, _)| *at)
-                .collect()
-        };
-        for at in due(&self.paused_until) {
-            self.paused_until.remove(&at);
-            if let Some(life) = self.nodes[at].running() {
-                life.tasks.resume();
-            }
-        }
-        for at in due(&self.down_until) {
-            self.down_until.remove(&at);
-            self.start(at).await?;
-        }
-        Ok(())
-    }
-
-    /// A term has one leader.
-    fn check_leaders(&mut self) -> Result<()> {
-        for node in &self.nodes {
-            let Some(life) = node.running() else { continue };
-            let status = life.member.status();
-            if let Some(failed) = status.failed {
-                bail!("member {} has stopped by itself: {failed}", node.id);
-            }
-            if status.is_leader {
-                let leader = *self.leaders.entry(status.term).or_insert(node.id);
-                ensure!(
-                    leader == node.id,
-                    "members {leader} and {} both lead term {}",
-                    node.id,
-                    status.term
-                );
-            }
-        }
-        Ok(())
-    }
-
-    /// All faults end.
-    async fn peace(&mut self) -> Result<()> {
-        self.heal_at = Some(now());
-        for until in self
-            .down_until
-            .values_mut()
-            .chain(self.paused_until.values_mut())
-        {
-            *until = now();
-        }
-        self.mend().await
-    }
-
-    /// Within a time, every member has recovered, serves reads, and holds the same.
-    async fn agree(&mut self) -> Result<Changes> {
-        let members: Vec<Member<Simulated>> = self
-            .nodes
-            .iter()
-            .map(|node| {
-                node.running()
-                    .map(|life| life.member.clone())
-                    .context("a member is down in peace")
-            })
-            .collect::<Result<_>>()?;
-        let deadline = now() + Duration::from_secs(60);
-        for member in &members {
-            loop {
-                ensure!(
-                    now() < deadline,
-                    "member {} serves no read a minute after the last fault",
-                    member.id()
-                );
-                if member.read_barrier().await.is_ok() {
-                    break;
-                }
-            }
-        }
-        let hashes: Vec<_> = members
-            .iter()
-            .map(|member| {
-                let view = member.reader().now();
-                let hash = view.hash_kv(None)?;
-                anyhow::Ok((view.revision, hash.hash))
-            })
-            .collect::<Result<_>>()?;
+        // What is less proves less.
         ensure!(
-            hashes.windows(2).all(|pair| pair[0] == pair[1]),
+            report.lasted >= self.size.duration
+                && report.answered >= self.size.operations
+                && report.faults >= self.size.faults,
+            "the run is too small: {report}"
+        );
+        Ok(report)
+    }
+
+    /// The members hold the same data, which is what the history comes to.
+    fn check_state(&self, history: &History) -> Result<()> {
+        let everything = Keys {
+            from: "a".into(),
+            to: Some("z".into()),
+        };
+        let expected = history.at(&everything, history.revision());
+        let range = RangeRequest {
+            key: everything.from.clone().into(),
+            range_end: everything.end().into(),
+            ..Default::default()
+        };
+        let mut hashes = Vec::new();
+        for member in self.lives().map_err(anyhow::Error::msg)? {
+            let view = member.reader().now();
+            let found = view.range(&range)?.kvs;
+            ensure!(
+                found == expected && view.revision.0 == history.revision(),
+                "member {} holds {found:?} at revision {}, and the history comes to {expected:?} at {}",
+                member.id(),
+                view.revision,
+                history.revision()
+            );
+            hashes.push((member.id(), view.hash_kv(None)?));
+        }
+        ensure!(
+            hashes.windows(2).all(|pair| pair[0].1 == pair[1].1),
             "members hold different data: {hashes:?}"
         );
-        let view = members[0].reader().now();
-        let mut changes = Changes {
-            revision: view.revision.0,
-            ..Changes::default()
-        };
-        let mut from = Revision(2);
-        while from <= view.revision {
-            let events = view.events_from(from, 1 << 20, 1_000)?;
-            let Some(last) = events.last() else { break };
-            from = last.revision.next();
-            for event in &events {
-                let key = String::from_utf8_lossy(&event.key).into_owned();
-                let value = match event.kind {
-                    EventKind::Delete => None,
-                    EventKind::Put => Some(value_of(&event.bytes(false))?),
-                };
-                changes.add(key, event.revision.0, value);
-            }
-        }
-        Ok(changes)
-    }
-}
-
-fn value_of(event: &[u8]) -> Result<String> {
-    let event = <keelson_proto::mvccpb::Event as prost::Message>::decode(event)?;
-    let kv = event.kv.context("an event without a key")?;
-    Ok(String::from_utf8_lossy(&kv.value).into_owned())
-}
-
-/// One client: asks members at random, one operation after the other.
-async fn client_loop(
-    client: usize,
-    mut rng: StdRng,
-    up: Arc<Mutex<Vec<crate::node::Life>>>,
-    operations: Arc<Mutex<Vec<Operation>>>,
-    end: Duration,
-) {
-    let mut number = 0;
-    let mut last_seen: BTreeMap<String, i64> = BTreeMap::new();
-    while now() < end {
-        Runtime::sleep(Duration::from_millis(rng.random_range(1..250))).await;
-        let life = {
-            let up = up.lock();
-            if up.is_empty() {
-                None
-            } else {
-                Some(up[rng.random_range(0..up.len())].clone())
-            }
-        };
-        let Some(life) = life else { continue };
-        number += 1;
-        let key = format!("key{}", rng.random_range(0..KEYS));
-        let value = format!("{client}-{number}");
-        let ask = match rng.random_range(0..10) {
-            0..=3 => Ask::Put { key, value },
-            4 => Ask::Swap {
-                expected: last_seen.get(&key).copied().unwrap_or(0),
-                key,
-                value,
-            },
-            5 => Ask::Delete { key },
-            6..=8 => Ask::Get { key },
-            _ => Ask::Peek { key },
-        };
-        let start = now();
-        // On the member's own tasks: if it dies, so does the request, and the outcome is not known.
-        let told = life
-            .tasks
-            .spawn(perform(life.member.clone(), ask.clone()))
-            .await
-            .unwrap_or(Told::Unknown);
-        if let (Told::Read { found, .. }, Ask::Get { key }) = (&told, &ask) {
-            last_seen.insert(key.clone(), found.as_ref().map_or(0, |(_, at)| *at));
-        }
-        let operation = Operation {
-            client,
-            member: life.member.id().0,
-            ask,
-            start,
-            end: now(),
-            told,
-        };
-        operations.lock().push(operation);
-    }
-}
-
-async fn perform(member: Member<Simulated>, ask: Ask) -> Told {
-    let request = match ask {
-        Ask::Get { key } => {
-            return match member.read_barrier().await {
-                Ok(()) => read(&member, &key),
-                Err(_) => Told::Unknown,
-            };
-        }
-        Ask::Peek { key } => {
-            // As the process does: nobody is served before the member has recovered.
-            return match member.recovered().await {
-                Ok(()) => read(&member, &key),
-                Err(_) => Told::Unknown,
-            };
-        }
-        Ask::Put { key, value } => Request::Put(put(key, value)),
-        Ask::Delete { key } => Request::DeleteRange(DeleteRangeRequest {
-            key: key.into(),
-            ..Default::default()
-        }),
-        Ask::Swap {
-            key,
-            expected,
-            value,
-        } => {
-            let compare = Compare {
-                result: CompareResult::Equal as i32,
-                target: CompareTarget::Mod as i32,
-                key: key.clone().into(),
-                target_union: Some(TargetUnion::ModRevision(expected)),
-                ..Default::default()
-            };
-            let put = RequestOp {
-                request: Some(request_op::Request::RequestPut(put(key, value))),
-            };
-            Request::Txn(TxnRequest {
-                compare: vec![compare],
-                success: vec![put],
-                failure: vec![],
-            })
-        }
-    };
-    let outcome = match member
-        .propose(Command {
-            request: Some(request),
-            ..Command::default()
-        })
-        .await
-    {
-        Ok(outcome) => outcome,
-        Err(_) => return Told::Unknown,
-    };
-    let changed = match outcome.result {
-        Ok(outcome::Result::Put(_)) => true,
-        Ok(outcome::Result::Txn(txn)) => txn.succeeded,
-        Ok(outcome::Result::DeleteRange(deleted)) => deleted.deleted > 0,
-        _ => return Told::Unknown,
-    };
-    Told::Wrote {
-        revision: outcome.revision.0,
-        changed,
-    }
-}
-
-fn put(key: String, value: String) -> PutRequest {
-    PutRequest {
-        key: key.into(),
-        value: value.into(),
-        ..Default::default()
-    }
-}
-
-fn read(member: &Member<Simulated>, key: &str) -> Told {
-    let view = member.reader().now();
-    match view.get(key.as_bytes()) {
-        Ok(found) => {
-            let found = found.map(|kv| {
-                (
-                    String::from_utf8_lossy(&kv.value).into_owned(),
-                    kv.mod_revision,
-                )
-            });
-            Told::Read {
-                revision: view.revision.0,
-                found,
-            }
-        }
-        Err(_) => Told::Unknown,
+        Ok(())
     }
 }
