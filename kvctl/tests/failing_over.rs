@@ -272,6 +272,76 @@ fn a_lease_is_kept_alive_when_its_member_dies() {
     assert_eq!(keeping.await_exit(), Some(0));
 }
 
+/// A server that gives this answer to whatever it is told, and hangs up.
+fn stranger(answer: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let _ = stream.read(&mut [0; 1024]);
+            // Whoever asked may be gone.
+            let _ = stream.write_all(answer);
+        }
+    });
+    address
+}
+
+#[test]
+fn a_server_that_is_no_member_is_named_for_what_it_is() {
+    for (answer, who) in [
+        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "an HTTP server"),
+        (b"\x15\x03\x01\0\x02\x02\x32", "the server there wants TLS"),
+    ] {
+        let address = stranger(answer);
+        for args in [
+            &["get", "k"][..],
+            &["put", "k", "v"],
+            &["watch", "k"],
+            &["lease", "keep-alive", "1f"],
+            &["endpoint", "health"],
+            &["endpoint", "status"],
+            &["defrag"],
+            &["snapshot", "save", "/dev/null/x"],
+        ] {
+            let began = Instant::now();
+            let output = kvctl(&address, args).output().unwrap();
+            let (stdout, stderr) = text(&output);
+            assert_eq!(stdout, "");
+            assert!(stderr.contains(who), "{args:?}: {stderr}");
+            assert!(!output.status.success(), "{args:?}");
+            // Not one after all attempts that --command-timeout leaves room for.
+            assert!(began.elapsed() < Duration::from_secs(4), "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn a_read_that_takes_too_long_names_each_endpoint_and_what_became_of_it() {
+    // The system accepts connections for it; nobody answers them.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = silent.local_addr().unwrap();
+    let args = ["get", "k", "--command-timeout=2500ms"];
+    let output = kvctl(&format!("{silent},{NOBODY}"), &args)
+        .output()
+        .unwrap();
+    let (_, stderr) = text(&output);
+    assert_eq!(output.status.code(), Some(1));
+    for part in [
+        "get: no answer within 2.5s\n",
+        &format!("  {silent}: no answer within 2.5s\n"),
+        &format!("  {NOBODY}: Connection refused\n"),
+    ] {
+        assert!(stderr.contains(part), "{part:?} is missing in\n{stderr}");
+    }
+    let args = ["endpoint", "health", "--command-timeout=1s"];
+    let health = kvctl(&silent.to_string(), &args).output().unwrap();
+    let (_, stderr) = text(&health);
+    assert!(
+        stderr.contains("failed to commit proposal: no answer within 1s"),
+        "{stderr}"
+    );
+}
+
 #[test]
 fn what_cannot_be_honoured_is_refused_and_never_ignored() {
     let etcd = Etcd::start(1, &[]);

@@ -7,8 +7,8 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     name: String,
-    /// What tonic connects to.
-    pub(super) uri: String,
+    /// `host:port`.
+    pub(super) address: String,
 }
 
 impl Endpoint {
@@ -41,7 +41,7 @@ impl Endpoint {
         }
         Ok(Self {
             name: name.to_owned(),
-            uri: format!("http://{authority}"),
+            address: authority.to_owned(),
         })
     }
 }

@@ -9,10 +9,11 @@
 
 mod endpoint;
 mod race;
+mod stranger;
 mod trouble;
 
 pub use endpoint::Endpoint;
-pub use trouble::Trouble;
+pub use trouble::{Trouble, plain_reason};
 
 use crate::error::{CtlError, Failed};
 use crate::go::duration;
@@ -20,6 +21,7 @@ use crate::output::tell;
 use crate::raw::await_sign_of_life;
 use etcd_client as etcd;
 use race::race;
+use std::cell::RefCell;
 use std::fmt;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -108,19 +110,20 @@ impl Cluster {
 
     async fn connect_as(&self, endpoint: &Endpoint, leader: bool) -> Result<Connection, Trouble> {
         self.debug(format_args!("connecting to {endpoint}"));
-        let transport = tonic::transport::Endpoint::from_shared(endpoint.uri.clone())
-            .map_err(|error| Trouble::NeverSent(error.to_string()))?
-            .connect_timeout(self.dial_timeout)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(self.keepalive_time.max(KEEPALIVE_TIME_MIN))
-            .keep_alive_timeout(self.keepalive_timeout)
-            .keep_alive_while_idle(true);
+        let transport =
+            tonic::transport::Endpoint::from_shared(format!("http://{}", endpoint.address))
+                .map_err(|error| Trouble::NeverSent(error.to_string()))?
+                .connect_timeout(self.dial_timeout)
+                .tcp_nodelay(true)
+                .http2_keep_alive_interval(self.keepalive_time.max(KEEPALIVE_TIME_MIN))
+                .keep_alive_timeout(self.keepalive_timeout)
+                .keep_alive_while_idle(true);
         let channel = match timeout(self.dial_timeout, transport.connect()).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(error)) => {
                 let reason = match Trouble::from_transport(&error) {
                     Trouble::NeverSent(reason) | Trouble::Lost(reason) => reason,
-                    Trouble::Answer(status) => status.message().to_owned(),
+                    other => other.to_string(),
                 };
                 self.debug(format_args!("{endpoint}: {reason}"));
                 return Err(Trouble::NeverSent(reason));
@@ -152,11 +155,27 @@ impl Cluster {
         );
         let reason = match sign.await {
             Ok(Ok(())) => return Ok(connection),
-            Ok(Err(status)) => Trouble::from(status).to_string(),
-            Err(_) => format!("no answer within {}", duration::format(self.dial_timeout)),
-        };
+            Ok(Err(status)) => self.unmask(endpoint, status.into()).await,
+            Err(_) => Trouble::Silent(self.dial_timeout),
+        }
+        .to_string();
         self.debug(format_args!("{endpoint}: {reason}"));
         Err(Trouble::NeverSent(reason))
+    }
+
+    /// The same trouble, unless no member listens there at all: then that, as the reason why nobody was asked.
+    pub async fn unmask(&self, endpoint: &Endpoint, trouble: Trouble) -> Trouble {
+        let stranger = match trouble {
+            Trouble::Lost(_) => stranger::unmask(&endpoint.address).await,
+            _ => None,
+        };
+        match stranger {
+            Some(who) => {
+                self.debug(format_args!("{endpoint}: {trouble}"));
+                Trouble::NeverSent(who.to_owned())
+            }
+            None => trouble,
+        }
     }
 
     /// Connects to the first endpoint that gives a sign of life.
@@ -183,13 +202,17 @@ impl Cluster {
     where
         Trouble: From<E>,
     {
-        let mut failed = Vec::new();
+        let (mut round, mut before) = (Vec::new(), Vec::new());
+        let asked = RefCell::new(Vec::new());
         let asking = async {
             loop {
-                let mut round = Vec::new();
-                let attempt = async |endpoint| {
+                let attempt = async |endpoint: Endpoint| {
+                    asked.borrow_mut().push((endpoint.clone(), Instant::now()));
                     let connection = self.connect(&endpoint).await?;
-                    Ok(call(connection).await?)
+                    match call(connection).await {
+                        Ok(answer) => Ok(answer),
+                        Err(error) => Err(self.unmask(&endpoint, Trouble::from(error)).await),
+                    }
                 };
                 let may_move_on = Trouble::read_may_move_on;
                 let answer = race(
@@ -204,20 +227,20 @@ impl Cluster {
                 }
                 let is_final = round.iter().any(|(_, trouble)| !may_move_on(trouble))
                     || !round.iter().any(|(_, trouble)| trouble.is_passing());
-                failed = round;
                 if is_final {
                     return None;
                 }
+                before = std::mem::take(&mut round);
                 sleep(RETRY_PAUSE).await;
             }
         };
         match timeout(self.command_timeout, asking).await {
             Ok(Some(answer)) => Ok(answer),
-            Ok(None) => Err(verdict(what, failed)),
+            Ok(None) => Err(verdict(what, round)),
             Err(_) => Err(CtlError::TimedOut {
                 what,
                 after: self.command_timeout,
-                failed,
+                failed: all_that_failed(round, before, asked.into_inner()),
             }),
         }
     }
@@ -291,11 +314,9 @@ impl Cluster {
     ) -> Result<T, Trouble> {
         let asking = async { Ok(call(self.connect(endpoint).await?).await?) };
         match timeout(self.command_timeout, asking).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Trouble::Lost(format!(
-                "no answer within {}",
-                duration::format(self.command_timeout)
-            ))),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(trouble)) => Err(self.unmask(endpoint, trouble).await),
+            Err(_) => Err(Trouble::Silent(self.command_timeout)),
         }
     }
 
@@ -305,6 +326,23 @@ impl Cluster {
             tell(format_args!("debug: {text}"));
         }
     }
+}
+
+/// What is known of each endpoint when the time is over: how it failed last, or that it did not answer.
+fn all_that_failed(
+    mut failed: Vec<Failed>,
+    before: Vec<Failed>,
+    asked: Vec<(Endpoint, Instant)>,
+) -> Vec<Failed> {
+    let silent = asked
+        .into_iter()
+        .map(|(endpoint, since)| (endpoint, Trouble::Silent(since.elapsed())));
+    for (endpoint, trouble) in before.into_iter().chain(silent) {
+        if !failed.iter().any(|(known, _)| *known == endpoint) {
+            failed.push((endpoint, trouble));
+        }
+    }
+    failed
 }
 
 /// The error to report: the last server's answer if one answered, else the list of failures.

@@ -1,18 +1,22 @@
 //! What a failed attempt says: whether the request left, whether another endpoint may do better,
 //! and whether anybody can know what became of a write.
 
+use crate::go::duration;
 use etcd_client as etcd;
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 use tonic::{Code, ConnectError, Status};
 
 /// Why an attempt at one endpoint failed.
 #[derive(Debug)]
 pub enum Trouble {
-    /// No connection: the request never left.
+    /// No connection, or one to something that is no member: no member has got the request.
     NeverSent(String),
     /// The connection broke, or the answer made no sense: the request may have arrived.
     Lost(String),
+    /// There is a connection, and no answer for so long.
+    Silent(Duration),
     /// The server answered with an error.
     Answer(Box<Status>),
 }
@@ -22,6 +26,9 @@ impl fmt::Display for Trouble {
         match self {
             Self::NeverSent(reason) => f.write_str(reason),
             Self::Lost(reason) => write!(f, "the connection was lost ({reason})"),
+            Self::Silent(wait) => {
+                write!(f, "no answer within {}", duration::format(rounded(*wait)))
+            }
             Self::Answer(status) => f.write_str(status.message()),
         }
     }
@@ -50,9 +57,7 @@ impl From<Status> for Trouble {
 impl Trouble {
     pub(super) fn from_transport(error: &(dyn StdError + 'static)) -> Self {
         let chain: Vec<_> = std::iter::successors(Some(error), |&error| error.source()).collect();
-        let reason = chain
-            .last()
-            .map_or_else(String::new, |root| plain_reason(&root.to_string()));
+        let reason = chain.last().map_or_else(String::new, plain_reason);
         if chain.iter().any(|error| error.is::<ConnectError>()) {
             Self::NeverSent(reason)
         } else {
@@ -63,7 +68,7 @@ impl Trouble {
     /// Whether another endpoint may know better: for a read, everything but a verdict.
     pub fn read_may_move_on(&self) -> bool {
         match self {
-            Self::NeverSent(_) | Self::Lost(_) => true,
+            Self::NeverSent(_) | Self::Lost(_) | Self::Silent(_) => true,
             Self::Answer(status) => turned_away_by_learner(status) || !is_verdict(status),
         }
     }
@@ -72,7 +77,7 @@ impl Trouble {
     pub(super) fn is_passing(&self) -> bool {
         match self {
             Self::NeverSent(_) => false,
-            Self::Lost(_) | Self::Answer(_) => self.read_may_move_on(),
+            Self::Lost(_) | Self::Silent(_) | Self::Answer(_) => self.read_may_move_on(),
         }
     }
 
@@ -80,7 +85,7 @@ impl Trouble {
     pub(super) fn write_may_move_on(&self) -> bool {
         match self {
             Self::NeverSent(_) => true,
-            Self::Lost(_) => false,
+            Self::Lost(_) | Self::Silent(_) => false,
             Self::Answer(status) => turned_away_by_learner(status),
         }
     }
@@ -92,9 +97,21 @@ impl Trouble {
             Self::Lost(reason) => Some(format!(
                 "the connection was lost before the answer ({reason})"
             )),
+            Self::Silent(_) => Some(self.to_string()),
             Self::Answer(status) => outcome_is_unknown(status).then(|| status.message().to_owned()),
         }
     }
+}
+
+/// To milliseconds, or to tenths of a second: nobody wants to read nanoseconds.
+fn rounded(wait: Duration) -> Duration {
+    let step = if wait < Duration::from_secs(1) {
+        1
+    } else {
+        100
+    };
+    let millis = wait.as_millis() / step * step;
+    u64::try_from(millis).map_or(wait, Duration::from_millis)
 }
 
 fn turned_away_by_learner(status: &Status) -> bool {
@@ -129,11 +146,12 @@ fn is_verdict(status: &Status) -> bool {
 }
 
 /// `Connection refused (os error 111)` without the number, which tells a person nothing.
-fn plain_reason(text: &str) -> String {
-    match text.split_once(" (os error") {
-        Some((reason, _)) => reason.to_owned(),
-        None => text.to_owned(),
+pub fn plain_reason(error: impl fmt::Display) -> String {
+    let mut text = error.to_string();
+    if let Some(end) = text.find(" (os error") {
+        text.truncate(end);
     }
+    text
 }
 
 #[cfg(test)]

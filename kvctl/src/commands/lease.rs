@@ -146,7 +146,7 @@ impl Renewing<'_> {
             let trouble = match timeout(patience, self.attempt()).await {
                 Ok(Ok(reply)) => return Ok(reply),
                 Ok(Err(trouble)) => trouble,
-                Err(_) => Trouble::Lost("no answer".to_owned()),
+                Err(_) => Trouble::Silent(patience),
             };
             self.cluster.debug(format_args!("{endpoint}: {trouble}"));
             self.stream = None;
