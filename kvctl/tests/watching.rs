@@ -236,3 +236,38 @@ fn a_watch_outlives_the_members_it_is_connected_to() {
     let got = watch.await_printed("the end", |printed| printed.ends_with("end of all\n"));
     assert_eq!(got, expected);
 }
+
+#[test]
+fn an_outage_is_told_once_however_often_it_is_tried_again() {
+    let mut etcd = Etcd::start(1, &[]);
+    let endpoint = etcd.endpoints();
+    do_all(&endpoint, &[&["put", "k", "first"]]);
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("stderr");
+    let said = || std::fs::read_to_string(&log).unwrap();
+    let stderr = std::fs::File::create(&log).unwrap();
+    // What a person at the terminal is told is told with --debug, too.
+    let command = kvctl(&endpoint, &["watch", "k", "--rev=2", "--debug"]);
+    let watch = Running::start_with_stderr(command, stderr);
+    watch.await_printed("the first event", |printed| printed.contains("first"));
+    etcd.kill(0);
+    support::await_some("many attempts", || {
+        (said().matches("debug: connecting").count() > 10).then_some(())
+    });
+    etcd.start_member(0);
+    etcd.await_ready();
+    do_all(&endpoint, &[&["put", "k", "second"]]);
+    watch.await_printed("the second event", |printed| printed.contains("second"));
+    let said = said();
+    let told: Vec<&str> = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("watch: "))
+        .collect();
+    assert_eq!(told.len(), 3, "{told:#?}");
+    assert!(told[0].starts_with(&format!("{endpoint}: ")), "{told:#?}");
+    assert_eq!(told[1], "no endpoint serves it; trying until one does");
+    assert_eq!(
+        told[2],
+        format!("watching on from revision 3 at {endpoint}")
+    );
+}

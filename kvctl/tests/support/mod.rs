@@ -235,11 +235,16 @@ pub struct Running {
 
 impl Running {
     /// Starts it.
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(command: Command) -> Self {
+        Self::start_with_stderr(command, Stdio::inherit())
+    }
+
+    /// Starts it, and has what it says on stderr go there.
+    pub fn start_with_stderr(mut command: Command, stderr: impl Into<Stdio>) -> Self {
         let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(stderr)
             .spawn()
             .unwrap();
         let output = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));

@@ -2,18 +2,19 @@
 //!
 //! A broken connection, a member that dies or one that has lost its leader do not end a watch: it is
 //! opened again, at the next endpoint, from the revision after the last one seen. Events that come
-//! twice because of that are dropped, so each is printed once, in order.
+//! twice because of that are dropped, so each is printed once, in order. A person at the terminal is
+//! told once an outage what is wrong, however often it is tried again.
 
 mod plan;
 mod step;
 
 use crate::cli::kv::WatchArgs;
-use crate::client::Trouble;
+use crate::client::{Endpoint, Trouble};
 use crate::error::{CtlError, Exit};
 use crate::go::quote::quote;
 use crate::output::{Kind, Reply, event_name, tell, write_stdout};
 use crate::settings::Settings;
-use etcd_client::proto::PbEvent;
+use etcd_client::proto::{PbEvent, PbWatchResponse};
 use etcd_client::{WatchRequestSender, WatchResponseStream};
 use plan::{Named, Plan, Typed, parse_line};
 use std::ffi::OsString;
@@ -59,25 +60,25 @@ async fn follow(
     mut progress: mpsc::Receiver<()>,
 ) -> Result<(), CtlError> {
     let cluster = &settings.cluster;
-    let mut endpoint = 0;
+    let mut next_endpoint = 0;
     let mut failures = Vec::new();
     let mut was_open = false;
+    let mut rounds_failed = 0;
     loop {
-        let trouble = match open(settings, &plan, endpoint).await {
-            Ok((sender, stream)) => {
+        let endpoint = &cluster.endpoints[next_endpoint];
+        let trouble = match open(settings, &mut plan, endpoint).await {
+            Ok(opened) => {
                 if was_open {
                     let revision = plan.next_revision;
                     notice(
                         settings,
-                        format_args!(
-                            "watching on from revision {revision} at {}",
-                            cluster.endpoints[endpoint]
-                        ),
+                        format_args!("watching on from revision {revision} at {endpoint}"),
                     );
                 }
                 was_open = true;
+                rounds_failed = 0;
                 failures.clear();
-                match listen(settings, &mut plan, sender, stream, &mut progress).await? {
+                match listen(settings, &mut plan, opened, &mut progress).await? {
                     Some(trouble) => trouble,
                     None => return Ok(()),
                 }
@@ -88,54 +89,92 @@ async fn follow(
             tell(format_args!("watch was canceled ({})", status.message()));
             return settings.output.print(&Reply::Watch(&refusal()));
         }
-        if was_open {
+        if was_open && rounds_failed == 0 {
+            notice(settings, format_args!("{endpoint}: {trouble}"));
+        }
+        failures.push((endpoint.clone(), trouble));
+        next_endpoint = (next_endpoint + 1) % cluster.endpoints.len();
+        if failures.len() < cluster.endpoints.len() {
+            continue;
+        }
+        // A watch that has begun waits for as long as it takes; one that never did is an error,
+        // unless a member at least answers.
+        let all_are_down = failures
+            .iter()
+            .all(|(_, trouble)| matches!(trouble, Trouble::NeverSent(_)));
+        if !was_open && all_are_down {
+            return Err(CtlError::NoEndpoint {
+                what: "watch",
+                failed: failures,
+            });
+        }
+        if rounds_failed == 0 {
+            if !was_open {
+                for (endpoint, trouble) in &failures {
+                    notice(settings, format_args!("{endpoint}: {trouble}"));
+                }
+            }
             notice(
                 settings,
-                format_args!("{}: {trouble}", cluster.endpoints[endpoint]),
+                format_args!("no endpoint serves it; trying until one does"),
             );
         }
-        failures.push((cluster.endpoints[endpoint].clone(), trouble));
-        endpoint = (endpoint + 1) % cluster.endpoints.len();
-        if failures.len() >= cluster.endpoints.len() {
-            // A watch that has begun waits for as long as it takes; one that never did is an error,
-            // unless a member at least answers.
-            let all_are_down = failures
-                .iter()
-                .all(|(_, trouble)| matches!(trouble, Trouble::NeverSent(_)));
-            if !was_open && all_are_down {
-                return Err(CtlError::NoEndpoint {
-                    what: "watch",
-                    failed: failures,
-                });
-            }
-            failures.clear();
-            sleep(RETRY_PAUSE).await;
-        }
+        rounds_failed += 1;
+        failures.clear();
+        sleep(RETRY_PAUSE).await;
     }
 }
 
-/// Opens the watch's stream at an endpoint.
+/// A watch that a member serves.
+struct Opened {
+    sender: WatchRequestSender,
+    stream: WatchResponseStream,
+    /// What its first message means.
+    first: Step,
+}
+
+/// Opens the watch at an endpoint, which it has done once the member there has said a word.
 async fn open(
     settings: &Settings,
-    plan: &Plan,
-    endpoint: usize,
-) -> Result<(WatchRequestSender, WatchResponseStream), Trouble> {
+    plan: &mut Plan,
+    endpoint: &Endpoint,
+) -> Result<Opened, Trouble> {
     let cluster = &settings.cluster;
-    let connection = cluster
-        .connect_requiring_leader(&cluster.endpoints[endpoint])
-        .await?;
+    let connection = cluster.connect_requiring_leader(endpoint).await?;
     let options = plan.options.clone().with_start_revision(plan.next_revision);
     let mut client = connection.watch();
+    let opening = async {
+        let stream = client.watch(plan.key.clone(), Some(options)).await?;
+        let (sender, mut stream) = stream.split();
+        let first = next_message(&mut stream).await?;
+        Ok((sender, stream, first))
+    };
     // A member that accepts connections but does nothing must not hold the watch up.
-    match timeout(
-        cluster.command_timeout,
-        client.watch(plan.key.clone(), Some(options)),
-    )
-    .await
-    {
-        Ok(stream) => Ok(stream?.split()),
-        Err(_) => Err(Trouble::Lost("no answer".to_owned())),
+    let (sender, stream, first) = match timeout(cluster.command_timeout, opening).await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(trouble)) => return Err(cluster.unmask(endpoint, trouble).await),
+        Err(_) => return Err(Trouble::Silent(cluster.command_timeout)),
+    };
+    match step(&mut plan.next_revision, first) {
+        Step::Elsewhere(reason) => Err(no_service(reason)),
+        first => Ok(Opened {
+            sender,
+            stream,
+            first,
+        }),
     }
+}
+
+async fn next_message(stream: &mut WatchResponseStream) -> Result<PbWatchResponse, Trouble> {
+    match stream.message().await? {
+        Some(message) => Ok(message.0),
+        None => Err(Trouble::Lost("the server ended the stream".to_owned())),
+    }
+}
+
+/// The trouble of a member that answers, but cannot serve a watch now.
+fn no_service(reason: String) -> Trouble {
+    Trouble::Answer(Box::new(Status::unavailable(reason)))
 }
 
 /// The server's answer, if it means that no endpoint will serve this watch.
@@ -150,29 +189,16 @@ fn verdict(trouble: &Trouble) -> Option<&Status> {
 async fn listen(
     settings: &Settings,
     plan: &mut Plan,
-    mut sender: WatchRequestSender,
-    mut stream: WatchResponseStream,
+    opened: Opened,
     progress: &mut mpsc::Receiver<()>,
 ) -> Result<Option<Trouble>, CtlError> {
+    let Opened {
+        mut sender,
+        mut stream,
+        first: mut now,
+    } = opened;
     loop {
-        let message = tokio::select! {
-            message = stream.message() => message,
-            Some(()) = progress.recv() => {
-                // If the stream is gone, the next message says so.
-                let _ = sender.request_progress().await;
-                continue;
-            }
-        };
-        let message = match message {
-            Ok(Some(message)) => message.0,
-            Ok(None) => {
-                return Ok(Some(Trouble::Lost(
-                    "the server ended the stream".to_owned(),
-                )));
-            }
-            Err(error) => return Ok(Some(error.into())),
-        };
-        match step(&mut plan.next_revision, message) {
+        match now {
             Step::Quiet => {}
             Step::Print(reply) => {
                 settings.output.print(&Reply::Watch(&reply))?;
@@ -184,13 +210,26 @@ async fn listen(
                 write_stdout(format!("progress notify: {}\n", reply.header.revision).as_bytes())?;
                 settings.output.print(&Reply::Watch(&reply))?;
             }
-            Step::Elsewhere(reason) => return Ok(Some(Trouble::Lost(reason))),
+            Step::Elsewhere(reason) => return Ok(Some(no_service(reason))),
             Step::End(reply, reason) => {
                 tell(format_args!("watch was canceled ({reason})"));
                 settings.output.print(&Reply::Watch(&reply))?;
                 return Ok(None);
             }
         }
+        let message = loop {
+            tokio::select! {
+                message = next_message(&mut stream) => break message,
+                Some(()) = progress.recv() => {
+                    // If the stream is gone, the next message says so.
+                    let _ = sender.request_progress().await;
+                }
+            }
+        };
+        now = match message {
+            Ok(message) => step(&mut plan.next_revision, message),
+            Err(trouble) => return Ok(Some(trouble)),
+        };
     }
 }
 
