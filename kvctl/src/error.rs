@@ -4,7 +4,7 @@
 //! command and the endpoint; further lines give details; the last one says what to try. The exit
 //! codes are etcdctl's.
 
-use crate::client::{Endpoint, Trouble};
+use crate::client::{Endpoint, Trouble, plain_reason};
 use crate::go::duration;
 use std::fmt::Write as _;
 use std::io;
@@ -25,7 +25,7 @@ pub enum Exit {
     Input = 3,
     /// A flag is known, its value is not supported.
     Feature = 4,
-    /// A watch or a snapshot was broken off.
+    /// A watch was broken off, or a snapshot not saved.
     Interrupted = 5,
     /// A wrong number of arguments, or a malformed one.
     Arguments = 128,
@@ -92,7 +92,7 @@ pub enum CtlError {
         reason: String,
     },
     /// A file or pipe of the user's.
-    #[error("{path}: {action}: {source}", path = .path.display())]
+    #[error("{path}: {action}: {}", plain_reason(.source), path = .path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -103,7 +103,7 @@ pub enum CtlError {
         source: io::Error,
     },
     /// stdout or stdin.
-    #[error("{stream}: {source}")]
+    #[error("{stream}: {}", plain_reason(.source))]
     Stdio {
         /// `stdin` or `stdout`.
         stream: &'static str,
@@ -167,7 +167,11 @@ impl CtlError {
 
     /// True if whoever read our output has gone (`kvctl get … | head`), which is no error.
     pub fn is_broken_pipe(&self) -> bool {
-        matches!(self, Self::Stdio { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+        match self {
+            Self::Stdio { source, .. } => source.kind() == io::ErrorKind::BrokenPipe,
+            Self::WithExit { source, .. } => source.is_broken_pipe(),
+            _ => false,
+        }
     }
 
     /// All that is printed on stderr.
@@ -211,14 +215,14 @@ impl CtlError {
 }
 
 fn hint_for(status: &Status) -> Option<&'static str> {
-    const HINTS: [(&str, &str); 12] = [
+    const HINTS: [(&str, &str); 13] = [
         (
             "required revision has been compacted",
-            "a later --rev; the history before it is gone",
+            "a later revision; the history before it is gone",
         ),
         (
             "required revision is a future revision",
-            "a smaller --rev; `kvctl get KEY -w fields` shows the current revision",
+            "a smaller revision; `kvctl get KEY -w fields` shows the current one",
         ),
         (
             "database space exceeded",
@@ -251,6 +255,10 @@ fn hint_for(status: &Status) -> Option<&'static str> {
         (
             "not leader",
             "ask the leader: `kvctl endpoint status --cluster` shows which endpoint it is",
+        ),
+        (
+            "unhealthy cluster",
+            "start the members that are down, or wait some seconds for those just started; `kvctl endpoint health --cluster` shows them",
         ),
         (
             "not enough started members",
@@ -293,7 +301,7 @@ mod tests {
         assert_eq!(
             error.report(),
             "Error: etcdserver: mvcc: required revision has been compacted (get at 127.0.0.1:2379)\n  \
-             Try: a later --rev; the history before it is gone"
+             Try: a later revision; the history before it is gone"
         );
         assert_eq!(error.exit(), Exit::General);
     }

@@ -450,7 +450,21 @@ fn a_snapshot_is_saved_whole_or_not_at_all() {
         "{}",
         text(&refused).1
     );
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(5));
+    let occupied = kvctl(
+        &endpoints,
+        &["snapshot", "save", directory.path().to_str().unwrap()],
+    )
+    .output()
+    .unwrap();
+    assert_eq!(occupied.status.code(), Some(5));
+    assert!(
+        text(&occupied)
+            .1
+            .contains("cannot be written: is a directory"),
+        "{}",
+        text(&occupied).1
+    );
 
     let proxy = DeafProxy::start(endpoints, 50_000);
     let cut_path = directory.path().join("cut.db");

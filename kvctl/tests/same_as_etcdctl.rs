@@ -581,6 +581,8 @@ fn bad_arguments_have_the_same_exit_codes() {
             step("lease"),
             step("snapshot|save"),
         ],
+            step("snapshot|save|/dev/null/missing/backup.db"),
+            step("snapshot|save|/"),
         &[],
     );
 }

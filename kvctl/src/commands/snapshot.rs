@@ -27,18 +27,23 @@ const CHECKSUM_LEN: usize = 32;
 /// `snapshot …`
 pub async fn run(settings: &Settings, command: SnapshotCommand) -> Result<(), CtlError> {
     match command {
-        SnapshotCommand::Save { file } => save(settings, &file).await,
+        SnapshotCommand::Save { file } => save(settings, &file)
+            .await
+            .map_err(|error| error.with_exit(Exit::Interrupted)),
         SnapshotCommand::Status { file } => offline::status(settings, &file),
         SnapshotCommand::Restore(args) => offline::restore(settings, &args),
     }
 }
 
 async fn save(settings: &Settings, path: &Path) -> Result<(), CtlError> {
-    let connection = settings
-        .cluster
-        .connect_any("snapshot save")
-        .await
-        .map_err(|error| error.with_exit(Exit::Interrupted))?;
+    if path.is_dir() {
+        return Err(CtlError::File {
+            path: path.to_owned(),
+            action: "cannot be written",
+            source: io::ErrorKind::IsADirectory.into(),
+        });
+    }
+    let connection = settings.cluster.connect_any("snapshot save").await?;
     if settings.cluster.endpoints.len() > 1 {
         tell(format_args!("Saving the data of {}", connection.endpoint));
     }
