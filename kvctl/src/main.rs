@@ -23,9 +23,8 @@ mod settings;
 use clap::builder::styling::AnsiColor;
 use cli::{Command, Refused};
 use error::{CtlError, Exit};
-use output::tell;
+use output::{tell, wants_colour};
 use settings::Settings;
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 /// The exit code of a program that SIGPIPE ended, which is how Go programs go.
@@ -70,9 +69,8 @@ async fn run(cli: cli::Cli) -> Result<(), CtlError> {
 
 /// The report with its first word in colour, if a person reads it.
 fn with_colour(report: &str) -> String {
-    let plain = !std::io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some();
     match report.strip_prefix("Error:") {
-        Some(rest) if !plain => {
+        Some(rest) if wants_colour(&std::io::stderr()) => {
             let red = AnsiColor::Red.on_default().bold();
             format!("{red}Error:{red:#}{rest}")
         }
@@ -85,8 +83,7 @@ fn explain(refused: Refused) -> ExitCode {
     let (error, exit) = match refused {
         Refused::Help(help) => {
             let text = help.render();
-            let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            let text = if colour {
+            let text = if wants_colour(&std::io::stdout()) {
                 text.ansi().to_string()
             } else {
                 text.to_string()

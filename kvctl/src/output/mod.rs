@@ -168,8 +168,8 @@ impl Output {
                 )));
             }
         };
-        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let colour = person && !no_colour && matches!(format, Format::Person | Format::Table);
+        let colour =
+            wants_colour(&io::stdout()) && matches!(format, Format::Person | Format::Table);
         Ok(Self {
             format,
             hex,
@@ -227,6 +227,13 @@ impl Output {
     }
 }
 
+/// Whether escape sequences for colours are welcome there.
+pub fn wants_colour(stream: &impl io::IsTerminal) -> bool {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let is_dumb = set("TERM").is_some_and(|terminal| terminal == "dumb");
+    stream.is_terminal() && !is_dumb && set("NO_COLOR").is_none()
+}
+
 /// Writes to stdout and flushes, so that a pipe sees whole replies at once.
 pub fn write_stdout(bytes: &[u8]) -> Result<(), CtlError> {
     let mut stdout = io::stdout().lock();
@@ -266,6 +273,34 @@ pub fn event_name(event: &PbEvent) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_for_a_person_has_no_lines_between_its_rows() {
+        let health = |endpoint: &str| EndpointHealth {
+            endpoint: endpoint.to_owned(),
+            took: Some(Duration::from_millis(2)),
+            error: None,
+        };
+        let output = Output {
+            format: Format::Person,
+            hex: false,
+            value_only: false,
+            colour: false,
+        };
+        let bytes = output.render(&Reply::Health(&[health("a:1"), health("b:2")]));
+        let table = String::from_utf8(bytes).unwrap();
+        assert_eq!(
+            table,
+            "\
+┌──────────┬────────┬──────┬───────┐
+│ ENDPOINT │ HEALTH │ TOOK │ ERROR │
+╞══════════╪════════╪══════╪═══════╡
+│ a:1      │ true   │ 2ms  │       │
+│ b:2      │ true   │ 2ms  │       │
+└──────────┴────────┴──────┴───────┘
+"
+        );
+    }
 
     /// What etcdctl 3.5.1 printed of a snapshot with these numbers.
     #[test]

@@ -3,7 +3,9 @@
 use super::{Format, Output, Reply};
 use crate::go::{duration, human_bytes, quote::quote};
 use comfy_table::presets::{ASCII_FULL_CONDENSED, UTF8_FULL_CONDENSED};
-use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, LineStyle, Table, TableStyle};
+use comfy_table::{
+    Cell, CellAlignment, Color, ContentArrangement, ContentLineStyle, LineStyle, Table, TableStyle,
+};
 use etcd_client::proto::PbMember;
 
 /// The colour of the columns' names.
@@ -11,6 +13,10 @@ const HEADER: Color = Color::Cyan;
 /// The lines that etcdctl draws.
 const ETCDCTL: TableStyle =
     ASCII_FULL_CONDENSED.header_separator(LineStyle::new('+', '-', '+', '+'));
+/// The lines for a person: none between rows.
+const PERSON: TableStyle = UTF8_FULL_CONDENSED
+    .header_lines(ContentLineStyle::new('│', '│', '│'))
+    .content_lines(ContentLineStyle::new('│', '│', '│'));
 
 /// A reply in rows and columns; also the source of the comma-separated lines of `-w simple`.
 pub struct Rows {
@@ -43,10 +49,7 @@ fn draw(output: &Output, Rows { header, rows }: &Rows, person: bool) -> Table {
     // A wrapped id or URL could not be copied.
     table.set_content_arrangement(ContentArrangement::Disabled);
     let (style, alignment) = if person {
-        (
-            UTF8_FULL_CONDENSED.with_solid_inner_borders(),
-            CellAlignment::Left,
-        )
+        (PERSON, CellAlignment::Left)
     } else {
         (ETCDCTL, CellAlignment::Right)
     };
