@@ -309,7 +309,7 @@ fn looking_at_a_cluster_is_alike() {
     );
     compare_looking(
         endpoint,
-        &["endpoint", "hashkv", "--cluster"],
+        &["endpoint", "--cluster", "hashkv"],
         FORMATS_AND_TABLE,
     );
     compare_looking(

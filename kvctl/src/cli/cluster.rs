@@ -115,15 +115,27 @@ pub struct MemberListArgs {
 }
 
 /// `endpoint …`
+#[derive(Debug, Args)]
+pub struct EndpointArgs {
+    /// Visit all members of the cluster, not only --endpoints
+    // Global, since etcdctl takes it before the subcommand too.
+    #[arg(long, global = true)]
+    pub cluster: bool,
+    /// What to ask them.
+    #[command(subcommand)]
+    pub command: EndpointCommand,
+}
+
+/// What endpoints are asked.
 #[derive(Debug, Subcommand)]
 pub enum EndpointCommand {
     /// Show each endpoint's version, size, leader, term and index
     #[command(after_help = "\
 The columns of `-w simple` are: endpoint, ID, version, db size, is leader, is learner, raft term,
 raft index, raft applied index, errors.")]
-    Status(ClusterArgs),
+    Status,
     /// Ask each endpoint to read a key, and for alarms
-    Health(ClusterArgs),
+    Health,
     /// Show each endpoint's hash of its data; members at one revision must agree
     #[command(name = "hashkv")]
     HashKv {
@@ -135,18 +147,7 @@ raft index, raft applied index, errors.")]
             allow_hyphen_values = true
         )]
         rev: i64,
-        /// Which endpoints.
-        #[command(flatten)]
-        which: ClusterArgs,
     },
-}
-
-/// Which endpoints a command visits.
-#[derive(Debug, Args)]
-pub struct ClusterArgs {
-    /// Visit all members of the cluster, not only --endpoints
-    #[arg(long)]
-    pub cluster: bool,
 }
 
 /// `move-leader`
@@ -160,9 +161,9 @@ pub struct MoveLeaderArgs {
 /// `defrag`
 #[derive(Debug, Args)]
 pub struct DefragArgs {
-    /// Which endpoints.
-    #[command(flatten)]
-    pub which: ClusterArgs,
+    /// Visit all members of the cluster, not only --endpoints
+    #[arg(long)]
+    pub cluster: bool,
 }
 
 /// `alarm …`
@@ -263,18 +264,17 @@ Examples:
   kvctl completion zsh > ~/.zfunc/_kvctl
   kvctl completion fish > ~/.config/fish/completions/kvctl.fish")]
 pub struct CompletionArgs {
-    /// The shell
+    /// Whose
     #[arg(value_name = "SHELL", value_enum)]
     pub shell: Shell,
 }
 
 /// The shells that can be taught kvctl's commands.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
+// A doc comment on one of these would make `--help` four times as long as that of other commands.
+#[allow(missing_docs, reason = "their names say it")]
 pub enum Shell {
-    /// GNU bash
     Bash,
-    /// zsh
     Zsh,
-    /// fish
     Fish,
 }

@@ -184,8 +184,8 @@ pub enum Command {
     #[command(subcommand, arg_required_else_help = true, infer_subcommands = true)]
     Member(cluster::MemberCommand),
     /// The state of single endpoints
-    #[command(subcommand, arg_required_else_help = true, infer_subcommands = true)]
-    Endpoint(cluster::EndpointCommand),
+    #[command(arg_required_else_help = true, infer_subcommands = true)]
+    Endpoint(cluster::EndpointArgs),
     /// Hand leadership over to another member
     MoveLeader(cluster::MoveLeaderArgs),
     /// Give space back to the file system

@@ -2,7 +2,7 @@
 //! printed in the order given. One that does not answer is named on stderr and makes the exit code
 //! 1, but does not hide the others.
 
-use crate::cli::cluster::{ClusterArgs, EndpointCommand};
+use crate::cli::cluster::{EndpointArgs, EndpointCommand};
 use crate::client::{Connection, Endpoint, Trouble};
 use crate::error::CtlError;
 use crate::output::{EndpointHealth, Format, Kind, Reply, tell};
@@ -13,21 +13,22 @@ use futures::future::join_all;
 use tokio::time::Instant;
 
 /// `endpoint …`
-pub async fn run(settings: &Settings, command: EndpointCommand) -> Result<(), CtlError> {
+pub async fn run(settings: &Settings, args: &EndpointArgs) -> Result<(), CtlError> {
     settings.output.require(Kind::EndpointTable)?;
-    match command {
-        EndpointCommand::Status(which) => status(settings, &which).await,
-        EndpointCommand::Health(which) => health(settings, &which).await,
-        EndpointCommand::HashKv { rev, which } => hash_kv(settings, rev, &which).await,
+    let endpoints = endpoints(settings, args.cluster).await?;
+    match args.command {
+        EndpointCommand::Status => status(settings, &endpoints).await,
+        EndpointCommand::Health => health(settings, &endpoints).await,
+        EndpointCommand::HashKv { rev } => hash_kv(settings, rev, &endpoints).await,
     }
 }
 
-/// The endpoints to visit.
+/// The endpoints to visit: those of the whole cluster, or those that were named.
 pub async fn endpoints(
     settings: &Settings,
-    which: &ClusterArgs,
+    whole_cluster: bool,
 ) -> Result<Vec<Endpoint>, CtlError> {
-    if which.cluster {
+    if whole_cluster {
         cluster_endpoints(settings).await
     } else {
         Ok(settings.cluster.endpoints.clone())
@@ -49,9 +50,9 @@ pub async fn cluster_endpoints(settings: &Settings) -> Result<Vec<Endpoint>, Ctl
         .collect()
 }
 
-async fn status(settings: &Settings, which: &ClusterArgs) -> Result<(), CtlError> {
+async fn status(settings: &Settings, endpoints: &[Endpoint]) -> Result<(), CtlError> {
     let call = async |connection: Connection| connection.maintenance().status().await;
-    let (replies, failure) = visit(settings, which, "status", call).await?;
+    let (replies, failure) = visit(settings, endpoints, "status", call).await;
     let rows: Vec<_> = replies
         .into_iter()
         .map(|(endpoint, reply)| (endpoint, reply.0))
@@ -60,9 +61,13 @@ async fn status(settings: &Settings, which: &ClusterArgs) -> Result<(), CtlError
     failure
 }
 
-async fn hash_kv(settings: &Settings, revision: i64, which: &ClusterArgs) -> Result<(), CtlError> {
+async fn hash_kv(
+    settings: &Settings,
+    revision: i64,
+    endpoints: &[Endpoint],
+) -> Result<(), CtlError> {
     let call = async |connection: Connection| connection.maintenance().hash_kv(revision).await;
-    let (replies, failure) = visit(settings, which, "hash", call).await?;
+    let (replies, failure) = visit(settings, endpoints, "hash", call).await;
     let rows: Vec<_> = replies
         .into_iter()
         .map(|(endpoint, reply)| (endpoint, reply.0))
@@ -76,11 +81,10 @@ type Visited<T> = (Vec<(String, T)>, Result<(), CtlError>);
 /// Asks all endpoints. Those that fail are reported on stderr, and in the second result.
 async fn visit<T>(
     settings: &Settings,
-    which: &ClusterArgs,
+    endpoints: &[Endpoint],
     what: &str,
     call: impl AsyncFn(Connection) -> Result<T, Error>,
-) -> Result<Visited<T>, CtlError> {
-    let endpoints = endpoints(settings, which).await?;
+) -> Visited<T> {
     let answers = join_all(
         endpoints
             .iter()
@@ -107,11 +111,10 @@ async fn visit<T>(
             endpoints.len()
         ))),
     };
-    Ok((replies, outcome))
+    (replies, outcome)
 }
 
-async fn health(settings: &Settings, which: &ClusterArgs) -> Result<(), CtlError> {
-    let endpoints = endpoints(settings, which).await?;
+async fn health(settings: &Settings, endpoints: &[Endpoint]) -> Result<(), CtlError> {
     let checks = endpoints.iter().map(|endpoint| check(settings, endpoint));
     let health: Vec<EndpointHealth> = join_all(checks).await;
     if matches!(settings.output.format, Format::Simple) {

@@ -11,7 +11,7 @@ use etcd_client::{AlarmAction, AlarmOptions, AlarmResponse, AlarmType, Error};
 
 /// `defrag`: one endpoint after the other, so that no two members are busy with it at once.
 pub async fn defrag(settings: &Settings, args: &DefragArgs) -> Result<(), CtlError> {
-    let endpoints = endpoint::endpoints(settings, &args.which).await?;
+    let endpoints = endpoint::endpoints(settings, args.cluster).await?;
     let mut failed = 0;
     for endpoint in &endpoints {
         let answer = settings

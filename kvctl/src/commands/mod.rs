@@ -30,7 +30,7 @@ pub async fn run(settings: &Settings, command: Command) -> Result<(), CtlError> 
         Command::Watch(args) => watch::run(settings, args).await,
         Command::Lease(command) => lease::run(settings, command).await,
         Command::Member(command) => cluster::run(settings, command).await,
-        Command::Endpoint(command) => endpoint::run(settings, command).await,
+        Command::Endpoint(args) => endpoint::run(settings, &args).await,
         Command::MoveLeader(args) => cluster::move_leader(settings, &args).await,
         Command::Defrag(args) => maintenance::defrag(settings, &args).await,
         Command::Alarm(command) => maintenance::alarm(settings, command).await,
