@@ -63,7 +63,10 @@ async fn run(cli: cli::Cli) -> Result<(), CtlError> {
         // These two need no server, so a bad setting must not stop them.
         Command::Version => commands::version(),
         Command::Completion(args) => commands::completion(&args),
-        command => commands::run(&Settings::new(&cli.global)?, command).await,
+        command => {
+            let settings = Settings::new(&cli.global, &cli.unsupported)?;
+            commands::run(&settings, command).await
+        }
     }
 }
 

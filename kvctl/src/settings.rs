@@ -23,8 +23,8 @@ pub struct Settings {
 
 impl Settings {
     /// Checks the global flags.
-    pub fn new(global: &GlobalArgs) -> Result<Self, CtlError> {
-        refuse_unsupported(&global.unsupported)?;
+    pub fn new(global: &GlobalArgs, unsupported: &UnsupportedArgs) -> Result<Self, CtlError> {
+        refuse_unsupported(unsupported)?;
         let output = Output::choose(global.write_out.as_deref(), global.hex)?;
         let endpoints = global
             .endpoints

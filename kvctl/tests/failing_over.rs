@@ -502,6 +502,10 @@ fn shells_accept_their_completions() {
             script.contains("timetolive") && script.contains("kvctl"),
             "{shell}"
         );
+        assert!(
+            script.contains("descend") && !script.contains("cacert"),
+            "{shell}: values are offered, and flags that are refused are not"
+        );
         let installed = Command::new(shell).arg("--version").output().is_ok();
         if installed {
             let checked = support::run_with_input(Command::new(shell).arg("-n"), script.as_bytes());

@@ -569,6 +569,7 @@ fn bad_arguments_have_the_same_exit_codes() {
             step("get|k|--print-value-only|-w=json"),
             step("get|k|--count-only"),
             step("get|k|-w=nope"),
+            step("get|k|--hex=yes"),
             step("get|"),
             step("put||v"),
             step("put|k|v|-w=table"),
@@ -580,9 +581,9 @@ fn bad_arguments_have_the_same_exit_codes() {
             step("nope"),
             step("lease"),
             step("snapshot|save"),
-        ],
             step("snapshot|save|/dev/null/missing/backup.db"),
             step("snapshot|save|/"),
+        ],
         &[],
     );
 }

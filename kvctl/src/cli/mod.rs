@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod kv;
 
 use crate::go;
+use clap::builder::Resettable;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
@@ -45,11 +46,24 @@ Each flag can be set in the environment: KVCTL_ENDPOINTS=host1:2379,host2:2379, 
 pub struct Cli {
     /// The flags that every command takes.
     #[command(flatten)]
+    /// Flags of etcdctl's which kvctl knows, but cannot honour yet.
+    #[command(flatten)]
+    pub unsupported: UnsupportedArgs,
     pub global: GlobalArgs,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
+/// The command line as a shell should complete it: without what is refused anyway.
+#[derive(Debug, Parser)]
+#[command(name = "kvctl")]
+struct Completed {
+    #[command(flatten)]
+    _global: GlobalArgs,
+    #[command(subcommand)]
+    _command: Command,
+}
+
 
 /// Flags of every command.
 #[derive(Debug, Args)]
@@ -99,10 +113,6 @@ pub struct GlobalArgs {
     /// Say on stderr what is tried, and where
     #[arg(long, global = true, value_parser = go::parse_bool)]
     pub debug: bool,
-
-    /// Flags of etcdctl's which kvctl knows, but cannot honour yet.
-    #[command(flatten)]
-    pub unsupported: UnsupportedArgs,
 }
 
 /// TLS, authentication and discovery. Understood so that they can be refused: a security flag that
@@ -249,6 +259,42 @@ pub fn command(environment: impl Fn(&str) -> Option<OsString>) -> clap::Command 
         let mut values = variables
             .iter()
             .filter_map(|variable| environment(variable));
+/// The command line for a shell's completion. Values that can be listed are; a command line itself takes them as
+/// strings, since etcdctl has exit codes of its own for wrong ones.
+pub fn completed() -> clap::Command {
+    fn values(arg: clap::Arg) -> clap::Arg {
+        match arg.get_long() {
+            Some("write-out") => arg.value_parser(["simple", "fields", "json", "table"]),
+            Some("sort-by") => arg
+                .default_value(Resettable::Reset)
+                .value_parser(["create", "key", "modify", "value", "version"]),
+            Some("order") => arg
+                .default_value(Resettable::Reset)
+                .value_parser(["ascend", "descend"]),
+            Some("consistency") => arg.value_parser(["l", "s"]),
+            _ => arg,
+        }
+    }
+    fn with_values(command: clap::Command) -> clap::Command {
+        command.mut_args(values).mut_subcommands(with_values)
+    }
+    with_values(Completed::command())
+}
+
+/// The variable that sets a global flag, and its value. `KVCTL_X` goes before `ETCDCTL_X`; an empty
+/// variable counts as unset, as it does for etcdctl.
+fn variable_of(
+    flag: &str,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Option<(String, OsString)> {
+    let name = flag.to_uppercase().replace('-', "_");
+    let variables = [format!("KVCTL_{name}"), format!("ETCDCTL_{name}")];
+    variables.into_iter().find_map(|variable| {
+        let value = environment(&variable).filter(|value| !value.is_empty())?;
+        Some((variable, value))
+    })
+}
+
         match values.find(|value| !value.is_empty()) {
             Some(value) => arg.default_value(value),
             None => arg,

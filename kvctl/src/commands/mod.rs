@@ -52,7 +52,7 @@ pub fn completion(args: &CompletionArgs) -> Result<(), CtlError> {
     let mut script = Vec::new();
     generate(
         generator,
-        &mut crate::cli::command(|_| None),
+        &mut crate::cli::completed(),
         "kvctl",
         &mut script,
     );
