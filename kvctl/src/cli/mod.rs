@@ -29,7 +29,6 @@ const STYLES: Styles = Styles::styled()
     infer_subcommands = true,
     subcommand_required = true,
     arg_required_else_help = true,
-    disable_version_flag = true,
     args_override_self = true,
     max_term_width = 100,
     about = "The command line of Keelson's store: reads and writes keys, watches them, tends the cluster.",
@@ -40,20 +39,21 @@ Examples:
   kvctl watch --prefix app/                      follow their changes until Ctrl-C
   kvctl endpoint status --cluster -w table       how each member is doing
 
-Each flag can be set in the environment: KVCTL_ENDPOINTS=host1:2379,host2:2379, KVCTL_WRITE_OUT=json, …
+Each global option can be set in the environment, as in KVCTL_ENDPOINTS=host1:2379,host2:2379
 (ETCDCTL_* is read too). `kvctl help COMMAND` says more about a command."
 )]
 pub struct Cli {
     /// The flags that every command takes.
     #[command(flatten)]
+    pub global: GlobalArgs,
     /// Flags of etcdctl's which kvctl knows, but cannot honour yet.
     #[command(flatten)]
     pub unsupported: UnsupportedArgs,
-    pub global: GlobalArgs,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
+
 /// The command line as a shell should complete it: without what is refused anyway.
 #[derive(Debug, Parser)]
 #[command(name = "kvctl")]
@@ -63,7 +63,6 @@ struct Completed {
     #[command(subcommand)]
     _command: Command,
 }
-
 
 /// Flags of every command.
 #[derive(Debug, Args)]
@@ -230,8 +229,8 @@ impl From<clap::Error> for Refused {
             ErrorKind::DisplayHelp
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
             | ErrorKind::DisplayVersion => Self::Help(error),
+            // (TooManyValues is `--hex=yes`: a value for a switch.)
             ErrorKind::MissingRequiredArgument
-            | ErrorKind::TooManyValues
             | ErrorKind::TooFewValues
             | ErrorKind::WrongNumberOfValues => Self::Arguments(error),
             ErrorKind::UnknownArgument => match error.get(ContextKind::InvalidArg) {
@@ -247,18 +246,19 @@ impl From<clap::Error> for Refused {
 
 /// The whole command line as clap knows it. What the environment says is a global flag's default.
 ///
-/// `environment` gives a variable's value. `KVCTL_X` goes before `ETCDCTL_X`; an empty variable
-/// counts as unset, as it does for etcdctl.
-pub fn command(environment: impl Fn(&str) -> Option<OsString>) -> clap::Command {
+/// `environment` gives a variable's value.
+fn command(environment: impl Fn(&str) -> Option<OsString>) -> clap::Command {
     Cli::command().mut_args(|arg| {
-        let Some(long) = arg.get_long().filter(|long| *long != "help") else {
-            return arg;
-        };
-        let name = long.to_uppercase().replace('-', "_");
-        let variables = [format!("KVCTL_{name}"), format!("ETCDCTL_{name}")];
-        let mut values = variables
-            .iter()
-            .filter_map(|variable| environment(variable));
+        match arg
+            .get_long()
+            .and_then(|long| variable_of(long, &environment))
+        {
+            Some((_, value)) => arg.default_value(value),
+            None => arg,
+        }
+    })
+}
+
 /// The command line for a shell's completion. Values that can be listed are; a command line itself takes them as
 /// strings, since etcdctl has exit codes of its own for wrong ones.
 pub fn completed() -> clap::Command {
@@ -295,22 +295,59 @@ fn variable_of(
     })
 }
 
-        match values.find(|value| !value.is_empty()) {
-            Some(value) => arg.default_value(value),
-            None => arg,
-        }
-    })
-}
-
 /// Reads a command line, its first word being the program's name.
 pub fn parse(
     words: Vec<OsString>,
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Cli, Refused> {
+    let environment =
+        |variable: &str| environment(variable).filter(|_| !turned_off(&words, variable));
     let command = command(environment);
-    let words = spell_out_booleans(words, &command);
-    let matches = command.try_get_matches_from(words)?;
+    let matches = command
+        .clone()
+        .try_get_matches_from(spell_out_booleans(words.clone(), &command))
+        .map_err(|error| blame_the_variable(error, environment))?;
     Ok(Cli::from_arg_matches(&matches)?)
+}
+
+/// Whether a word such as `--hex=false` turns off the switch which this variable turns on.
+fn turned_off(words: &[OsString], variable: &str) -> bool {
+    let flags = words.iter().take_while(|word| *word != "--");
+    flags.filter_map(|word| word.to_str()).any(|word| {
+        let given = word
+            .strip_prefix("--")
+            .and_then(|flag| flag.split_once('='));
+        given.is_some_and(|(flag, value)| {
+            go::parse_bool(value) == Ok(false)
+                && variable_of(flag, |name| (name == variable).then(|| name.into())).is_some()
+        })
+    })
+}
+
+/// If the value that cannot be read is one of the environment's, the error shall say so: nobody finds
+/// a mistake in a flag that they have not typed.
+fn blame_the_variable(
+    mut error: clap::Error,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        _ => String::new(),
+    };
+    // `--dial-timeout <TIME>`
+    let arg = context(ContextKind::InvalidArg);
+    let flag = arg.split(' ').next().unwrap_or_default();
+    let variable = flag
+        .strip_prefix("--")
+        .and_then(|flag| variable_of(flag, environment));
+    if let Some((variable, value)) = variable
+        && error.kind() == ErrorKind::ValueValidation
+        && value.to_string_lossy() == context(ContextKind::InvalidValue)
+    {
+        error.insert(ContextKind::InvalidArg, ContextValue::String(variable));
+    }
+    error
 }
 
 /// Turns `--flag=true` into `--flag` and drops `--flag=false`, up to `--`: Go's flag package takes
@@ -402,6 +439,49 @@ mod tests {
             format("get k", &[("KVCTL_WRITE_OUT", ""), both[1]]).as_deref(),
             Some("json")
         );
+        let hex = |line| {
+            parse_with(line, &[("ETCDCTL_HEX", "true")])
+                .unwrap()
+                .global
+                .hex
+        };
+        assert!(hex("get k") && hex("get -- --hex=false"));
+        assert!(!hex("get k --hex=false"));
+    }
+
+    #[test]
+    fn a_bad_value_is_blamed_on_the_variable_that_holds_it() {
+        let environment = [("ETCDCTL_DIAL_TIMEOUT", "abc"), ("KVCTL_HEX", "maybe")];
+        let message = |line| match parse_with(line, &environment) {
+            Err(Refused::Usage(error)) => error.to_string(),
+            other => panic!("{other:?}"),
+        };
+        let both = message("get k --hex=false");
+        assert!(
+            both.contains("'abc' for 'ETCDCTL_DIAL_TIMEOUT': "),
+            "{both}"
+        );
+        let hex = message("get k --dial-timeout=1s");
+        assert!(hex.contains("'maybe' for 'KVCTL_HEX': "), "{hex}");
+        let typed = message("get k --hex=false --dial-timeout=xyz");
+        assert!(
+            typed.contains("'xyz' for '--dial-timeout <TIME>': "),
+            "{typed}"
+        );
+    }
+
+    #[test]
+    fn the_whole_cluster_may_be_asked_for_before_and_after_what_is_asked() {
+        for line in [
+            "endpoint --cluster status",
+            "endpoint status --cluster",
+            "endpoint --cluster=true hashkv --rev 3",
+        ] {
+            match parse_with(line, &[]).unwrap().command {
+                Command::Endpoint(args) => assert!(args.cluster, "{line}"),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]
@@ -446,7 +526,15 @@ mod tests {
             parse_with("get a --limit x", &[]),
             Err(Refused::Usage(_))
         ));
+        assert!(matches!(
+            parse_with("get a --hex=yes", &[]),
+            Err(Refused::Usage(_))
+        ));
         assert!(matches!(parse_with("lease", &[]), Err(Refused::Help(_))));
+        assert!(matches!(
+            parse_with("--version", &[]),
+            Err(Refused::Help(_))
+        ));
         assert!(matches!(
             parse_with("get --help", &[]),
             Err(Refused::Help(_))
