@@ -39,7 +39,7 @@ pub async fn run(args: &DirArgs) -> anyhow::Result<ExitCode> {
             member,
             what: What::Started { pid: process.pid },
         });
-        view.set_restarts(member, recorded.map_or(0, |recorded| recorded.restarts));
+        view.take_over(member, recorded.map_or(0, |recorded| recorded.restarts));
         let url = spec.client_url();
         answers.spawn(async move {
             Event {

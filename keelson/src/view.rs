@@ -138,8 +138,9 @@ impl View {
         }
     }
 
-    /// Takes over what another launcher counted, for a look at its cluster.
-    pub fn set_restarts(&mut self, member: usize, restarts: u32) {
+    /// Takes over what another launcher knows of a process, for a look at its cluster: how often it was restarted. If
+    /// it does not answer now, nobody is there to see it still start: it is silent.
+    pub fn take_over(&mut self, member: usize, restarts: u32) {
         if let Some(row) = self.rows.get_mut(member) {
             row.starts = restarts + 1;
         }
@@ -383,6 +384,22 @@ mod tests {
         });
         assert_eq!(column(&view, "STATE")[0], "silent");
     }
+    #[test]
+    fn a_process_taken_over_is_silent_if_it_does_not_answer() {
+        let mut view = three();
+        view.apply(&Event {
+            member: 0,
+            what: What::Started { pid: 100 },
+        });
+        view.take_over(0, 2);
+        view.apply(&Event {
+            member: 0,
+            what: What::Report(None),
+        });
+        assert_eq!(column(&view, "STATE")[0], "silent");
+        assert_eq!(column(&view, "RESTARTS")[0], "2");
+    }
+
 
     #[test]
     fn a_cluster_is_hopeless_when_a_majority_cannot_run() {
