@@ -16,8 +16,8 @@ const DEFAULT_HEIGHT: u16 = 24;
 pub struct Screen {
     live: bool,
     colour: bool,
-    /// Lines of the table that are on the terminal now, just above the cursor.
-    painted: usize,
+    /// How wide the lines of the table are that are on the terminal now, just above the cursor.
+    painted: Vec<usize>,
 }
 
 impl Screen {
@@ -28,7 +28,7 @@ impl Screen {
         Screen {
             live,
             colour,
-            painted: 0,
+            painted: Vec::new(),
         }
     }
 
@@ -49,7 +49,7 @@ impl Screen {
         // What scrolled out of sight could not be erased again.
         lines.truncate(height.saturating_sub(1));
         let erase = self.erase();
-        self.painted = lines.len();
+        self.painted = lines.iter().map(|line| table::width(line)).collect();
         let table: String = lines
             .iter()
             .flat_map(|line| [line.as_str(), "\n"])
@@ -58,10 +58,10 @@ impl Screen {
     }
 
     fn erase(&mut self) -> String {
-        match std::mem::take(&mut self.painted) {
+        match rows(&std::mem::take(&mut self.painted), size().0) {
             0 => String::new(),
             // To the first column, up, and clear all below.
-            lines => format!("\r\u{1b}[{lines}A\u{1b}[J"),
+            rows => format!("\r\u{1b}[{rows}A\u{1b}[J"),
         }
     }
 
@@ -70,6 +70,14 @@ impl Screen {
         let mut out = stdout().lock();
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
+}
+
+/// How many rows these lines take on a terminal of this width: one that was made narrower has wrapped them.
+fn rows(lines: &[usize], width: usize) -> usize {
+    lines
+        .iter()
+        .map(|line| line.div_ceil(width.max(1)).max(1))
+        .sum()
 }
 
 /// The table once, for standard output as it is.
@@ -88,4 +96,17 @@ fn size() -> (usize, usize) {
         (size.ws_col, size.ws_row)
     });
     (usize::from(width), usize::from(height))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_a_narrower_terminal_has_wrapped_are_erased_whole() {
+        assert_eq!(rows(&[], 80), 0);
+        assert_eq!(rows(&[80, 0, 33], 80), 3);
+        assert_eq!(rows(&[80, 0, 33], 40), 2 + 1 + 1);
+        assert_eq!(rows(&[80, 0, 33], 32), 3 + 1 + 2);
+    }
 }

@@ -88,6 +88,18 @@ pub fn lines(columns: &[&str], rows: &[Vec<Cell>], width: usize, colour: bool) -
         .collect()
 }
 
+/// How many columns a line of ours takes: what begins with ESC and ends with `m` takes none.
+pub fn width(line: &str) -> usize {
+    let mut is_text = true;
+    line.chars()
+        .filter(|c| {
+            let counts = is_text && *c != '\u{1b}';
+            is_text = counts || (!is_text && *c == 'm');
+            counts
+        })
+        .count()
+}
+
 struct Line {
     text: String,
     /// Characters that still fit.
@@ -147,6 +159,8 @@ mod tests {
 
     #[test]
     fn colour_does_not_count_as_width() {
-        assert_eq!(table(80, true)[1], "\u{1b}[32ma\u{1b}[0m          1");
+        let line = &table(80, true)[1];
+        assert_eq!(line, "\u{1b}[32ma\u{1b}[0m          1");
+        assert_eq!(width(line), "a          1".len());
     }
 }
