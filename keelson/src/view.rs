@@ -51,7 +51,7 @@ pub struct View {
 #[derive(Debug)]
 struct Row {
     name: String,
-    url: String,
+    endpoint: String,
     process: Process,
     starts: u32,
     /// Ends in a row without an answer between them.
@@ -76,14 +76,13 @@ pub struct Leader {
     pub term: u64,
 }
 
-/// The columns of [`View::cells`]; numbers to the right.
-pub const COLUMNS: [&str; 10] = [
+/// The columns of [`View::cells`]; numbers to the right. They fit into the 80 columns that a terminal has at least.
+pub const COLUMNS: [&str; 9] = [
     "MEMBER",
     ">PID",
     "STATE",
     ">TERM",
     ">INDEX",
-    ">APPLIED",
     ">LAG",
     ">DB SIZE",
     ">RESTARTS",
@@ -94,7 +93,7 @@ impl View {
     pub fn new(cluster: &Cluster) -> View {
         let row = |member: &crate::cluster::Member| Row {
             name: member.name.clone(),
-            url: member.client_url(),
+            endpoint: member.endpoint(),
             process: Process::NotStarted,
             starts: 0,
             failures: 0,
@@ -143,6 +142,7 @@ impl View {
     pub fn take_over(&mut self, member: usize, restarts: u32) {
         if let Some(row) = self.rows.get_mut(member) {
             row.starts = restarts + 1;
+            row.answered = true;
         }
     }
 
@@ -215,11 +215,10 @@ impl View {
                     row.state(leader.is_some_and(|leader| leader.member == member)),
                     number(report.map(|report| report.term)),
                     number(report.map(|report| report.index)),
-                    number(report.map(|report| report.applied)),
                     number(lag),
                     Cell::plain(report.map_or("-".to_owned(), |report| bytes(report.db_bytes))),
                     number(Some(u64::from(self.restarts(member)))),
-                    Cell::plain(row.url.clone()),
+                    Cell::plain(row.endpoint.clone()),
                 ]
             })
             .collect()
@@ -384,6 +383,7 @@ mod tests {
         });
         assert_eq!(column(&view, "STATE")[0], "silent");
     }
+
     #[test]
     fn a_process_taken_over_is_silent_if_it_does_not_answer() {
         let mut view = three();
@@ -399,7 +399,6 @@ mod tests {
         assert_eq!(column(&view, "STATE")[0], "silent");
         assert_eq!(column(&view, "RESTARTS")[0], "2");
     }
-
 
     #[test]
     fn a_cluster_is_hopeless_when_a_majority_cannot_run() {
@@ -420,6 +419,27 @@ mod tests {
         assert!(view.is_hopeless(3));
         started(&mut view, 2, report(3, 0, 1, 0, 0));
         assert!(!view.is_hopeless(3), "an answer ends the row of failures");
+    }
+
+    #[test]
+    fn a_line_fits_into_80_columns() {
+        let mut view = three();
+        for member in 0..3 {
+            let what = What::Started { pid: 4_194_304 };
+            view.apply(&Event { member, what });
+            let report = Report {
+                db_bytes: 1_000_000,
+                ..report(member as u64, 0, 2, 99_999, 99_990)
+            };
+            view.apply(&Event {
+                member,
+                what: What::Report(Some(report)),
+            });
+        }
+        let lines = crate::table::lines(&COLUMNS, &view.cells(), 80, false);
+        for line in &lines[1..] {
+            assert!(line.contains("379"), "the port is cut off: {lines:#?}");
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ fn a_member_killed_with_sigkill_is_started_again_and_the_data_survive_down_and_u
     let (_, table, _) = output(place.keelson("status"));
     let second = table.lines().nth(2).expect("a line for m2");
     assert!(
-        second.starts_with("m2") && second.contains(" 1  http://127.0.0.1:"),
+        second.starts_with("m2") && second.contains(" 1  127.0.0.1:"),
         "one restart is counted: {table}"
     );
 
