@@ -13,12 +13,14 @@ mod system;
 mod usage;
 mod workload;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::drive::{Load, drive};
 use crate::options::Options;
@@ -38,22 +40,40 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn work(options: Options) -> anyhow::Result<()> {
     let systems = options.systems()?;
-    tokio::select! {
+    let place = options.place()?;
+    let mut report = Report::new(&options, &systems, place.path())?;
+    let done = tokio::select! {
         biased;
         // What was started is killed when the other future is dropped.
-        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
-        report = measure(&options, &systems) => {
-            println!("{}", report?.table());
-            println!("details in {}", options.json.display());
-            Ok(())
-        }
+        signal = told_to_stop() => signal.and_then(|signal| anyhow::bail!("stopped by {signal}")),
+        done = measure(&options, &systems, place.path(), &mut report) => done,
+    };
+    if !report.cells.is_empty() {
+        println!("{}", report.table());
+        println!("details in {}", options.json.display());
     }
+    done
+}
+
+/// Waits for a signal that ends programs; gives its name.
+async fn told_to_stop() -> anyhow::Result<&'static str> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(tokio::select! {
+        _ = interrupt.recv() => "Ctrl-C",
+        _ = terminate.recv() => "SIGTERM",
+        _ = hangup.recv() => "SIGHUP",
+    })
 }
 
 /// Runs every cell, and in each cell the systems in turns.
-async fn measure(options: &Options, systems: &[System]) -> anyhow::Result<Report> {
-    let place = options.place()?;
-    let mut report = Report::new(options, systems, place.path())?;
+async fn measure(
+    options: &Options,
+    systems: &[System],
+    place: &Path,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     // Now, so that a file that cannot be written is known before an hour has passed.
     report.save(&options.json)?;
     if cfg!(debug_assertions) {
@@ -79,7 +99,7 @@ async fn measure(options: &Options, systems: &[System]) -> anyhow::Result<Report
                     warm_up: Duration::from_secs_f64(options.warm_up),
                     measured: Duration::from_secs_f64(options.seconds),
                 };
-                let cluster = Cluster::start(system, members, place.path())
+                let cluster = Cluster::start(system, members, place)
                     .await
                     .context(what.clone())?;
                 let run = drive(&cluster, &load).await.context(what.clone())?;
@@ -102,7 +122,7 @@ async fn measure(options: &Options, systems: &[System]) -> anyhow::Result<Report
         report.save(&options.json)?;
     }
     progress.finish_and_clear();
-    Ok(report)
+    Ok(())
 }
 
 fn progress(runs: usize) -> ProgressBar {

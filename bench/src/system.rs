@@ -18,6 +18,8 @@ use tonic::transport::{Channel, Endpoint};
 const READY_MAX: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_millis(50);
 const STOP_MAX: Duration = Duration::from_secs(30);
+/// How often a member that was killed is looked at, where nothing can be awaited.
+const LOOK: Duration = Duration::from_millis(2);
 /// The same for every system, and never reached: a full store is another measurement.
 const QUOTA_BYTES: &str = "8589934592";
 
@@ -30,7 +32,7 @@ pub struct System {
     pub version: String,
 }
 
-/// Running members; killed when dropped.
+/// Running members; killed and waited for when dropped.
 #[derive(Debug)]
 pub struct Cluster {
     members: Vec<Member>,
@@ -185,6 +187,22 @@ impl Cluster {
         }
         self.endpoints.swap(0, leader);
         Ok(())
+    }
+}
+
+impl Drop for Cluster {
+    /// Ends what still runs, and waits for it: a member that still wrote would keep its directory from being deleted.
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            // An error means that it has ended.
+            let _ = member.process.start_kill();
+        }
+        let deadline = Instant::now() + STOP_MAX;
+        for member in &mut self.members {
+            while matches!(member.process.try_wait(), Ok(None)) && Instant::now() < deadline {
+                std::thread::sleep(LOOK);
+            }
+        }
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// The machine's only cluster, while a test has it.
@@ -71,6 +73,51 @@ fn every_workload_is_measured_on_both_systems_without_a_failure() {
     let table = String::from_utf8_lossy(&output.stdout).into_owned();
     let lines = table.lines().filter(|line| line.starts_with('|')).count();
     assert_eq!(lines, 2 + 3 * 2, "head and a line a system:\n{table}");
+}
+
+/// The processes that have this in their command line.
+fn processes_with(word: &str) -> Vec<String> {
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(word))
+        .collect()
+}
+
+#[test]
+fn nothing_is_left_of_a_run_that_is_told_to_stop() {
+    let _turn = turn();
+    // Not in /tmp, which may be in memory, where nothing is measured.
+    let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let dir = place.path().join("data");
+    std::fs::create_dir(&dir).unwrap();
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"))
+            .args(["--members", "3", "--clients", "4", "--seconds", "600"])
+            .arg("--kvd")
+            .arg(server())
+            .arg("--dir")
+            .arg(&dir)
+            .arg("--json")
+            .arg(place.path().join("bench.json"))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let members = dir.display().to_string() + "/bench-data-";
+        let began = Instant::now();
+        while processes_with(&members).len() < 3 {
+            assert!(began.elapsed() < Duration::from_secs(60));
+            assert!(bench.try_wait().unwrap().is_none(), "it ended by itself");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let pid = Pid::from_child(&bench);
+        kill_process(pid, signal).unwrap();
+        assert_eq!(bench.wait().unwrap().code(), Some(1), "{signal:?}");
+        assert_eq!(processes_with(&members), [""; 0], "{signal:?}");
+        let left: Vec<_> = std::fs::read_dir(&dir).unwrap().collect();
+        assert!(left.is_empty(), "{signal:?}: {left:?}");
+    }
 }
 
 #[test]
