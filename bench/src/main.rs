@@ -79,7 +79,16 @@ async fn measure(
     if cfg!(debug_assertions) {
         eprintln!("bench: the clients are a debug build: these numbers compare nothing");
     }
-    let progress = progress(options.cells().count() * options.rounds * systems.len());
+    let runs = options.cells().count() * options.rounds * systems.len();
+    eprintln!(
+        "{runs} runs of {} s, each after {} s of warm-up: values of {} bytes, {} connections at most, data in {}",
+        options.seconds,
+        options.warm_up,
+        options.value_bytes,
+        options.connections,
+        place.display()
+    );
+    let progress = progress(runs);
     for (members, clients, workload) in options.cells() {
         let mut cell = Cell::new(members, clients, workload, systems);
         for round in 1..=options.rounds {
