@@ -12,6 +12,8 @@ UP_FLAGS ?=
 SIM_FLAGS ?=
 # What `make jepsen` is told, as in: make jepsen JEPSEN_FLAGS="--seed 7 --workload watch --nemesis kill"
 JEPSEN_FLAGS ?=
+# What `make jepsen-long` is told, as in: make jepsen-long LONG_FLAGS="--jobs 2 --minutes 240 --rounds 9"
+LONG_FLAGS ?=
 # What `make bench` is told, as in: make bench BENCH_FLAGS="--seconds 30"
 BENCH_FLAGS ?=
 
@@ -75,6 +77,10 @@ sim: build ## Simulate a thousand seeds of faults, one line each
 .PHONY: jepsen
 jepsen: build ## Attack a cluster of real processes for a minute, and judge what its clients saw
 	$(bin)/jepsen $(JEPSEN_FLAGS)
+
+.PHONY: jepsen-long
+jepsen-long: build faulty ## Run every workload under every nemesis; goes on where it was interrupted
+	$(bin)/jepsen long $(LONG_FLAGS)
 
 .PHONY: faulty
 faulty: deps announce ## Build kvd-faulty and sim-faulty, which have the bugs and failpoints that test the tests

@@ -1,6 +1,8 @@
 //! `jepsen`: attacks a cluster of real processes, and judges whether its clients were told the truth.
 
 mod client;
+mod date;
+mod long;
 mod nemesis;
 mod run;
 mod workload;
@@ -13,6 +15,7 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use keelson_jepsen::history::{History, Run, Workload};
 use keelson_jepsen::{check, report};
+use keelson_tests::child::interrupted;
 
 use nemesis::Nemesis;
 use run::{Plan, Target};
@@ -40,6 +43,7 @@ enum Command {
         /// Its directory, as --out named it.
         dir: PathBuf,
     },
+    Long(long::LongArgs),
 }
 
 #[derive(Args)]
@@ -60,7 +64,8 @@ struct RunArgs {
     /// Members in the beginning
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=7))]
     members: u32,
-    /// What is attacked: `kvd`, `etcd` (3.5.1, which `make peers` brings), or the path of a program that takes etcd's flags
+    /// What is attacked: `kvd`, `kvd-faulty` (which `make faulty` builds), `etcd` (3.5.1, which `make peers` brings), or the
+    /// path of a program that takes etcd's flags
     #[arg(long, value_name = "TARGET", default_value = "kvd")]
     target: String,
     /// A new directory for the history, the members' logs and the report. Without it, one is kept only if the run fails
@@ -83,6 +88,7 @@ async fn main() -> ExitCode {
             Ok(true)
         }
         Some(Command::Check { dir }) => check_again(dir),
+        Some(Command::Long(args)) => long::campaign(args, interrupted()).await,
         None => tokio::select! {
             done = attack(&cli.run) => done,
             () = interrupted() => Err(anyhow!("interrupted; the members were killed")),
@@ -95,17 +101,6 @@ async fn main() -> ExitCode {
             eprintln!("jepsen: {error:#}");
             ExitCode::from(2)
         }
-    }
-}
-
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminated) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminated.recv() => {}
     }
 }
 
@@ -127,7 +122,7 @@ fn list() {
 
 /// Runs, judges and tells; whether the history is valid.
 async fn attack(args: &RunArgs) -> anyhow::Result<bool> {
-    let workloads = workloads(&args.workload)?;
+    let workloads = workload::named(&args.workload)?;
     let target = Target::find(&args.target)?;
     let (nemeses, left_out) = nemeses(&args.nemesis, &workloads, &target)?;
     let seed = args.seed.unwrap_or_else(|| {
@@ -145,7 +140,7 @@ async fn attack(args: &RunArgs) -> anyhow::Result<bool> {
         seconds: args.seconds,
         target: target.name.clone(),
         command: command(args, seed),
-        began: began(),
+        began: date::now(),
     };
     let dir = Directory::create(args.out.as_deref())?;
     println!("{}", run.command);
@@ -182,53 +177,27 @@ fn tell(history: &History, dir: &Path) -> anyhow::Result<bool> {
     let page = dir.join("report.html");
     std::fs::write(&page, report::page(history, &verdict))
         .with_context(|| format!("cannot write {}", page.display()))?;
+    report::Judgement::of(history, &verdict)
+        .write(dir)
+        .with_context(|| format!("cannot write the verdict to {}", dir.display()))?;
     print!("\n{}", report::words(history, &verdict));
     Ok(verdict.is_valid())
-}
-
-fn workloads(names: &str) -> anyhow::Result<Vec<Workload>> {
-    if names == "all" {
-        return Ok(workload::ALL
-            .iter()
-            .map(|(workload, ..)| *workload)
-            .collect());
-    }
-    let mut chosen = Vec::new();
-    for wanted in names.split(',').map(str::trim) {
-        let found = workload::ALL.iter().find(|(_, name, _)| *name == wanted);
-        let Some((workload, ..)) = found else {
-            bail!("--workload {wanted}: there is no such workload; `jepsen list` names them");
-        };
-        if !chosen.contains(workload) {
-            chosen.push(*workload);
-        }
-    }
-    Ok(chosen)
 }
 
 /// The nemeses that were asked for, and those of them that the target cannot have.
 type Chosen = (Vec<Nemesis>, Vec<(Nemesis, &'static str)>);
 
 fn nemeses(names: &str, workloads: &[Workload], target: &Target) -> anyhow::Result<Chosen> {
-    let mut wanted: Vec<&str> = match names {
+    let mut wanted = match names {
         "none" => Vec::new(),
-        names => names.split(',').map(str::trim).collect(),
+        names => nemesis::named(names)?,
     };
     if workloads.contains(&Workload::Membership) {
-        wanted.push("member");
-    }
-    let is = |nemesis: &Nemesis, wanted: &str| {
-        let group = nemesis.name.split('-').next();
-        wanted == "all" || wanted == nemesis.name || Some(wanted) == group
-    };
-    for wanted in &wanted {
-        if !nemesis::ALL.iter().any(|nemesis| is(nemesis, wanted)) {
-            bail!("--nemesis {wanted}: there is no such nemesis; `jepsen list` names them");
-        }
+        wanted.extend(nemesis::named("member")?);
     }
     let mut chosen: Chosen = Default::default();
     for nemesis in nemesis::ALL {
-        if wanted.iter().any(|wanted| is(&nemesis, wanted)) {
+        if wanted.contains(&nemesis) {
             match nemesis.needs.missing(target) {
                 None => chosen.0.push(nemesis),
                 Some(why) => chosen.1.push((nemesis, why)),
@@ -240,8 +209,13 @@ fn nemeses(names: &str, workloads: &[Workload], target: &Target) -> anyhow::Resu
 
 /// The command that repeats the run.
 fn command(args: &RunArgs, seed: u64) -> String {
+    // The target inherits it.
+    let bug = match std::env::var("KEELSON_BUG") {
+        Ok(bug) if !bug.is_empty() => format!("KEELSON_BUG={bug} "),
+        _ => String::new(),
+    };
     format!(
-        "jepsen --workload {} --nemesis {} --seconds {} --seed {seed} --members {} --target {} \
+        "{bug}jepsen --workload {} --nemesis {} --seconds {} --seed {seed} --members {} --target {} \
          --clients {} --rate {}",
         args.workload,
         args.nemesis,
@@ -250,31 +224,6 @@ fn command(args: &RunArgs, seed: u64) -> String {
         args.target,
         args.clients,
         args.rate
-    )
-}
-
-/// Now, as the machine's clock has it, in universal time.
-fn began() -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    universal(now.unwrap_or_default().as_secs())
-}
-
-fn universal(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Years that begin in March end with the leap day. Era: 400 years, of 146,097 days.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let date = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    format!(
-        "{year}-{month:02}-{date:02} {:02}:{:02}:{:02} UTC",
-        second / 3_600,
-        second / 60 % 60,
-        second % 60
     )
 }
 
@@ -337,20 +286,6 @@ mod tests {
     fn the_command_line_is_sound() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn dates_are_as_in_the_calendar() {
-        for (seconds, date) in [
-            (0, "1970-01-01 00:00:00 UTC"),
-            (951_782_399, "2000-02-28 23:59:59 UTC"),
-            (951_868_799, "2000-02-29 23:59:59 UTC"),
-            (951_868_800, "2000-03-01 00:00:00 UTC"),
-            (4_107_542_399, "2100-02-28 23:59:59 UTC"),
-            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
-        ] {
-            assert_eq!(universal(seconds), date);
-        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Every nemesis: what it is called, what it does, and what it needs.
 
+use anyhow::bail;
+
 use crate::run::Target;
 
 /// A kind of fault.
@@ -16,6 +18,29 @@ pub struct Nemesis {
     pub(super) alone: bool,
     /// Whether it sets links.
     pub(super) touches_links: bool,
+}
+
+impl Nemesis {
+    /// The name of its group.
+    pub fn group(&self) -> &'static str {
+        self.name.split('-').next().unwrap_or(self.name)
+    }
+
+    fn is(&self, wanted: &str) -> bool {
+        wanted == "all" || wanted == self.name || wanted == self.group()
+    }
+}
+
+/// Those that are meant by names, of nemeses or of groups, separated by commas, or by `all`.
+pub fn named(names: &str) -> anyhow::Result<Vec<Nemesis>> {
+    let wanted: Vec<&str> = names.split(',').map(str::trim).collect();
+    for wanted in &wanted {
+        if !ALL.iter().any(|nemesis| nemesis.is(wanted)) {
+            bail!("--nemesis {wanted}: there is no such nemesis; `jepsen list` names them");
+        }
+    }
+    let meant = |nemesis: &Nemesis| wanted.iter().any(|wanted| nemesis.is(wanted));
+    Ok(ALL.into_iter().filter(meant).collect())
 }
 
 /// What a target must have for a nemesis.

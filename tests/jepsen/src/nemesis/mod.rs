@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::run::Arena;
 use crate::run::InForce;
 
-pub use catalogue::{ALL, Needs, Nemesis};
+pub use catalogue::{ALL, Needs, Nemesis, named};
 pub use proxy::Wires;
 
 /// From the beginning of one fault to that of the next.

@@ -1,5 +1,6 @@
-//! Tells a person what came of a run: in words for a terminal, and as one page with a timeline.
+//! Tells what came of a run: to a person in words for a terminal, and as one page with a timeline; to a program as JSON.
 
+mod judgement;
 mod page;
 mod summary;
 mod timeline;
@@ -8,5 +9,7 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
+pub use judgement::Judgement;
 pub use page::page;
+pub use summary::count;
 pub use verdict::words;

@@ -34,7 +34,7 @@ impl Target {
     /// Finds the program that `--target` names, and asks it what it is.
     pub fn find(name: &str) -> anyhow::Result<Target> {
         let program = match name {
-            "kvd" => own_program("kvd")?,
+            "kvd" | "kvd-faulty" => own_program(name)?,
             "etcd" => {
                 let program = peers::peer_path("etcd-3.5.1/etcd");
                 if !program.is_file() {
@@ -45,7 +45,9 @@ impl Target {
             path => {
                 let path = PathBuf::from(path);
                 if !path.is_file() {
-                    bail!("--target {name}: expected kvd, etcd, or the path of a program");
+                    bail!(
+                        "--target {name}: expected kvd, kvd-faulty, etcd, or the path of a program"
+                    );
                 }
                 std::path::absolute(&path)?
             }
@@ -85,5 +87,6 @@ fn own_program(name: &str) -> anyhow::Result<PathBuf> {
             return Ok(std::path::absolute(candidate)?);
         }
     }
-    bail!("{name} is not built: run `make build`, or name a program with --target PATH")
+    let how = if name == "kvd" { "build" } else { "faulty" };
+    bail!("{name} is not built: run `make {how}`, or name a program with --target PATH")
 }

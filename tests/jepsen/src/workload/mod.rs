@@ -15,6 +15,7 @@ mod watch;
 
 use std::time::Duration;
 
+use anyhow::bail;
 use keelson_jepsen::history::{Compare, CompareResult, Revision, Target, Workload};
 
 pub use session::Session;
@@ -67,6 +68,24 @@ pub const ALL: [(Workload, &str, &str); 8] = [
 pub fn name(workload: Workload) -> &'static str {
     let found = ALL.iter().find(|(known, _, _)| *known == workload);
     found.map_or("runner", |(_, name, _)| name)
+}
+
+/// Those that are meant by names separated by commas, or by `all`.
+pub fn named(names: &str) -> anyhow::Result<Vec<Workload>> {
+    if names == "all" {
+        return Ok(ALL.iter().map(|(workload, ..)| *workload).collect());
+    }
+    let mut chosen = Vec::new();
+    for wanted in names.split(',').map(str::trim) {
+        let found = ALL.iter().find(|(_, name, _)| *name == wanted);
+        let Some((workload, ..)) = found else {
+            bail!("--workload {wanted}: there is no such workload; `jepsen list` names them");
+        };
+        if !chosen.contains(workload) {
+            chosen.push(*workload);
+        }
+    }
+    Ok(chosen)
 }
 
 /// Does what has to be done before the clients of the workload start.
