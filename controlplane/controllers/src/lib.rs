@@ -1,0 +1,6 @@
+//! The controllers: each brings one kind's actual state closer to the desired one, whenever it looks.
+//!
+//! **Guarantees**: each is a pure `reconcile(observed) -> actions` with a thin loop around it: level-triggered and
+//! idempotent, so that being killed between any two actions loses nothing and does nothing twice.
+//!
+//! **Leaves to others**: storing and validating (the API server), placing pods (the scheduler), running them (the node).
