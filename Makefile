@@ -58,6 +58,14 @@ announce:
 		echo "The first build takes about 20 minutes on two cores; most of that is RocksDB, which is built once."; \
 	fi
 
+# Where `make schema` finds the folders k8s.io/api and k8s.io/apimachinery, and what it says they are
+PROTOS ?=
+SCHEMA_LABEL ?= Kubernetes API definitions v0.37.0-beta.0 (Kubernetes v1.37)
+
+.PHONY: schema
+schema: ## Make the table of Kubernetes' types anew, from its definitions in PROTOS
+	cargo run --release --locked -p keelson-schema --example generate -- "$(PROTOS)" "$(SCHEMA_LABEL)" controlplane/schema/data/kubernetes.schema
+
 .PHONY: fmt
 fmt: ## Format the code
 	cargo fmt --all

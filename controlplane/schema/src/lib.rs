@@ -5,3 +5,21 @@
 //! published API definitions, serves decoding, checking, patching and OpenAPI, so that they cannot disagree.
 //!
 //! **Leaves to others**: which resources are served, defaults and validation by kind (`keelson-apiserver`).
+//!
+//! ```
+//! use keelson_schema::{Schemas, decode};
+//!
+//! let ty = Schemas::kubernetes().kind("apps", "v1", "Deployment").expect("a kind of the table");
+//! let body = br#"{"spec": {"replica": 3}}"#;
+//! let decoded = decode::json(ty, body).expect("an object");
+//! assert_eq!(decode::strict_error(&decoded.faults), r#"strict decoding error: unknown field "spec.replica""#);
+//! ```
+
+pub mod decode;
+mod go;
+mod path;
+pub mod quantity;
+mod table;
+pub mod time;
+
+pub use table::{Element, Enum, Field, Form, Scalar, Schemas, Shape, Type};

@@ -1,0 +1,383 @@
+//! Walks a value beside its type: prunes, normalizes and checks, in place.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Map, Value};
+
+use super::{Decoded, Error, Fault};
+use crate::path::Path;
+use crate::table::{Element, Field, Form, Scalar, Shape, Type};
+use crate::{quantity, time};
+
+/// Makes `value` one of type `ty`. `duplicates` are the paths of keys that its encoding had twice.
+pub(super) fn check(
+    ty: Type<'_>,
+    mut value: Value,
+    duplicates: Vec<String>,
+) -> Result<Decoded, Error> {
+    let mut checker = Checker {
+        unknown: Vec::new(),
+    };
+    let root = Path::root();
+    if value.is_null() {
+        value = Value::Object(Map::new());
+    }
+    let place = Place {
+        path: root,
+        within: None,
+    };
+    checker.value_of_type(ty, &mut value, &place, &|| ty.go_name())?;
+
+    let mut faults = Vec::new();
+    // What an unknown field has in it is of no interest; that it is unknown says enough.
+    let known = |path: &String| {
+        !checker
+            .unknown
+            .iter()
+            .any(|unknown| is_within(path, unknown))
+    };
+    for path in duplicates.into_iter().filter(known) {
+        let fault = Fault::DuplicateField(path);
+        if !faults.contains(&fault) {
+            faults.push(fault);
+        }
+    }
+    faults.extend(checker.unknown.into_iter().map(Fault::UnknownField));
+    faults.truncate(Decoded::FAULTS_MAX);
+    Ok(Decoded { value, faults })
+}
+
+fn is_within(path: &str, outer: &str) -> bool {
+    path.strip_prefix(outer)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// What Go's messages call a value: its JSON type, and a number's digits where those are what is wrong.
+pub(super) fn named(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+struct Checker {
+    /// The paths of the fields that types do not have.
+    unknown: Vec<String>,
+}
+
+/// Where a value stands, and in which struct: messages tell both.
+#[derive(Clone, Copy)]
+struct Place<'p> {
+    path: Path<'p>,
+    within: Option<Type<'p>>,
+}
+
+impl Place<'_> {
+    fn wrong_type(&self, found: String, expected: String) -> Error {
+        let place = match self.within {
+            Some(within) => format!("struct field {}.{}", within.name(), self.path.go_fields()),
+            None => "value".to_owned(),
+        };
+        Error::WrongType {
+            found,
+            place,
+            expected,
+        }
+    }
+}
+
+/// Whether a value stays where it is.
+enum Keep {
+    Yes,
+    No,
+}
+
+/// What Go calls the type that a value should have had; asked for only when it has not.
+type GoType<'a> = &'a dyn Fn() -> String;
+
+impl Checker {
+    fn object(
+        &mut self,
+        ty: Type<'_>,
+        object: &mut Map<String, Value>,
+        path: &Path<'_>,
+    ) -> Result<(), Error> {
+        let mut result = Ok(());
+        object.retain(|key, value| {
+            if result.is_err() {
+                return true;
+            }
+            let Some(field) = ty.field(key) else {
+                if ty.is_kind() && matches!(key.as_str(), "apiVersion" | "kind") {
+                    let place = Place {
+                        path: path.field(key),
+                        within: Some(ty),
+                    };
+                    let kept = self.scalar(Scalar::String, value, &place, &|| "string".to_owned());
+                    return kept.map(|()| !is_zero(value)).unwrap_or_else(|error| {
+                        result = Err(error);
+                        true
+                    });
+                }
+                if self.unknown.len() < Decoded::FAULTS_MAX {
+                    self.unknown.push(path.key(key).to_string());
+                }
+                return false;
+            };
+            let place = Place {
+                path: path.field(key),
+                within: Some(ty),
+            };
+            match self.field(field, value, &place) {
+                Ok(Keep::Yes) => true,
+                Ok(Keep::No) => false,
+                Err(error) => {
+                    result = Err(error);
+                    true
+                }
+            }
+        });
+        result?;
+        fill(ty, object);
+        Ok(())
+    }
+
+    fn field(
+        &mut self,
+        field: Field<'_>,
+        value: &mut Value,
+        place: &Place<'_>,
+    ) -> Result<Keep, Error> {
+        // Null means absent, whatever the type.
+        if value.is_null() {
+            return Ok(Keep::No);
+        }
+        match field.shape() {
+            Shape::Single | Shape::Pointer => {
+                self.element(field, value, place)?;
+                let omitted =
+                    field.shape() == Shape::Single && field.omits_empty() && is_zero(value);
+                // A zero time is no time, and only nulls and empty strings become one.
+                let absent = omitted || value.is_null();
+                Ok(if absent { Keep::No } else { Keep::Yes })
+            }
+            Shape::List => {
+                let Value::Array(items) = value else {
+                    return Err(place.wrong_type(named(value).to_owned(), field.go_type()));
+                };
+                for (index, item) in items.iter_mut().enumerate() {
+                    if item.is_null() {
+                        *item = zero(field);
+                    }
+                    let place = Place {
+                        path: place.path.index(index),
+                        within: place.within,
+                    };
+                    self.element(field, item, &place)?;
+                }
+                Ok(if items.is_empty() && field.omits_empty() {
+                    Keep::No
+                } else {
+                    Keep::Yes
+                })
+            }
+            Shape::Map => {
+                let Value::Object(entries) = value else {
+                    return Err(place.wrong_type(named(value).to_owned(), field.go_type()));
+                };
+                for (key, item) in entries.iter_mut() {
+                    if item.is_null() {
+                        *item = zero(field);
+                    }
+                    let place = Place {
+                        path: place.path.key(key),
+                        within: place.within,
+                    };
+                    self.element(field, item, &place)?;
+                }
+                Ok(if entries.is_empty() && field.omits_empty() {
+                    Keep::No
+                } else {
+                    Keep::Yes
+                })
+            }
+        }
+    }
+
+    fn element(
+        &mut self,
+        field: Field<'_>,
+        value: &mut Value,
+        place: &Place<'_>,
+    ) -> Result<(), Error> {
+        let go_type = || field.go_element_type();
+        match field.element() {
+            Element::Scalar(scalar) => self.scalar(scalar, value, place, &go_type),
+            Element::Type(ty) => self.value_of_type(ty, value, place, &go_type),
+        }
+    }
+
+    fn value_of_type(
+        &mut self,
+        ty: Type<'_>,
+        value: &mut Value,
+        place: &Place<'_>,
+        go_type: GoType<'_>,
+    ) -> Result<(), Error> {
+        match ty.form() {
+            Form::Object => match value {
+                Value::Object(object) => self.object(ty, object, &place.path),
+                other => Err(place.wrong_type(named(other).to_owned(), go_type())),
+            },
+            Form::Raw => Ok(()),
+            Form::Fields => match value {
+                Value::Object(_) => Ok(()),
+                // Go keeps the bytes as they are and fails later; here nothing else could be made of them.
+                other => Err(place.wrong_type(named(other).to_owned(), go_type())),
+            },
+            Form::Quantity => {
+                let text = match &*value {
+                    Value::String(text) => text.trim().to_owned(),
+                    other => other.to_string(),
+                };
+                *value = Value::String(
+                    quantity::canonical(&text)
+                        .map_err(|error| Error::Malformed(error.to_string()))?,
+                );
+                Ok(())
+            }
+            Form::Time => self.time(value, place, time::Precision::Seconds),
+            Form::MicroTime => self.time(value, place, time::Precision::Micros),
+            Form::IntOrString => match value {
+                Value::String(_) => Ok(()),
+                other => self.scalar(Scalar::Int32, other, place, &|| "int32".to_owned()),
+            },
+            Form::Duration => self.scalar(Scalar::String, value, place, &|| "string".to_owned()),
+            Form::Strings => match value {
+                Value::Array(items) => items.iter_mut().try_for_each(|item| {
+                    self.scalar(Scalar::String, item, place, &|| "string".to_owned())
+                }),
+                other => Err(place.wrong_type(named(other).to_owned(), go_type())),
+            },
+        }
+    }
+
+    fn scalar(
+        &mut self,
+        scalar: Scalar,
+        value: &mut Value,
+        place: &Place<'_>,
+        go_type: GoType<'_>,
+    ) -> Result<(), Error> {
+        let fits = match (scalar, &*value) {
+            (Scalar::String, Value::String(_))
+            | (Scalar::Bool, Value::Bool(_))
+            | (Scalar::Double, Value::Number(_)) => true,
+            (Scalar::Int32, Value::Number(number)) => number
+                .as_i64()
+                .is_some_and(|number| i32::try_from(number).is_ok()),
+            (Scalar::Int64, Value::Number(number)) => number.as_i64().is_some(),
+            (Scalar::Bytes, Value::String(text)) => {
+                let text = text.replace(['\r', '\n'], "");
+                // Decoded and encoded again, so that equal bytes are equal values.
+                let bytes = BASE64_STANDARD
+                    .decode(&text)
+                    .map_err(|error| Error::Malformed(base64_error(&text, error)))?;
+                *value = Value::String(BASE64_STANDARD.encode(bytes));
+                return Ok(());
+            }
+            _ => false,
+        };
+        if fits {
+            return Ok(());
+        }
+        let found = match (scalar, &*value) {
+            (Scalar::Int32 | Scalar::Int64, Value::Number(number)) => format!("number {number}"),
+            (_, value) => named(value).to_owned(),
+        };
+        Err(place.wrong_type(found, go_type()))
+    }
+
+    fn time(
+        &mut self,
+        value: &mut Value,
+        place: &Place<'_>,
+        precision: time::Precision,
+    ) -> Result<(), Error> {
+        let Value::String(text) = value else {
+            return Err(place.wrong_type(named(value).to_owned(), "string".to_owned()));
+        };
+        *value = time::canonical(text, precision)
+            .map(Value::String)
+            .map_err(Error::Malformed)?;
+        Ok(())
+    }
+}
+
+/// Gives an object what Go's struct always has: the structs that it holds by value, and zeros that JSON does not omit.
+///
+/// Lists, maps and times are left out even then, where Go would write null: nobody needs them.
+pub(crate) fn fill(ty: Type<'_>, object: &mut Map<String, Value>) {
+    for field in ty.fields().filter(|field| field.shape() == Shape::Single) {
+        if object.contains_key(field.name()) {
+            continue;
+        }
+        let value = match field.element() {
+            Element::Scalar(_) if field.omits_empty() => continue,
+            Element::Scalar(_) => zero(field),
+            Element::Type(inner) if inner.form() == Form::Object => zero(field),
+            Element::Type(_) => continue,
+        };
+        object.insert(field.name().to_owned(), value);
+    }
+}
+
+/// The value that Go's zero is in JSON.
+fn zero(field: Field<'_>) -> Value {
+    match field.element() {
+        Element::Scalar(Scalar::String | Scalar::Bytes) => Value::String(String::new()),
+        Element::Scalar(Scalar::Bool) => Value::Bool(false),
+        Element::Scalar(Scalar::Int32 | Scalar::Int64 | Scalar::Double) => Value::from(0),
+        Element::Type(ty) => match ty.form() {
+            Form::Object => {
+                let mut object = Map::new();
+                fill(ty, &mut object);
+                Value::Object(object)
+            }
+            Form::Quantity => Value::from("0"),
+            Form::IntOrString => Value::from(0),
+            Form::Duration => Value::from("0s"),
+            Form::Strings => Value::Array(Vec::new()),
+            Form::Time | Form::MicroTime | Form::Fields | Form::Raw => Value::Null,
+        },
+    }
+}
+
+/// Whether `omitempty` leaves a value out.
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        // A struct is never empty to Go.
+        Value::Object(_) => false,
+    }
+}
+
+fn base64_error(text: &str, error: base64::DecodeError) -> String {
+    let at = match error {
+        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => {
+            at
+        }
+        base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => {
+            text.len() / 4 * 4
+        }
+    };
+    format!("illegal base64 data at input byte {at}")
+}

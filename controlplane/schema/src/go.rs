@@ -1,0 +1,38 @@
+//! Text as Go's standard library writes it, for messages that users know by heart.
+
+/// A string as `%q` prints it.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for character in text.chars() {
+        escape(character, '"', &mut out);
+    }
+    out.push('"');
+    out
+}
+
+/// A character as Go's JSON parser names it.
+pub(crate) fn quoted_char(character: char) -> String {
+    let mut out = String::from("'");
+    escape(character, '\'', &mut out);
+    out.push('\'');
+    out
+}
+
+fn escape(character: char, quote: char, out: &mut String) {
+    match character {
+        '\\' => out.push_str(r"\\"),
+        '\n' => out.push_str(r"\n"),
+        '\r' => out.push_str(r"\r"),
+        '\t' => out.push_str(r"\t"),
+        '\u{7}' => out.push_str(r"\a"),
+        '\u{8}' => out.push_str(r"\b"),
+        '\u{c}' => out.push_str(r"\f"),
+        '\u{b}' => out.push_str(r"\v"),
+        character if character == quote => out.extend(['\\', quote]),
+        character if (character as u32) < 0x20 || character == '\u{7f}' => {
+            out.push_str(&format!(r"\x{:02x}", character as u32));
+        }
+        character => out.push(character),
+    }
+}
