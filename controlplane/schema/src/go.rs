@@ -36,3 +36,24 @@ fn escape(character: char, quote: char, out: &mut String) {
         character => out.push(character),
     }
 }
+
+/// A value as `%v` prints what Go's JSON parser makes of it.
+pub(crate) fn value(value: &serde_json::Value) -> String {
+    use serde_json::Value;
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(self::value).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(object) => {
+            let entries: Vec<String> = object
+                .iter()
+                .map(|(key, item)| format!("{key}:{}", self::value(item)))
+                .collect();
+            format!("map[{}]", entries.join(" "))
+        }
+    }
+}

@@ -18,6 +18,7 @@
 pub mod decode;
 mod go;
 mod path;
+pub mod protobuf;
 pub mod quantity;
 mod table;
 pub mod time;

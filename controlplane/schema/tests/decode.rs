@@ -246,3 +246,22 @@ fn a_body_says_what_it_is() {
          string"
     );
 }
+
+#[test]
+fn yaml_is_decoded_and_its_duplicate_keys_are_named_by_line() {
+    let body = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n  name: b\ndata:\n  on: \"1\"\n  8080: x\n";
+    let decoded = decode::yaml(kind("", "v1", "ConfigMap"), body.as_bytes()).expect("a config map");
+    assert_eq!(decoded.value["metadata"]["name"], "b");
+    assert_eq!(decoded.value["data"], json!({"on": "1", "8080": "x"}));
+    assert_eq!(
+        decode::strict_error(&decoded.faults),
+        "strict decoding error: yaml: unmarshal errors:\n  line 5: key \"name\" already set in map"
+    );
+    let broken = decode::yaml(kind("", "v1", "ConfigMap"), b"a: b: c")
+        .expect_err("no YAML")
+        .to_string();
+    assert!(
+        broken.starts_with("error converting YAML to JSON: yaml: "),
+        "{broken}"
+    );
+}

@@ -13,15 +13,15 @@ const SPECIAL: &[(&str, &str, &str)] = &[
     ("resource", "Quantity", "quantity"),
     ("meta/v1", "Time", "time"),
     ("meta/v1", "MicroTime", "microtime"),
-    ("meta/v1", "Duration", "duration"),
     ("meta/v1", "FieldsV1", "fields"),
     ("intstr", "IntOrString", "intorstring"),
     ("runtime", "RawExtension", "raw"),
 ];
 
-/// Messages that are a means of the wire format, and no part of any object.
+/// Messages that are a means of the wire format, and no part of any object of the groups that there are.
 const INTERNAL: &[(&str, &str)] = &[
     ("resource", "QuantityValue"),
+    ("meta/v1", "Duration"),
     ("meta/v1", "Timestamp"),
     ("meta/v1", "TypeMeta"),
     ("runtime", "TypeMeta"),

@@ -4,41 +4,41 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value};
 
-use super::{Decoded, Error, Fault};
+use super::tree::Parsed;
+use super::{Decoded, Error, Fault, json_type};
 use crate::path::Path;
 use crate::table::{Element, Field, Form, Scalar, Shape, Type};
 use crate::{quantity, time};
 
-/// Makes `value` one of type `ty`. `duplicates` are the paths of keys that its encoding had twice.
-pub(super) fn check(
-    ty: Type<'_>,
-    mut value: Value,
-    duplicates: Vec<String>,
-) -> Result<Decoded, Error> {
-    let mut checker = Checker {
-        unknown: Vec::new(),
-    };
-    let root = Path::root();
+/// Makes a value one of type `ty`.
+pub(super) fn check(ty: Type<'_>, parsed: Parsed) -> Result<Decoded, Error> {
+    let Parsed {
+        mut value,
+        faults: found,
+    } = parsed;
     if value.is_null() {
         value = Value::Object(Map::new());
     }
+    let mut checker = Checker {
+        unknown: Vec::new(),
+    };
     let place = Place {
-        path: root,
+        path: Path::root(),
         within: None,
     };
     checker.value_of_type(ty, &mut value, &place, &|| ty.go_name())?;
 
-    let mut faults = Vec::new();
-    // What an unknown field has in it is of no interest; that it is unknown says enough.
-    let known = |path: &String| {
-        !checker
-            .unknown
-            .iter()
-            .any(|unknown| is_within(path, unknown))
-    };
-    for path in duplicates.into_iter().filter(known) {
-        let fault = Fault::DuplicateField(path);
-        if !faults.contains(&fault) {
+    let mut faults: Vec<Fault> = Vec::new();
+    for fault in found {
+        // What an unknown field has in it is of no interest; that it is unknown says enough.
+        let told = match &fault {
+            Fault::DuplicateField(path) => checker
+                .unknown
+                .iter()
+                .any(|unknown| is_within(path, unknown)),
+            _ => false,
+        };
+        if !told && !faults.contains(&fault) {
             faults.push(fault);
         }
     }
@@ -50,18 +50,6 @@ pub(super) fn check(
 fn is_within(path: &str, outer: &str) -> bool {
     path.strip_prefix(outer)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-}
-
-/// What Go's messages call a value: its JSON type, and a number's digits where those are what is wrong.
-pub(super) fn named(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 struct Checker {
@@ -167,7 +155,7 @@ impl Checker {
             }
             Shape::List => {
                 let Value::Array(items) = value else {
-                    return Err(place.wrong_type(named(value).to_owned(), field.go_type()));
+                    return Err(place.wrong_type(json_type(value).to_owned(), field.go_type()));
                 };
                 for (index, item) in items.iter_mut().enumerate() {
                     if item.is_null() {
@@ -187,7 +175,7 @@ impl Checker {
             }
             Shape::Map => {
                 let Value::Object(entries) = value else {
-                    return Err(place.wrong_type(named(value).to_owned(), field.go_type()));
+                    return Err(place.wrong_type(json_type(value).to_owned(), field.go_type()));
                 };
                 for (key, item) in entries.iter_mut() {
                     if item.is_null() {
@@ -231,13 +219,13 @@ impl Checker {
         match ty.form() {
             Form::Object => match value {
                 Value::Object(object) => self.object(ty, object, &place.path),
-                other => Err(place.wrong_type(named(other).to_owned(), go_type())),
+                other => Err(place.wrong_type(json_type(other).to_owned(), go_type())),
             },
             Form::Raw => Ok(()),
             Form::Fields => match value {
                 Value::Object(_) => Ok(()),
                 // Go keeps the bytes as they are and fails later; here nothing else could be made of them.
-                other => Err(place.wrong_type(named(other).to_owned(), go_type())),
+                other => Err(place.wrong_type(json_type(other).to_owned(), go_type())),
             },
             Form::Quantity => {
                 let text = match &*value {
@@ -256,12 +244,11 @@ impl Checker {
                 Value::String(_) => Ok(()),
                 other => self.scalar(Scalar::Int32, other, place, &|| "int32".to_owned()),
             },
-            Form::Duration => self.scalar(Scalar::String, value, place, &|| "string".to_owned()),
             Form::Strings => match value {
                 Value::Array(items) => items.iter_mut().try_for_each(|item| {
                     self.scalar(Scalar::String, item, place, &|| "string".to_owned())
                 }),
-                other => Err(place.wrong_type(named(other).to_owned(), go_type())),
+                other => Err(place.wrong_type(json_type(other).to_owned(), go_type())),
             },
         }
     }
@@ -297,7 +284,7 @@ impl Checker {
         }
         let found = match (scalar, &*value) {
             (Scalar::Int32 | Scalar::Int64, Value::Number(number)) => format!("number {number}"),
-            (_, value) => named(value).to_owned(),
+            (_, value) => json_type(value).to_owned(),
         };
         Err(place.wrong_type(found, go_type()))
     }
@@ -309,7 +296,7 @@ impl Checker {
         precision: time::Precision,
     ) -> Result<(), Error> {
         let Value::String(text) = value else {
-            return Err(place.wrong_type(named(value).to_owned(), "string".to_owned()));
+            return Err(place.wrong_type(json_type(value).to_owned(), "string".to_owned()));
         };
         *value = time::canonical(text, precision)
             .map(Value::String)
@@ -350,7 +337,6 @@ fn zero(field: Field<'_>) -> Value {
             }
             Form::Quantity => Value::from("0"),
             Form::IntOrString => Value::from(0),
-            Form::Duration => Value::from("0s"),
             Form::Strings => Value::Array(Vec::new()),
             Form::Time | Form::MicroTime | Form::Fields | Form::Raw => Value::Null,
         },

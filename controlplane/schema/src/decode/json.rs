@@ -1,112 +1,22 @@
-//! Parses JSON, and notices keys that are there twice, which `serde_json` by itself would not.
+//! Parses JSON.
 
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
-
-use super::Error;
-use crate::path::Path;
-
-/// A value and the paths of the keys that an object of it had more than once.
-pub(super) struct Parsed {
-    pub value: Value,
-    pub duplicates: Vec<String>,
-}
+use super::tree::{self, Parsed};
+use super::{Error, Fault};
 
 /// Parses one JSON value.
-pub(super) fn parse(body: &[u8]) -> Result<Parsed, Error> {
+pub(crate) fn parse(body: &[u8]) -> Result<Parsed, Error> {
     let mut duplicates = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let seed = Seed {
-        path: Path::root(),
-        duplicates: &mut duplicates,
-    };
-    let value = seed
-        .deserialize(&mut deserializer)
-        .and_then(|value| deserializer.end().map(|()| value));
+    let value = tree::build::<String, _>(&mut deserializer, &mut duplicates);
+    let value = value.and_then(|value| deserializer.end().map(|()| value));
     let value = value.map_err(|error| Error::Malformed(in_go_words(body, &error)))?;
-    Ok(Parsed { value, duplicates })
-}
-
-struct Seed<'a, 'p> {
-    path: Path<'p>,
-    duplicates: &'a mut Vec<String>,
-}
-
-impl<'de> DeserializeSeed<'de> for Seed<'_, '_> {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Seed<'_, '_> {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut items = Vec::new();
-        loop {
-            let path = self.path.index(items.len());
-            let seed = Seed {
-                path,
-                duplicates: self.duplicates,
-            };
-            match access.next_element_seed(seed)? {
-                Some(item) => items.push(item),
-                None => return Ok(Value::Array(items)),
-            }
-        }
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
-        while let Some(key) = access.next_key::<String>()? {
-            let path = self.path.key(&key);
-            if object.contains_key(&key) && self.duplicates.len() < super::Decoded::FAULTS_MAX {
-                self.duplicates.push(path.to_string());
-            }
-            let value = access.next_value_seed(Seed {
-                path,
-                duplicates: self.duplicates,
-            })?;
-            object.insert(key, value);
-        }
-        Ok(Value::Object(object))
-    }
+    let faults = duplicates
+        .into_iter()
+        .map(|key| Fault::DuplicateField(key.path));
+    Ok(Parsed {
+        value,
+        faults: faults.collect(),
+    })
 }
 
 /// Says a syntax error as Go's parser does, which is what users of Kubernetes know.

@@ -8,12 +8,15 @@
 //! they refuse the request. A wrong type is an [`Error`] in any case.
 
 mod check;
-mod json;
+pub(crate) mod json;
+mod tree;
+mod yaml;
 
 use std::fmt;
 
 use serde_json::Value;
 
+use crate::protobuf;
 use crate::table::Type;
 
 /// A decoded value and what was odd about its encoding.
@@ -39,6 +42,8 @@ pub enum Fault {
     DuplicateField(String),
     /// A key that is twice in a YAML mapping, in YAML's words.
     Yaml(String),
+    /// One of these in a JSON patch, and not in the object.
+    Patch(Box<Fault>),
 }
 
 impl fmt::Display for Fault {
@@ -47,6 +52,7 @@ impl fmt::Display for Fault {
             Fault::UnknownField(path) => write!(f, "unknown field {}", crate::go::quoted(path)),
             Fault::DuplicateField(path) => write!(f, "duplicate field {}", crate::go::quoted(path)),
             Fault::Yaml(message) => f.write_str(message),
+            Fault::Patch(fault) => write!(f, "json patch {fault}"),
         }
     }
 }
@@ -93,22 +99,95 @@ impl TypeMeta {
     }
 }
 
+/// How a body is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// `application/json`
+    Json,
+    /// `application/yaml`
+    Yaml,
+    /// `application/vnd.kubernetes.protobuf`
+    Protobuf,
+}
+
+/// A body that was parsed, but not yet taken for an object of any type: what it says that it is can be asked first.
+pub struct Body<'a>(Parsed<'a>);
+
+enum Parsed<'a> {
+    Tree(tree::Parsed),
+    Protobuf(protobuf::Envelope<'a>),
+}
+
+impl<'a> Body<'a> {
+    /// Parses a body.
+    pub fn parse(encoding: Encoding, body: &'a [u8]) -> Result<Self, Error> {
+        Ok(Body(match encoding {
+            Encoding::Json => Parsed::Tree(json::parse(body)?),
+            Encoding::Yaml => Parsed::Tree(yaml::parse(body)?),
+            Encoding::Protobuf => Parsed::Protobuf(protobuf::Envelope::parse(body)?),
+        }))
+    }
+
+    /// What the body says that it is.
+    pub fn type_meta(&self) -> Result<TypeMeta, Error> {
+        match &self.0 {
+            Parsed::Tree(tree) => type_meta(&tree.value),
+            Parsed::Protobuf(envelope) => Ok(envelope.type_meta.clone()),
+        }
+    }
+
+    /// Takes the body for an object of type `ty`.
+    pub fn decode(self, ty: Type<'_>) -> Result<Decoded, Error> {
+        match self.0 {
+            Parsed::Tree(tree) => check::check(ty, tree),
+            Parsed::Protobuf(envelope) => value(ty, envelope.decode(ty)?),
+        }
+    }
+}
+
 /// Decodes a JSON object of type `ty`.
 pub fn json(ty: Type<'_>, body: &[u8]) -> Result<Decoded, Error> {
-    let json::Parsed { value, duplicates } = json::parse(body)?;
-    check::check(ty, value, duplicates)
+    Body::parse(Encoding::Json, body)?.decode(ty)
+}
+
+/// Decodes a YAML object of type `ty`.
+pub fn yaml(ty: Type<'_>, body: &[u8]) -> Result<Decoded, Error> {
+    Body::parse(Encoding::Yaml, body)?.decode(ty)
+}
+
+/// Decodes a protobuf object of type `ty`.
+pub fn protobuf(ty: Type<'_>, body: &[u8]) -> Result<Decoded, Error> {
+    Body::parse(Encoding::Protobuf, body)?.decode(ty)
 }
 
 /// Checks a value that was decoded before, and then changed: by a patch, say.
 pub fn value(ty: Type<'_>, value: Value) -> Result<Decoded, Error> {
-    check::check(ty, value, Vec::new())
+    check::check(
+        ty,
+        tree::Parsed {
+            value,
+            faults: Vec::new(),
+        },
+    )
+}
+
+/// What messages call a value's JSON type.
+pub(crate) fn json_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
 }
 
 /// What a value says that it is.
 pub fn type_meta(value: &Value) -> Result<TypeMeta, Error> {
     const STRUCT: &str = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
     let wrong = |found: &Value, place: &str, expected: &str| {
-        let found = check::named(found);
+        let found = json_type(found);
         Error::Malformed(format!(
             "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go {place} of type {expected}"
         ))

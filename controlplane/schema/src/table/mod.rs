@@ -146,8 +146,6 @@ pub enum Form {
     Time,
     /// A time, to the microsecond.
     MicroTime,
-    /// A duration as Go writes it, such as `1m30s`.
-    Duration,
     /// A set of fields: any object.
     Fields,
     /// A number or a string.
@@ -302,6 +300,20 @@ impl<'s> Type<'s> {
         let names = &self.data().names;
         let at = names.binary_search_by(|named| named.name.cmp(name)).ok()?;
         Some(self.resolve(names[at]))
+    }
+
+    /// The fields as the protobuf message has them: inlined types are one field, with an empty name.
+    pub(crate) fn wire_fields(&self) -> impl Iterator<Item = Field<'s>> + use<'s> {
+        let schemas = self.schemas;
+        self.data()
+            .own
+            .iter()
+            .map(move |data| Field { schemas, data })
+    }
+
+    /// The field of the protobuf message with this number.
+    pub(crate) fn wire_field(&self, number: u32) -> Option<Field<'s>> {
+        self.wire_fields().find(|field| field.number() == number)
     }
 
     fn resolve(&self, named: Named) -> Field<'s> {

@@ -201,7 +201,6 @@ impl Reader {
                 ("form", "quantity") => ty.form = Form::Quantity,
                 ("form", "time") => ty.form = Form::Time,
                 ("form", "microtime") => ty.form = Form::MicroTime,
-                ("form", "duration") => ty.form = Form::Duration,
                 ("form", "fields") => ty.form = Form::Fields,
                 ("form", "intorstring") => ty.form = Form::IntOrString,
                 ("form", "raw") => ty.form = Form::Raw,

@@ -1,0 +1,123 @@
+//! Random objects of every kind survive every encoding.
+
+mod common;
+
+use common::Random;
+use keelson_schema::{Schemas, decode, protobuf};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(30) })]
+
+    #[test]
+    fn an_object_of_any_kind_is_the_same_in_every_encoding(seed: u64) {
+        let mut random = Random::new(seed);
+        for ty in Schemas::kubernetes().types().filter(|ty| ty.is_kind()) {
+            let made = random.object(ty);
+            let decoded = decode::value(ty, made).expect("an object of its type");
+            prop_assert_eq!(&decoded.faults, &[]);
+            let object = decoded.value;
+
+            let again = decode::value(ty, object.clone()).expect("an object of its type");
+            prop_assert_eq!(&again.value, &object, "decoding is idempotent");
+
+            let json = decode::json(ty, object.to_string().as_bytes()).expect("JSON");
+            prop_assert_eq!(&json.value, &object);
+            prop_assert_eq!(json.faults, []);
+
+            let body = protobuf::encode(ty, &object).expect("encodes");
+            let decoded = decode::protobuf(ty, &body).expect("protobuf");
+            prop_assert_eq!(&decoded.value, &object, "{:?}", ty);
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_decoding_panic(seed: u64, cut in 0_usize..400, flip in 0_usize..400) {
+        let mut random = Random::new(seed);
+        let ty = Schemas::kubernetes().kind("", "v1", "Pod").expect("a kind");
+        let pod = decode::value(ty, random.object(ty)).expect("a pod").value;
+        let mut body = protobuf::encode(ty, &pod).expect("encodes");
+        let length = body.len();
+        body[flip % length] ^= 1 << (flip % 8);
+        let _ = decode::protobuf(ty, &body);
+        body.truncate(cut.min(length));
+        let _ = decode::protobuf(ty, &body);
+    }
+
+    #[test]
+    fn objects_are_the_same_in_yaml(seed: u64) {
+        let mut random = Random::new(seed);
+        let ty = Schemas::kubernetes().kind("apps", "v1", "Deployment").expect("a kind");
+        let object = decode::value(ty, random.object(ty)).expect("a deployment").value;
+        // JSON is YAML, but for how it escapes what is outside the basic plane.
+        let yaml = decode::yaml(ty, object.to_string().as_bytes()).expect("YAML");
+        prop_assert_eq!(yaml.value, object);
+        prop_assert_eq!(yaml.faults, []);
+    }
+}
+
+/// What `kubectl create namespace development` sends, byte by byte.
+#[test]
+fn a_namespace_is_read_from_the_bytes_that_kubectl_sends() {
+    let body = b"k8s\0\
+        \x0a\x0f\x0a\x02v1\x12\x09Namespace\
+        \x12\x1f\x0a\x19\x0a\x0bdevelopment\x12\0\x1a\0\x22\0\x2a\0\x32\0\x38\0\x12\0\x1a\0\
+        \x1a\0\x22\0";
+    let ty = Schemas::kubernetes()
+        .kind("", "v1", "Namespace")
+        .expect("a kind");
+    let decoded = decode::protobuf(ty, body).expect("a namespace");
+    let expected = json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "development"}, "spec": {}, "status": {},
+    });
+    assert_eq!((decoded.value, decoded.faults), (expected, vec![]));
+}
+
+#[test]
+fn a_list_of_several_kinds_is_read() {
+    let schemas = Schemas::kubernetes();
+    let (list, secret) = (
+        schemas.kind("", "v1", "List"),
+        schemas.kind("", "v1", "Secret"),
+    );
+    let (list, secret) = (list.expect("a kind"), secret.expect("a kind"));
+    let item = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "data": {"k": "dg=="}});
+    let item = protobuf::encode(secret, &item).expect("encodes");
+    // Field 2 of the list has in its field 1 the item in its envelope.
+    let raw = [&[0x0a, item.len() as u8], item.as_slice()].concat();
+    let message = [&[0x12, raw.len() as u8], raw.as_slice()].concat();
+    let body = [
+        b"k8s\0\x12",
+        [message.len() as u8].as_slice(),
+        message.as_slice(),
+    ]
+    .concat();
+    let decoded = decode::protobuf(list, &body).expect("a list").value;
+    assert_eq!(decoded["items"][0]["kind"], "Secret");
+    assert_eq!(decoded["items"][0]["data"], json!({"k": "dg=="}));
+}
+
+#[test]
+fn what_is_no_protobuf_is_refused() {
+    let ty = Schemas::kubernetes().kind("", "v1", "Pod").expect("a kind");
+    let message = |body: &[u8]| {
+        decode::protobuf(ty, body)
+            .expect_err("no protobuf")
+            .to_string()
+    };
+    assert_eq!(message(b""), "empty data");
+    assert_eq!(
+        message(b"{}"),
+        "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"
+    );
+    assert_eq!(message(b"k8s\0\x12\x7f"), "unexpected EOF");
+}
+
+#[test]
+fn a_random_object_has_something_in_it() {
+    let ty = Schemas::kubernetes().kind("", "v1", "Pod").expect("a kind");
+    let size = |seed| Random::new(seed).object(ty).to_string().len();
+    assert!((0..10).map(size).max() > Some(1000));
+    assert!(matches!(Random::new(1).object(ty), Value::Object(_)));
+}
