@@ -1,0 +1,233 @@
+//! Strategic merge patches: objects are merged field by field, and lists as their fields say, item by item.
+
+use serde_json::{Map, Value};
+
+use super::Error;
+use super::directives::{self, DELETE_FROM_LIST, PATCH, SET_ORDER};
+use super::order::{self, Identity};
+use crate::table::{Field, Form, Type};
+
+type Object = Map<String, Value>;
+
+/// Merges a patch into an object of type `ty`; of no type that is known, if none is given.
+pub(super) fn merge(
+    ty: Option<Type<'_>>,
+    mut original: Object,
+    mut patch: Object,
+) -> Result<Object, Error> {
+    if let Some(directive) = patch.get(PATCH) {
+        return match directive.as_str() {
+            Some("replace") => {
+                patch.remove(PATCH);
+                Ok(patch)
+            }
+            Some("delete") => Ok(Object::new()),
+            _ => Err(directives::unknown_patch(&Value::Object(patch))),
+        };
+    }
+    directives::retain_keys(&mut original, &mut patch)?;
+    merge_ordered_lists(ty, &mut original, &mut patch)?;
+
+    for (key, value) in patch {
+        if let Some(list) = key.strip_prefix(DELETE_FROM_LIST) {
+            delete_from_list(&mut original, list, value)?;
+            continue;
+        }
+        if value.is_null() {
+            original.remove(&key);
+            continue;
+        }
+        let field = ty.and_then(|ty| ty.field(&key));
+        let merged = match (original.remove(&key), value) {
+            (Some(Value::Object(before)), Value::Object(patch)) => {
+                merge_object(field, before, patch).map(Some)?
+            }
+            (Some(Value::Array(before)), Value::Array(patch)) => {
+                merge_list(field, before, patch).map(Some)?
+            }
+            (_, value) => directives::strip(value),
+        };
+        if let Some(merged) = merged {
+            original.insert(key, merged);
+        }
+    }
+    Ok(original)
+}
+
+fn merge_object(field: Option<Field<'_>>, original: Object, patch: Object) -> Result<Value, Error> {
+    let merged = match has_strategy(field, "replace") {
+        true => patch,
+        false => merge(object_type(field), original, patch)?,
+    };
+    Ok(Value::Object(merged))
+}
+
+fn merge_list(
+    field: Option<Field<'_>>,
+    original: Vec<Value>,
+    patch: Vec<Value>,
+) -> Result<Value, Error> {
+    if !has_strategy(field, "merge") {
+        return Ok(Value::Array(patch));
+    }
+    if original.is_empty() && patch.is_empty() {
+        return Ok(Value::Array(original));
+    }
+    let identity = identity(field, &original, &patch)?;
+    let (merged, order, server) = match identity {
+        Identity::Itself => {
+            let mut merged: Vec<Value> = Vec::new();
+            for item in original.iter().chain(&patch) {
+                if !merged.contains(item) {
+                    merged.push(item.clone());
+                }
+            }
+            (merged, patch, original)
+        }
+        Identity::Key(key) => {
+            let special = directives::special_items(original, patch, key)?;
+            let (order, server) = (special.patch.clone(), special.original.clone());
+            (merge_items(field, special, key)?, order, server)
+        }
+    };
+    order::arrange(merged, &order, &server, identity).map(Value::Array)
+}
+
+/// Merges each item of the patch into the one with the same key.
+fn merge_items(
+    field: Option<Field<'_>>,
+    special: directives::Special,
+    key: &str,
+) -> Result<Vec<Value>, Error> {
+    let mut merged = special.original;
+    for item in special.patch {
+        let value = item
+            .get(key)
+            .ok_or_else(|| directives::no_merge_key(&item, key))?;
+        let at = merged
+            .iter()
+            .position(|known| known.get(key) == Some(value));
+        match (at.map(|at| (at, std::mem::take(&mut merged[at]))), item) {
+            (Some((at, Value::Object(before))), Value::Object(patch)) => {
+                merged[at] = Value::Object(merge(object_type(field), before, patch)?);
+            }
+            (_, item) => merged.extend(directives::strip(item)),
+        }
+    }
+    Ok(merged)
+}
+
+/// Carries out `$setElementOrder`, together with the lists that it is about, which are then done with.
+fn merge_ordered_lists(
+    ty: Option<Type<'_>>,
+    original: &mut Object,
+    patch: &mut Object,
+) -> Result<(), Error> {
+    let directives: Vec<String> = patch
+        .keys()
+        .filter(|key| key.starts_with(SET_ORDER))
+        .cloned()
+        .collect();
+    for directive in directives {
+        let name = directive.trim_start_matches(SET_ORDER).to_owned();
+        let malformed =
+            || Error::Invalid("invalid patch format of setElementOrder list".to_owned());
+        let Some(Value::Array(order)) = patch.remove(&directive) else {
+            return Err(malformed());
+        };
+        let list = |value: Option<Value>| match value {
+            None => Ok(None),
+            Some(Value::Array(items)) => Ok(Some(items)),
+            Some(_) => Err(malformed()),
+        };
+        // A list that is deleted needs no order.
+        if patch.get(&name).is_some_and(Value::is_null) {
+            continue;
+        }
+        let before = list(original.remove(&name))?;
+        let patched = list(patch.remove(&name))?;
+        let field = ty.and_then(|ty| ty.field(&name));
+        let identity = identity(
+            field,
+            before.as_deref().unwrap_or_default(),
+            patched.as_deref().unwrap_or(&order),
+        )?;
+        order::validate(patched.as_deref().unwrap_or_default(), &order, identity)?;
+        let server = before.clone().unwrap_or_default();
+        let merged = match (before, patched) {
+            (None, None) => continue,
+            (Some(before), None) => Value::Array(before),
+            (None, Some(patched)) => directives::strip(Value::Array(patched)).unwrap_or_default(),
+            (Some(before), Some(patched)) => merge_list(field, before, patched)?,
+        };
+        let Value::Array(merged) = merged else {
+            continue;
+        };
+        original.insert(
+            name,
+            Value::Array(order::arrange(merged, &order, &server, identity)?),
+        );
+    }
+    Ok(())
+}
+
+fn delete_from_list(original: &mut Object, list: &str, items: Value) -> Result<(), Error> {
+    let Value::Array(items) = items else {
+        return Err(Error::Invalid(
+            "invalid patch format of primitive list".to_owned(),
+        ));
+    };
+    if let Some(Value::Array(list)) = original.get_mut(list) {
+        list.retain(|item| !items.contains(item));
+    }
+    Ok(())
+}
+
+/// How the items of a list are told apart; fails for lists that cannot be merged.
+fn identity<'f>(
+    field: Option<Field<'f>>,
+    original: &[Value],
+    patch: &[Value],
+) -> Result<Identity<'f>, Error> {
+    let mut items = original.iter().chain(patch);
+    let Some(first) = items.next() else {
+        return Ok(field
+            .and_then(|field| field.patch_merge_key())
+            .map_or(Identity::Itself, Identity::Key));
+    };
+    if first.is_array() {
+        return Err(Error::Unprocessable(
+            "lists of lists are not supported".to_owned(),
+        ));
+    }
+    if items.any(|item| item.is_object() != first.is_object() || item.is_array()) {
+        return Err(Error::Unsupported(
+            "list element types are not identical".to_owned(),
+        ));
+    }
+    if !first.is_object() {
+        return Ok(Identity::Itself);
+    }
+    let key = field
+        .and_then(|field| field.patch_merge_key())
+        .map(Identity::Key);
+    key.ok_or_else(|| {
+        let name = field
+            .map(|field| field.go_element_type())
+            .unwrap_or_default();
+        let name = name.rsplit('.').next().unwrap_or_default();
+        Error::Unsupported(format!("cannot merge lists without merge key for {name}"))
+    })
+}
+
+fn has_strategy(field: Option<Field<'_>>, strategy: &str) -> bool {
+    field
+        .and_then(|field| field.patch_strategy())
+        .is_some_and(|all| all.split(',').any(|one| one == strategy))
+}
+
+fn object_type(field: Option<Field<'_>>) -> Option<Type<'_>> {
+    field?.element_type().filter(|ty| {
+        ty.form() == Form::Object && field.is_some_and(|field| field.shape() != crate::Shape::Map)
+    })
+}
