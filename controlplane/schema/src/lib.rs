@@ -17,6 +17,7 @@
 
 pub mod decode;
 mod go;
+pub mod openapi;
 pub mod patch;
 mod path;
 pub mod protobuf;

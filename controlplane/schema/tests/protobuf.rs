@@ -57,21 +57,51 @@ proptest! {
     }
 }
 
-/// What `kubectl create namespace development` sends, byte by byte.
+/// The bodies are those that kubectl 1.37 sends for `create namespace development`, `create deployment web --image=nginx
+/// --replicas=3 --port=80` and `create secret generic s --from-literal=a=1`.
 #[test]
-fn a_namespace_is_read_from_the_bytes_that_kubectl_sends() {
-    let body = b"k8s\0\
-        \x0a\x0f\x0a\x02v1\x12\x09Namespace\
-        \x12\x1f\x0a\x19\x0a\x0bdevelopment\x12\0\x1a\0\x22\0\x2a\0\x32\0\x38\0\x12\0\x1a\0\
-        \x1a\0\x22\0";
-    let ty = Schemas::kubernetes()
-        .kind("", "v1", "Namespace")
-        .expect("a kind");
-    let decoded = decode::protobuf(ty, body).expect("a namespace");
-    let expected = json!({
-        "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "development"}, "spec": {}, "status": {},
-    });
-    assert_eq!((decoded.value, decoded.faults), (expected, vec![]));
+fn what_kubectl_creates_is_read_as_it_would_be_from_json() {
+    let decoded = |body: &[u8]| {
+        let body = decode::Body::parse(decode::Encoding::Protobuf, body).expect("a body");
+        let meta = body.type_meta().expect("a kind");
+        let (group, version) = meta.group_version();
+        let ty = Schemas::kubernetes()
+            .kind(group, version, &meta.kind)
+            .expect("a known kind");
+        body.decode(ty).expect("an object").value
+    };
+    assert_eq!(
+        decoded(include_bytes!("bodies/create-namespace.pb")),
+        json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "development"}, "spec": {}, "status": {},
+        })
+    );
+    assert_eq!(
+        decoded(include_bytes!("bodies/create-deployment.pb")),
+        json!({
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "web", "labels": {"app": "web"}},
+            "spec": {
+                "replicas": 3,
+                "selector": {"matchLabels": {"app": "web"}},
+                "strategy": {},
+                "template": {
+                    "metadata": {"labels": {"app": "web"}},
+                    "spec": {
+                        "containers": [
+                            {"name": "nginx", "image": "nginx", "ports": [{"containerPort": 80}], "resources": {}},
+                        ],
+                    },
+                },
+            },
+            "status": {},
+        })
+    );
+    assert_eq!(
+        decoded(include_bytes!("bodies/create-secret.pb")),
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"a": "MQ=="}})
+    );
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub struct Go {
 }
 
 pub struct Enum {
-    pub values: Vec<(String, Doc)>,
+    pub values: Vec<(String, String)>,
 }
 
 #[derive(Default)]
@@ -91,7 +91,7 @@ struct File<'a> {
     /// Types marked `+enum`; their values may stand in front of them.
     enums: Vec<String>,
     /// Typed string constants: type, value, meaning.
-    values: Vec<(String, String, Doc)>,
+    values: Vec<(String, String, String)>,
 }
 
 impl File<'_> {
@@ -159,14 +159,16 @@ impl File<'_> {
             doc
         };
         let mut words = left.split_whitespace();
-        if let Some(name) = words.next() {
-            self.go
-                .constants
-                .insert((self.package, name.to_owned()), value.to_owned());
-        }
+        let Some(name) = words.next() else { return };
+        self.go
+            .constants
+            .insert((self.package, name.to_owned()), value.to_owned());
         if let Some(go_type) = words.next() {
+            // "PullAlways means that …" goes on with what the value, and not the constant, means.
+            let meaning = doc.text.strip_prefix(name).unwrap_or(&doc.text);
+            let meaning = meaning.split_whitespace().collect::<Vec<_>>().join(" ");
             self.values
-                .push((go_type.to_owned(), value.to_owned(), doc));
+                .push((go_type.to_owned(), value.to_owned(), meaning));
         }
     }
 
@@ -174,9 +176,9 @@ impl File<'_> {
         for name in self.enums {
             let of = self.values.iter().filter(|(go_type, ..)| *go_type == name);
             let mut values: Vec<_> = of
-                .map(|(_, value, doc)| (value.clone(), doc.clone()))
+                .map(|(_, value, meaning)| (value.clone(), meaning.clone()))
                 .collect();
-            values.sort_by(|left, right| left.0.cmp(&right.0));
+            values.sort();
             if !values.is_empty() {
                 self.go.enums.insert((self.package, name), Enum { values });
             }

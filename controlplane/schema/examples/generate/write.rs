@@ -23,7 +23,6 @@ const INTERNAL: &[(&str, &str)] = &[
     ("resource", "QuantityValue"),
     ("meta/v1", "Duration"),
     ("meta/v1", "Timestamp"),
-    ("meta/v1", "TypeMeta"),
     ("runtime", "TypeMeta"),
     ("runtime", "Unknown"),
 ];
@@ -53,8 +52,8 @@ pub fn table(
         writeln!(text, "P\t{name}\t{}\t{group}\t{version}", package.alias)?;
         for ((_, name), values) in go.enums.iter().filter(|((of, _), _)| *of == index) {
             writeln!(text, "E\t{name}")?;
-            for (value, doc) in &values.values {
-                writeln!(text, "V\t{value}\t{}", escaped(&doc.text))?;
+            for (value, meaning) in &values.values {
+                writeln!(text, "V\t{value}\t{}", escaped(meaning))?;
             }
         }
         for message in messages.iter().filter(|message| message.package == index) {
