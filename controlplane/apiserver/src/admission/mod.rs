@@ -1,0 +1,27 @@
+//! Admission: what has to hold around an object, and what is added to it, before it is stored.
+//!
+//! Here is what needs more than the object itself: its namespace, its service account, free addresses.
+
+mod addresses;
+mod namespaces;
+mod pods;
+
+use serde_json::Value;
+
+pub use addresses::{check_asked_claims, claims_held, claims_of_change, claims_of_new};
+pub use namespaces::{
+    SYSTEM as SYSTEM_NAMESPACES, check_namespace_of, may_delete, namespace_is_open,
+};
+
+use crate::resources::Resource;
+use crate::rest::Api;
+use crate::status::ApiResult;
+
+/// Adds to a new object what depends on others.
+pub async fn mutate_new(api: &Api, resource: &Resource, object: &mut Value) -> ApiResult<()> {
+    if resource.storage == "pods" {
+        pods::default_tolerations(object);
+        pods::service_account(api, object).await?;
+    }
+    Ok(())
+}

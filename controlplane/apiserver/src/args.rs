@@ -1,0 +1,122 @@
+//! The API server's flags: named as kube-apiserver's, where that has one for the same.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// The API server: Kubernetes' API over any etcd.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Client URLs of the etcd (or kvd) that holds the objects
+    #[arg(long, value_delimiter = ',', default_value = "http://127.0.0.1:2379")]
+    pub etcd_servers: Vec<String>,
+
+    /// How often the store is compacted; 0s for never
+    #[arg(long, default_value = "5m", value_parser = duration)]
+    pub etcd_compaction_interval: std::time::Duration,
+
+    /// The address to listen on
+    #[arg(long, default_value = "127.0.0.1")]
+    pub bind_address: IpAddr,
+
+    /// The port to serve HTTPS on; 0 for any that is free
+    #[arg(long, default_value_t = 6443)]
+    pub secure_port: u16,
+
+    /// The address at which the cluster's members find the API server: the one it listens on, unless given
+    #[arg(long)]
+    pub advertise_address: Option<IpAddr>,
+
+    /// Where the certificate authority, certificates and keys are, and are made if they are missing
+    #[arg(long, default_value = "data/apiserver/pki")]
+    pub cert_dir: PathBuf,
+
+    /// Where kubeconfigs for administrators and components are written: the certificate directory, unless given
+    #[arg(long)]
+    pub kubeconfig_dir: Option<PathBuf>,
+
+    /// The server's certificate, with those that lead to its authority; made and signed here, unless given
+    #[arg(long, requires = "tls_private_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
+
+    /// The key of --tls-cert-file
+    #[arg(long, requires = "tls_cert_file")]
+    pub tls_private_key_file: Option<PathBuf>,
+
+    /// The authority that signs clients' certificates; the one in --cert-dir, unless given
+    #[arg(long)]
+    pub client_ca_file: Option<PathBuf>,
+
+    /// More names and addresses for the server's own certificate
+    #[arg(long, value_delimiter = ',')]
+    pub tls_san: Vec<String>,
+
+    /// From where services get their addresses
+    #[arg(long, default_value = "10.96.0.0/12")]
+    pub service_cluster_ip_range: String,
+
+    /// From where services get their node ports
+    #[arg(long, default_value = "30000-32767")]
+    pub service_node_port_range: String,
+
+    /// How long Events are kept
+    #[arg(long, default_value = "1h", value_parser = duration)]
+    pub event_ttl: std::time::Duration,
+
+    /// A watch lasts at least so many seconds, unless its client says how long
+    #[arg(long, default_value_t = 1_800)]
+    pub min_request_timeout: u64,
+
+    /// Bytes of recent events that are kept for watchers, for each resource
+    #[arg(long, default_value_t = 8 << 20)]
+    pub watch_history_bytes: usize,
+
+    /// Admission that is left out; only ServiceAccount can be
+    #[arg(long, value_delimiter = ',')]
+    pub disable_admission_plugins: Vec<String>,
+}
+
+/// `5m`, `1h30m`, `0s`, as Go writes them.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let wrong = || format!("{text:?} is no duration such as 30s, 5m or 1h30m");
+    let mut seconds = 0.0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(wrong)?;
+        let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
+        rest = &rest[digits..];
+        let unit_end = rest
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let scale = match &rest[..unit_end] {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3_600.0,
+            _ => return Err(wrong()),
+        };
+        seconds += number * scale;
+        rest = &rest[unit_end..];
+    }
+    match text.is_empty() {
+        true => Err(wrong()),
+        false => Ok(std::time::Duration::from_secs_f64(seconds)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration;
+    use std::time::Duration;
+
+    #[test]
+    fn durations_are_as_go_writes_them() {
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5_400)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1_500)));
+        for bad in ["", "5", "m", "5x"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Proof of freshness: a revision that the store had after the question, and waiting until the feed is there.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::time::Instant;
+
+use crate::status::{ApiError, ApiResult};
+use crate::storage::{Revision, Store};
+
+/// The feed brings every write of an object by itself. Only if it has not within this time is the store asked to say
+/// how far the watch is: the last write was to a key that is not watched.
+const BEFORE_ASKING: Duration = Duration::from_millis(5);
+const BETWEEN_ASKING: Duration = Duration::from_millis(100);
+/// As Kubernetes: then the client may try again.
+const WAIT_MAX: Duration = Duration::from_secs(3);
+
+pub(super) struct Freshness {
+    store: Store,
+    reached: watch::Receiver<Revision>,
+    ask: mpsc::Sender<()>,
+    /// How many reads of the revision have begun.
+    begun: AtomicU64,
+    /// The last one that ended. Held while one runs.
+    last: Mutex<Round>,
+}
+
+#[derive(Default)]
+struct Round {
+    number: u64,
+    revision: Revision,
+}
+
+impl Freshness {
+    pub(super) fn new(
+        store: Store,
+        reached: watch::Receiver<Revision>,
+        ask: mpsc::Sender<()>,
+    ) -> Freshness {
+        Freshness {
+            store,
+            reached,
+            ask,
+            begun: AtomicU64::new(0),
+            last: Mutex::default(),
+        }
+    }
+
+    pub(super) fn reached(&self) -> Revision {
+        *self.reached.borrow()
+    }
+
+    /// Looks now, and after each batch that the feed brings.
+    pub(super) async fn wait_until(&self, is_so: impl Fn() -> bool) {
+        if self.reached.clone().wait_for(|_| is_so()).await.is_err() {
+            // The server is shutting down, and nothing will come any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    pub(super) async fn catch_up(&self) -> ApiResult<Revision> {
+        let revision = self.current().await?;
+        self.wait_for(revision).await?;
+        Ok(revision)
+    }
+
+    /// A revision that the store had after this was called. Callers that come while a read is under way share the
+    /// next one.
+    async fn current(&self) -> ApiResult<Revision> {
+        let arrived = self.begun.load(Ordering::Acquire);
+        let mut last = self.last.lock().await;
+        if last.number <= arrived {
+            let number = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
+            let revision = self.store.revision().await?;
+            *last = Round { number, revision };
+        }
+        Ok(last.revision)
+    }
+
+    pub(super) async fn wait_for(&self, revision: Revision) -> ApiResult<()> {
+        let mut reached = self.reached.clone();
+        if *reached.borrow() >= revision {
+            return Ok(());
+        }
+        let deadline = Instant::now() + WAIT_MAX;
+        let mut patience = BEFORE_ASKING;
+        loop {
+            let arrived = reached.wait_for(|reached| *reached >= revision);
+            match tokio::time::timeout(patience, arrived).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(_)) => return Err(ApiError::unavailable("the server is shutting down")),
+                Err(_) if Instant::now() >= deadline => break,
+                Err(_) => {
+                    // Full means that somebody else has just asked.
+                    let _ = self.ask.try_send(());
+                    patience = BETWEEN_ASKING;
+                }
+            }
+        }
+        Err(ApiError::too_large_resource_version(
+            revision,
+            self.reached(),
+        ))
+    }
+}

@@ -1,0 +1,86 @@
+//! What all kinds with a pod template and a selector have in common.
+
+use serde_json::Value;
+
+use crate::selector::LabelSelector;
+use crate::status::FieldError;
+use crate::validate::{metadata, names, pods};
+use crate::value;
+
+/// Checks selector and template, and that the template's pods are selected. `kind` is for the message.
+pub fn validate(object: &Value, kind: &str, errors: &mut Vec<FieldError>) {
+    let selector = value::at(object, &["spec", "selector"]);
+    let template = value::at(object, &["spec", "template"]);
+    check_selector(selector, kind, errors);
+    let labels = value::at(template, &["metadata", "labels"]);
+    if let Some(parsed) = LabelSelector::of_object(selector) {
+        let selected = parsed.matches(|key| value::at(labels, &[key]).as_str());
+        if !selected {
+            errors.push(FieldError::invalid(
+                "spec.template.metadata.labels",
+                labels.clone(),
+                "`selector` does not match template `labels`",
+            ));
+        }
+    }
+    metadata::labels(labels, "spec.template.labels", errors);
+    pods::validate_spec(value::at(template, &["spec"]), "spec.template.spec", errors);
+    let policy = value::str_at(template, &["spec", "restartPolicy"]);
+    if policy != "Always" && !policy.is_empty() {
+        errors.push(FieldError::not_supported(
+            "spec.template.spec.restartPolicy",
+            policy,
+            &["Always"],
+        ));
+    }
+}
+
+fn check_selector(selector: &Value, kind: &str, errors: &mut Vec<FieldError>) {
+    if selector.is_null() {
+        errors.push(FieldError::required("spec.selector", ""));
+        return;
+    }
+    if value::same(selector, &Value::Null) {
+        let why = format!("empty selector is invalid for {kind}");
+        errors.push(FieldError::invalid("spec.selector", selector.clone(), why));
+    }
+    for (key, text) in value::strings_at(selector, &["matchLabels"]) {
+        for problem in names::qualified_name(key) {
+            errors.push(FieldError::invalid(
+                "spec.selector.matchLabels",
+                key,
+                problem,
+            ));
+        }
+        for problem in names::label_value(text) {
+            errors.push(FieldError::invalid(
+                "spec.selector.matchLabels",
+                text,
+                problem,
+            ));
+        }
+    }
+    for (at, expression) in value::list_at(selector, &["matchExpressions"])
+        .iter()
+        .enumerate()
+    {
+        let field = |name: &str| format!("spec.selector.matchExpressions[{at}].{name}");
+        let none = value::list_at(expression, &["values"]).is_empty();
+        match value::str_at(expression, &["operator"]) {
+            "In" | "NotIn" if none => errors.push(FieldError::required(
+                field("values"),
+                "must be specified when `operator` is 'In' or 'NotIn'",
+            )),
+            "Exists" | "DoesNotExist" if !none => errors.push(FieldError::forbidden(
+                field("values"),
+                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+            )),
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => errors.push(FieldError::invalid(
+                field("operator"),
+                other,
+                "not a valid selector operator",
+            )),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The core group.
+
+pub mod config_map;
+pub mod endpoints;
+pub mod event;
+pub mod namespace;
+pub mod node;
+pub mod pod;
+mod pod_status;
+pub mod secret;
+pub mod service;
+pub mod service_account;

@@ -1,0 +1,427 @@
+//! Services: an address that stays while pods come and go.
+
+use std::net::Ipv4Addr;
+
+use serde_json::{Value, json};
+
+use crate::resources::{Column, EVERY_VERB, Resource, Rules, Subresource, text};
+use crate::status::FieldError;
+use crate::storage::ROOT;
+use crate::validate::names;
+use crate::value;
+
+pub static SERVICE: Resource = Resource {
+    group: "",
+    version: "v1",
+    kind: "Service",
+    plural: "services",
+    singular: "service",
+    short_names: &["svc"],
+    categories: &["all"],
+    namespaced: true,
+    storage: "services/specs",
+    verbs: EVERY_VERB,
+    subresources: &[Subresource {
+        name: "status",
+        kind: ("", "v1", "Service"),
+        verbs: &["get", "patch", "update"],
+    }],
+    columns: &[
+        Column::object_name(),
+        Column::new("Type", "string"),
+        Column::new("Cluster-IP", "string"),
+        Column::new("External-IP", "string"),
+        Column::new("Port(s)", "string"),
+        Column::new("Age", "string"),
+        Column::wide("Selector", "string"),
+    ],
+    row,
+    fields: &[
+        crate::resources::Field {
+            name: "spec.clusterIP",
+            path: &["spec", "clusterIP"],
+            absent: "",
+        },
+        crate::resources::Field {
+            name: "spec.type",
+            path: &["spec", "type"],
+            absent: "",
+        },
+    ],
+    indexed_by: None,
+    rules: &ServiceRules,
+    conversion: None,
+};
+
+fn row(object: &Value, now: i64) -> Vec<Value> {
+    let kind = value::str_at(object, &["spec", "type"]);
+    let cluster_ip = value::str_at(object, &["spec", "clusterIP"]);
+    vec![
+        text::name(object),
+        kind.into(),
+        text::or_none(cluster_ip.to_owned()).into(),
+        external_ip(object, kind).into(),
+        ports(object).into(),
+        text::age(object, now),
+        text::labels(object, &["spec", "selector"]),
+    ]
+}
+
+fn external_ip(object: &Value, kind: &str) -> String {
+    let mut ips: Vec<&str> = value::list_at(object, &["status", "loadBalancer", "ingress"])
+        .iter()
+        .map(|ingress| match value::str_at(ingress, &["ip"]) {
+            "" => value::str_at(ingress, &["hostname"]),
+            ip => ip,
+        })
+        .filter(|_| kind == "LoadBalancer")
+        .collect();
+    let external = value::list_at(object, &["spec", "externalIPs"]);
+    ips.extend(external.iter().filter_map(Value::as_str));
+    match kind {
+        "ExternalName" => value::str_at(object, &["spec", "externalName"]).to_owned(),
+        "LoadBalancer" if ips.is_empty() => "<pending>".to_owned(),
+        _ => text::or_none(ips.join(",")),
+    }
+}
+
+fn ports(object: &Value) -> String {
+    let ports: Vec<String> = value::list_at(object, &["spec", "ports"])
+        .iter()
+        .map(|port| {
+            let number = value::int_at(port, &["port"]).unwrap_or(0);
+            let protocol = value::str_at(port, &["protocol"]);
+            match value::int_at(port, &["nodePort"]) {
+                Some(node) if node > 0 => format!("{number}:{node}/{protocol}"),
+                _ => format!("{number}/{protocol}"),
+            }
+        })
+        .collect();
+    text::or_none(ports.join(","))
+}
+
+/// The range from which services get their addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterIps {
+    base: u32,
+    size: u32,
+}
+
+impl ClusterIps {
+    /// Reads `10.96.0.0/12`.
+    pub fn parse(cidr: &str) -> Option<ClusterIps> {
+        let (address, bits) = cidr.split_once('/')?;
+        let address: Ipv4Addr = address.parse().ok()?;
+        let bits: u32 = bits.parse().ok().filter(|bits| (8..=30).contains(bits))?;
+        let size = 1_u32 << (32 - bits);
+        Some(ClusterIps {
+            base: u32::from(address) & !(size - 1),
+            size,
+        })
+    }
+
+    /// The address of the `kubernetes` service: the first.
+    pub fn first(&self) -> Ipv4Addr {
+        Ipv4Addr::from(self.base + 1)
+    }
+
+    /// Whether services may have the address: it lies in the range, and is neither its first nor its last.
+    pub fn holds(&self, address: Ipv4Addr) -> bool {
+        let offset = u32::from(address).wrapping_sub(self.base);
+        (1..self.size - 1).contains(&offset)
+    }
+
+    /// The address that `random` points at. The lower sixteenth of the range (16 to 256 addresses) is left to those
+    /// who ask for one by name, as in Kubernetes.
+    pub fn pick(&self, random: u32) -> Ipv4Addr {
+        let reserved = (self.size / 16).clamp(16, 256).min(self.size / 2);
+        let free = self.size - 1 - reserved;
+        Ipv4Addr::from(self.base + reserved + random % free)
+    }
+}
+
+/// The keys that a service holds beside its own: its address, and its node ports.
+pub fn service_claims(service: &Value) -> Vec<String> {
+    let mut claims = Vec::new();
+    let ip = value::str_at(service, &["spec", "clusterIP"]);
+    if ip.parse::<Ipv4Addr>().is_ok() {
+        claims.push(format!("{ROOT}/ipaddresses/{ip}"));
+    }
+    for port in value::list_at(service, &["spec", "ports"]) {
+        let protocol = value::str_at(port, &["protocol"]);
+        if let Some(node) = value::int_at(port, &["nodePort"]).filter(|port| *port > 0) {
+            claims.push(format!("{ROOT}/.keelson/nodeports/{node}-{protocol}"));
+        }
+    }
+    if let Some(port) = value::int_at(service, &["spec", "healthCheckNodePort"]).filter(|p| *p > 0)
+    {
+        claims.push(format!("{ROOT}/.keelson/nodeports/{port}-TCP"));
+    }
+    claims
+}
+
+impl std::fmt::Display for ClusterIps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}/{}",
+            Ipv4Addr::from(self.base),
+            32 - self.size.trailing_zeros()
+        )
+    }
+}
+
+struct ServiceRules;
+
+impl Rules for ServiceRules {
+    fn check_name(&self, name: &str) -> Vec<String> {
+        names::dns_1035_label(name)
+    }
+
+    fn splits_status(&self) -> bool {
+        true
+    }
+
+    fn default(&self, object: &mut Value) {
+        value::default(object, &["spec", "sessionAffinity"], "None");
+        value::default(object, &["spec", "type"], "ClusterIP");
+        if value::str_at(object, &["spec", "sessionAffinity"]) == "ClientIP" {
+            let path = [
+                "spec",
+                "sessionAffinityConfig",
+                "clientIP",
+                "timeoutSeconds",
+            ];
+            value::default(object, &path, 10_800);
+        }
+        for port in value::list_mut(object, &["spec", "ports"]) {
+            value::default(port, &["protocol"], "TCP");
+            let number = value::at(port, &["port"]).clone();
+            if matches!(value::at(port, &["targetPort"]), Value::Null)
+                || value::at(port, &["targetPort"]) == 0
+                || value::at(port, &["targetPort"]) == ""
+            {
+                value::set(port, &["targetPort"], number);
+            }
+        }
+        match value::str_at(object, &["spec", "type"]) {
+            "ExternalName" => return,
+            "NodePort" | "LoadBalancer" => {
+                value::default(object, &["spec", "externalTrafficPolicy"], "Cluster");
+            }
+            _ => {}
+        }
+        if value::str_at(object, &["spec", "type"]) == "LoadBalancer" {
+            value::default(object, &["spec", "allocateLoadBalancerNodePorts"], true);
+        }
+        value::default(object, &["spec", "internalTrafficPolicy"], "Cluster");
+    }
+
+    fn prepare_create(&self, object: &mut Value) {
+        value::set(object, &["status"], json!({"loadBalancer": {}}));
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value) {
+        let external = |object: &Value| value::str_at(object, &["spec", "type"]) == "ExternalName";
+        if external(new) {
+            // What an ExternalName has no use for goes, unless the caller gives it anew, which is then refused.
+            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+                let unchanged =
+                    value::at(new, &["spec", field]) == value::at(old, &["spec", field]);
+                if unchanged {
+                    value::remove(new, &["spec", field]);
+                }
+            }
+            return;
+        }
+        if external(old) {
+            return;
+        }
+        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+            if value::same(value::at(new, &["spec", field]), &Value::Null)
+                || value::at(new, &["spec", field]) == ""
+            {
+                value::copy(old, new, &["spec", field]);
+            }
+        }
+        // Who replaces a service does not know its node ports.
+        let old_ports = value::list_at(old, &["spec", "ports"]);
+        let wants_node_ports = matches!(
+            value::str_at(new, &["spec", "type"]),
+            "NodePort" | "LoadBalancer"
+        );
+        for port in value::list_mut(new, &["spec", "ports"]) {
+            let same = old_ports.iter().find(|old| {
+                ["port", "protocol"]
+                    .iter()
+                    .all(|f| value::at(old, &[f]) == value::at(port, &[f]))
+            });
+            match same {
+                Some(old) if wants_node_ports => {
+                    let given = value::at(old, &["nodePort"]);
+                    if !given.is_null() {
+                        value::default(port, &["nodePort"], given.clone());
+                    }
+                }
+                Some(old) if value::at(old, &["nodePort"]) == value::at(port, &["nodePort"]) => {
+                    value::remove(port, &["nodePort"]);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
+        let kind = value::str_at(object, &["spec", "type"]);
+        let kinds = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+        if !kinds.contains(&kind) {
+            errors.push(FieldError::not_supported("spec.type", kind, &kinds));
+        }
+        let ports = value::list_at(object, &["spec", "ports"]);
+        let headless = value::str_at(object, &["spec", "clusterIP"]) == "None";
+        if ports.is_empty() && !headless && kind != "ExternalName" {
+            errors.push(FieldError::required("spec.ports", ""));
+        }
+        if kind == "ExternalName" {
+            let name = value::str_at(object, &["spec", "externalName"]);
+            if name.is_empty() {
+                errors.push(FieldError::required("spec.externalName", ""));
+            }
+            if !value::str_at(object, &["spec", "clusterIP"]).is_empty() {
+                let why = "may not be set when `type` is 'ExternalName'";
+                errors.push(FieldError::forbidden("spec.clusterIPs[0]", why));
+            }
+        }
+        let affinities = ["ClientIP", "None"];
+        let affinity = value::str_at(object, &["spec", "sessionAffinity"]);
+        if !affinities.contains(&affinity) {
+            errors.push(FieldError::not_supported(
+                "spec.sessionAffinity",
+                affinity,
+                &affinities,
+            ));
+        }
+        check_ports(ports, errors);
+        for (key, text) in value::strings_at(object, &["spec", "selector"]) {
+            for problem in names::qualified_name(key) {
+                errors.push(FieldError::invalid("spec.selector", key, problem));
+            }
+            for problem in names::label_value(text) {
+                errors.push(FieldError::invalid("spec.selector", text, problem));
+            }
+        }
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        let external = |object: &Value| value::str_at(object, &["spec", "type"]) == "ExternalName";
+        let (ip, was) = (
+            value::str_at(new, &["spec", "clusterIP"]),
+            value::str_at(old, &["spec", "clusterIP"]),
+        );
+        if !external(new) && !external(old) && ip != was {
+            let value = json!([ip]);
+            let why = "may not change once set";
+            errors.push(FieldError::invalid("spec.clusterIPs[0]", value, why));
+        }
+    }
+
+    fn returns_deleted(&self) -> bool {
+        true
+    }
+}
+
+fn check_ports(ports: &[Value], errors: &mut Vec<FieldError>) {
+    let mut seen_names: Vec<&str> = Vec::new();
+    let mut seen: Vec<(i64, &str)> = Vec::new();
+    for (at, port) in ports.iter().enumerate() {
+        let field = |name: &str| format!("spec.ports[{at}].{name}");
+        let name = value::str_at(port, &["name"]);
+        if name.is_empty() && ports.len() > 1 {
+            errors.push(FieldError::required(field("name"), ""));
+        } else if !name.is_empty() {
+            for problem in names::dns_label(name) {
+                errors.push(FieldError::invalid(field("name"), name, problem));
+            }
+            if seen_names.contains(&name) {
+                errors.push(FieldError::duplicate(field("name"), name));
+            }
+            seen_names.push(name);
+        }
+        let number = value::int_at(port, &["port"]).unwrap_or(0);
+        let mut in_range = |name: &str, number: i64| {
+            if !(1..=65_535).contains(&number) {
+                let why = "must be between 1 and 65535, inclusive";
+                errors.push(FieldError::invalid(field(name), number, why));
+            }
+        };
+        in_range("port", number);
+        if let Some(target) = value::int_at(port, &["targetPort"]) {
+            in_range("targetPort", target);
+        }
+        if let Some(target) = value::at(port, &["targetPort"]).as_str() {
+            for problem in names::port_name(target) {
+                errors.push(FieldError::invalid(field("targetPort"), target, problem));
+            }
+        }
+        let protocol = value::str_at(port, &["protocol"]);
+        let protocols = ["SCTP", "TCP", "UDP"];
+        if !protocols.contains(&protocol) {
+            errors.push(FieldError::not_supported(
+                field("protocol"),
+                protocol,
+                &protocols,
+            ));
+        }
+        if seen.contains(&(number, protocol)) {
+            let both = json!({"port": number, "protocol": protocol});
+            errors.push(FieldError::duplicate(format!("spec.ports[{at}]"), both));
+        }
+        seen.push((number, protocol));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_picked_inside_the_range_and_above_what_is_reserved() {
+        let ips = ClusterIps::parse("10.96.0.0/24").unwrap();
+        assert_eq!(ips.first(), Ipv4Addr::new(10, 96, 0, 1));
+        for random in 0..1_000 {
+            let ip = ips.pick(random);
+            assert!(ips.holds(ip) && ip.octets()[3] >= 16, "{ip}");
+        }
+        assert!(!ips.holds(Ipv4Addr::new(10, 96, 0, 0)));
+        assert!(!ips.holds(Ipv4Addr::new(10, 96, 0, 255)));
+        assert!(!ips.holds(Ipv4Addr::new(10, 96, 1, 1)));
+        assert!(ClusterIps::parse("10.96.0.0").is_none());
+    }
+
+    #[test]
+    fn a_replaced_service_keeps_its_address_and_node_ports() {
+        let old = json!({"spec": {"type": "NodePort", "clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"],
+            "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30001}]}});
+        let mut new =
+            json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}]}});
+        ServiceRules.prepare_update(&mut new, &old);
+        assert_eq!(new, old);
+        let mut errors = Vec::new();
+        new["spec"]["clusterIP"] = "10.96.0.10".into();
+        ServiceRules.validate_update(&new, &old, &mut errors);
+        assert_eq!(errors.len(), 1);
+    }
+
+    #[test]
+    fn a_service_claims_its_address_and_node_ports() {
+        let service = json!({"spec": {"clusterIP": "10.96.0.9", "ports": [{"protocol": "TCP", "nodePort": 30001}]}});
+        assert_eq!(
+            service_claims(&service),
+            [
+                "/registry/ipaddresses/10.96.0.9",
+                "/registry/.keelson/nodeports/30001-TCP"
+            ]
+        );
+        assert!(service_claims(&json!({"spec": {"clusterIP": "None"}})).is_empty());
+    }
+}

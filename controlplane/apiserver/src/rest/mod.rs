@@ -1,0 +1,28 @@
+//! The verbs, for every resource of the table alike.
+//!
+//! A request goes through these steps: whom it is about ([`Request`]), decoding ([`codec`]), admission
+//! ([`crate::admission`]), the kind's rules ([`crate::resources::Rules`]), validation, and one compare-and-write
+//! transaction. What fails in between stores nothing.
+
+mod api;
+pub mod codec;
+mod collection;
+mod create;
+mod delete;
+mod list;
+mod managed;
+mod options;
+mod patch;
+mod pod_actions;
+mod reply;
+mod request;
+mod scale;
+mod update;
+
+pub use api::{Api, ApiOptions, shown};
+pub use codec::FieldValidation;
+pub(crate) use create::new_uid;
+pub use list::ListReply;
+pub use options::{DryRun, WriteOptions};
+pub use reply::{Outcome, Reply, WatchReply};
+pub use request::{Query, Request, User, decode as decode_segment};

@@ -1,0 +1,329 @@
+//! Changing objects: read, change, compare and write, and again if somebody else was faster.
+//!
+//! The first attempt works on the cached object, which saves a read; whatever is not a plain success on it is tried
+//! again on what the store has. A change that changes nothing writes nothing.
+
+use serde_json::Value;
+
+use super::api::{Guess, object_of, shown, stored_form, unshown};
+use super::codec::{self, gvk};
+use super::managed::{self, Writer};
+use super::{Api, Outcome, Reply, Request, WriteOptions};
+use crate::admission;
+use crate::resources::Resource;
+use crate::status::{ApiError, ApiResult};
+use crate::validate::metadata;
+use crate::value;
+
+/// Which part of an object a change is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All but the status.
+    Main,
+    /// The status.
+    Status,
+    /// A namespace's `spec.finalizers`.
+    Finalize,
+    /// All but the status, by the server itself: the rules for clients do not hold.
+    Internal,
+}
+
+/// What is to be changed, by whom.
+pub(super) struct Change<'a> {
+    pub resource: &'static Resource,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub part: Part,
+    pub options: &'a WriteOptions,
+    /// How managed fields name the part.
+    pub subresource: &'a str,
+}
+
+impl<'a> Change<'a> {
+    pub(super) fn of(request: &'a Request, options: &'a WriteOptions) -> Change<'a> {
+        Change {
+            resource: request.resource,
+            namespace: &request.namespace,
+            name: &request.name,
+            part: match request.part() {
+                "status" => Part::Status,
+                "finalize" => Part::Finalize,
+                _ => Part::Main,
+            },
+            options,
+            subresource: request.part(),
+        }
+    }
+}
+
+/// What a caller makes of an object that he is shown; and what he is to be warned of.
+pub(super) type Changed = ApiResult<(Value, Vec<String>)>;
+
+impl Api {
+    pub(super) async fn update(&self, request: &Request) -> ApiResult<Outcome> {
+        let resource = request.resource;
+        let options = WriteOptions::of(request)?;
+        let (mut object, mut warnings) =
+            codec::decode_body(request, gvk(resource), options.validation)?;
+        admission::check_namespace_of(request, &mut object)?;
+        check_name_of(request, &mut object)?;
+        warnings.extend(resource.rules.warnings(&object));
+        let change = Change::of(request, &options);
+        let changed = self
+            .modify(&change, |_| Ok((object.clone(), Vec::new())))
+            .await;
+        let creates = resource.rules.creates_on_update() && change.part == Part::Main;
+        match changed {
+            Ok((object, _)) => Ok(Outcome {
+                reply: Reply::object(resource, object),
+                warnings,
+            }),
+            Err(error) if creates && error.reason() == "NotFound" => {
+                admission::namespace_is_open(self, request).await?;
+                value::remove(&mut object, &["metadata", "resourceVersion"]);
+                let object = self.create_object(resource, object, &options).await?;
+                let reply = Reply::Object {
+                    code: 201,
+                    resource,
+                    object,
+                };
+                Ok(Outcome { reply, warnings })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Changes an object as `mutate` says, which may be asked more than once.
+    pub(super) async fn modify(
+        &self,
+        change: &Change<'_>,
+        mutate: impl Fn(&Value) -> Changed,
+    ) -> Changed {
+        let resource = change.resource;
+        let key = resource.key(change.namespace, change.name);
+        let missing = || ApiError::not_found(resource.subject(change.name));
+        let mut guess = self.guess(resource, &key).await?.ok_or_else(missing)?;
+        loop {
+            let old = shown(resource, guess.object.clone());
+            let attempt = mutate(&old)
+                .and_then(|(new, warnings)| Ok((prepare(change, &old, new)?, warnings)));
+            let (new, warnings) = match attempt {
+                Ok(done) if guess.is_fresh || done.0 != old => done,
+                // What fails or changes nothing may do so because the cache is behind.
+                _ if !guess.is_fresh => {
+                    guess = self.fresh(&key).await?.ok_or_else(missing)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+                Ok(_) => unreachable!("a fresh object was handled above"),
+            };
+            if new == old {
+                return Ok((new, warnings));
+            }
+            match self.commit(change, &guess, &old, new).await? {
+                Ok(object) => return Ok((object, warnings)),
+                Err(Some(fresh)) => guess = fresh,
+                Err(None) => return Err(missing()),
+            }
+        }
+    }
+
+    /// Sets one part of an object, in the server's own name.
+    pub(crate) async fn set_part(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        name: &str,
+        path: &[&str],
+        to: &Value,
+        options: &WriteOptions,
+    ) -> ApiResult<()> {
+        let change = Change {
+            resource,
+            namespace,
+            name,
+            part: Part::Main,
+            options,
+            subresource: "",
+        };
+        self.modify(&change, |old| {
+            let mut new = old.clone();
+            value::set(&mut new, path, to.clone());
+            Ok((new, Vec::new()))
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Writes a changed object, if it still is what it was. The inner error is what it is now.
+    async fn commit(
+        &self,
+        change: &Change<'_>,
+        guess: &Guess,
+        old: &Value,
+        mut new: Value,
+    ) -> ApiResult<Result<Value, Option<Guess>>> {
+        let resource = change.resource;
+        let key = resource.key(change.namespace, change.name);
+        if change.options.dry_run {
+            return Ok(Ok(new));
+        }
+        let asked = new.clone();
+        let (claims, releases) = admission::claims_of_change(self, resource, old, &mut new)?;
+        let written = if is_finished(resource, &new) {
+            // The last that held a deleted object has let it go.
+            let held = admission::claims_held(resource, old);
+            self.store.delete(&key, guess.revision, &held).await?
+        } else {
+            let lease = match resource.rules.expires() {
+                true => Some(self.leases.lease().await?),
+                false => None,
+            };
+            let bytes = stored_form(&unshown(resource, new.clone()));
+            self.store
+                .replace(&key, guess.revision, bytes, &claims, &releases, lease)
+                .await?
+        };
+        match written {
+            Ok(revision) => {
+                let path = ["metadata", "resourceVersion"];
+                value::set(&mut new, &path, revision.to_string());
+                Ok(Ok(new))
+            }
+            Err(None) => Ok(Err(None)),
+            Err(Some(found)) => {
+                if found.revision == guess.revision && !claims.is_empty() {
+                    admission::check_asked_claims(self, resource, &asked).await?;
+                }
+                let object = object_of(&found)?;
+                Ok(Err(Some(Guess {
+                    object,
+                    revision: found.revision,
+                    is_fresh: true,
+                })))
+            }
+        }
+    }
+}
+
+/// Whether nothing holds a deleted object any more.
+pub(super) fn is_finished(resource: &Resource, object: &Value) -> bool {
+    value::is_deleting(object)
+        && value::list_at(object, &["metadata", "finalizers"]).is_empty()
+        && !resource.rules.is_held(object)
+        && value::int_at(object, &["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0) == 0
+}
+
+/// The name in the body is that of the path, or is not there.
+fn check_name_of(request: &Request, object: &mut Value) -> ApiResult<()> {
+    let said = value::name(object).to_owned();
+    if said.is_empty() {
+        value::set(object, &["metadata", "name"], request.name.as_str());
+    } else if said != request.name {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({said}) does not match the name on the URL ({})",
+            request.name
+        )));
+    }
+    Ok(())
+}
+
+/// What a changed object becomes before it is stored.
+fn prepare(change: &Change<'_>, old: &Value, mut new: Value) -> ApiResult<Value> {
+    let resource = change.resource;
+    let rules = resource.rules;
+    check_preconditions(resource, old, &new)?;
+    for field in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "resourceVersion",
+        "selfLink",
+    ] {
+        value::copy(old, &mut new, &["metadata", field]);
+    }
+    for field in ["uid", "creationTimestamp"] {
+        if value::at(&new, &["metadata", field]).is_null() {
+            value::copy(old, &mut new, &["metadata", field]);
+        }
+    }
+    let mut new = match change.part {
+        Part::Status => status_of(resource, old, new),
+        Part::Finalize => {
+            let mut only = old.clone();
+            value::copy(&new, &mut only, &["spec", "finalizers"]);
+            only
+        }
+        Part::Main => {
+            if rules.splits_status() {
+                value::copy(old, &mut new, &["status"]);
+            }
+            rules.default(&mut new);
+            rules.prepare_update(&mut new, old);
+            new
+        }
+        Part::Internal => new,
+    };
+    if change.part == Part::Main && rules.counts_generation() && rules.desires_differ(&new, old) {
+        let generation = value::int_at(old, &["metadata", "generation"]).unwrap_or(0);
+        value::set(&mut new, &["metadata", "generation"], generation + 1);
+    }
+    validate(change, old, &new)?;
+    let api_version = resource.api_version();
+    let writer = Writer {
+        manager: &change.options.manager,
+        api_version: &api_version,
+        subresource: change.subresource,
+    };
+    managed::update(codec::type_of(gvk(resource))?, &writer, old, &mut new);
+    Ok(new)
+}
+
+fn check_preconditions(resource: &Resource, old: &Value, new: &Value) -> ApiResult<()> {
+    let said = value::str_at(new, &["metadata", "resourceVersion"]);
+    let name = value::name(old);
+    if !said.is_empty()
+        && said != "0"
+        && said != value::str_at(old, &["metadata", "resourceVersion"])
+    {
+        return Err(ApiError::modified(resource.subject(name)));
+    }
+    let (uid, own) = (value::uid(new), value::uid(old));
+    if !uid.is_empty() && uid != own {
+        let why =
+            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {own}");
+        return Err(ApiError::conflict(resource.subject(name), &why));
+    }
+    Ok(())
+}
+
+fn status_of(resource: &Resource, old: &Value, new: Value) -> Value {
+    let mut changed = old.clone();
+    value::copy(&new, &mut changed, &["status"]);
+    value::copy(&new, &mut changed, &["metadata", "annotations"]);
+    value::copy(&new, &mut changed, &["metadata", "managedFields"]);
+    if resource.rules.status_takes_labels() {
+        value::copy(&new, &mut changed, &["metadata", "labels"]);
+    }
+    changed
+}
+
+fn validate(change: &Change<'_>, old: &Value, new: &Value) -> ApiResult<()> {
+    let resource = change.resource;
+    let mut errors = Vec::new();
+    metadata::validate(resource, new, &mut errors);
+    metadata::validate_update(new, old, &mut errors);
+    if change.part == Part::Main {
+        resource.rules.validate(new, &mut errors);
+        resource.rules.validate_update(new, old, &mut errors);
+    }
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(ApiError::invalid(
+            resource.group,
+            resource.kind,
+            value::name(old),
+            &errors,
+        )),
+    }
+}

@@ -1,0 +1,146 @@
+//! The API server's life: everything checked, certificates made, caches filled, served, and stopped in order.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::Args;
+use crate::bootstrap;
+use crate::cache::Caches;
+use crate::resources::ClusterIps;
+use crate::rest::{Api, ApiOptions};
+use crate::serve::{self, Pki, Server, certificates};
+use crate::storage::{self, Connection, Store};
+
+/// Runs the API server until `stop`.
+pub async fn run(args: Args, stop: CancellationToken) -> Result<()> {
+    let options = options(&args)?;
+    let listener = TcpListener::bind((args.bind_address, args.secure_port))
+        .await
+        .with_context(|| {
+            format!(
+                "cannot listen on {}:{}",
+                args.bind_address, args.secure_port
+            )
+        })?;
+    let bound = listener.local_addr()?;
+    let advertised = SocketAddr::new(advertised(&args), bound.port());
+    let pki = Pki::open(&args.cert_dir)?;
+    let tls = tls(&args, &pki, &options, advertised.ip())?;
+    let kubeconfigs = args.kubeconfig_dir.as_deref().unwrap_or(&args.cert_dir);
+    serve::write_kubeconfigs(&pki, kubeconfigs, &format!("https://{}", reachable(bound)))?;
+
+    let store = Store::connect(&Connection {
+        endpoints: args.etcd_servers.clone(),
+    })
+    .await
+    .context("cannot use the --etcd-servers")?;
+    let caches = Caches::start(store.clone(), args.watch_history_bytes, stop.clone());
+    if !args.etcd_compaction_interval.is_zero() {
+        let every = args.etcd_compaction_interval;
+        tokio::spawn(storage::keep_compacting(store.clone(), every, stop.clone()));
+    }
+    let api = Arc::new(Api::new(store, caches, options));
+    tokio::spawn(bootstrap::keep(api.clone(), advertised, stop.clone()));
+    info!(address = %bound, "serving");
+    let server = Arc::new(Server::new(api, stop.clone()));
+    serve::serve(listener, tls, server, stop).await;
+    Ok(())
+}
+
+fn options(args: &Args) -> Result<ApiOptions> {
+    let range = &args.service_cluster_ip_range;
+    let Some(cluster_ips) = ClusterIps::parse(range) else {
+        bail!(
+            "--service-cluster-ip-range: {range:?} is no IPv4 range such as 10.96.0.0/12, of /8 to /30"
+        );
+    };
+    if let Some(unknown) = args
+        .disable_admission_plugins
+        .iter()
+        .find(|one| *one != "ServiceAccount")
+    {
+        bail!(
+            "--disable-admission-plugins: {unknown:?} cannot be left out; only ServiceAccount can"
+        );
+    }
+    Ok(ApiOptions {
+        cluster_ips,
+        node_ports: port_range(&args.service_node_port_range)?,
+        event_ttl: args.event_ttl,
+        watch_at_least: Duration::from_secs(args.min_request_timeout.max(1)),
+        service_accounts: args.disable_admission_plugins.is_empty(),
+    })
+}
+
+fn port_range(text: &str) -> Result<RangeInclusive<u16>> {
+    let range = text.split_once('-').and_then(|(low, high)| {
+        let (low, high) = (low.parse::<u16>().ok()?, high.parse::<u16>().ok()?);
+        (low > 0 && low <= high).then_some(low..=high)
+    });
+    range.with_context(|| {
+        format!("--service-node-port-range: {text:?} is no range such as 30000-32767")
+    })
+}
+
+fn advertised(args: &Args) -> IpAddr {
+    args.advertise_address
+        .unwrap_or(match args.bind_address.is_unspecified() {
+            true => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            false => args.bind_address,
+        })
+}
+
+/// Where a client on this machine finds the server.
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    let ip = match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, bound.port())
+}
+
+fn tls(
+    args: &Args,
+    pki: &Pki,
+    options: &ApiOptions,
+    advertised: IpAddr,
+) -> Result<rustls::ServerConfig> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let client_ca = match &args.client_ca_file {
+        Some(path) => read(path)?,
+        None => pki.ca.clone(),
+    };
+    if let (Some(certificate), Some(key)) = (&args.tls_cert_file, &args.tls_private_key_file) {
+        return certificates::tls_config(&read(certificate)?, &read(key)?, &client_ca);
+    }
+    let mut names: Vec<String> = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    names.extend(args.tls_san.iter().cloned());
+    let addresses = [
+        Ipv4Addr::LOCALHOST.into(),
+        Ipv6Addr::LOCALHOST.into(),
+        options.cluster_ips.first().into(),
+        args.bind_address,
+        advertised,
+    ];
+    let signed = pki.server(&names, &addresses)?;
+    certificates::tls_config(&signed.certificate, &signed.key, &client_ca)
+}

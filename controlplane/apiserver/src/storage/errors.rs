@@ -1,0 +1,67 @@
+//! What can go wrong with the store, told apart by what the caller can do about it.
+
+use crate::status::ApiError;
+
+/// A failed call.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The revision is no longer kept.
+    #[error("the revision was compacted")]
+    Compacted,
+    /// The revision lies in the future.
+    #[error("the revision is not reached yet")]
+    Future,
+    /// The object is larger than the store takes.
+    #[error("the object is too large for the store: {0}")]
+    TooLarge(String),
+    /// Whether it was done is not known.
+    #[error("the store did not answer in time")]
+    Timeout,
+    /// The store cannot be reached, or has no leader.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// Anything else.
+    #[error("the store failed: {0}")]
+    Other(String),
+}
+
+impl From<etcd_client::Error> for StoreError {
+    fn from(error: etcd_client::Error) -> StoreError {
+        let etcd_client::Error::GRpcStatus(status) = &error else {
+            return StoreError::Unavailable(error.to_string());
+        };
+        let message = status.message().to_owned();
+        // Clients of etcd tell its errors apart by their text, which is a part of the protocol.
+        if message.contains("required revision has been compacted") {
+            StoreError::Compacted
+        } else if message.contains("required revision is a future revision") {
+            StoreError::Future
+        } else if message.contains("request is too large") || message.contains("larger than max") {
+            StoreError::TooLarge(message)
+        } else if message.contains("request timed out") || message.contains("Timeout expired") {
+            StoreError::Timeout
+        } else {
+            match status.code() as i32 {
+                4 => StoreError::Timeout,
+                14 => StoreError::Unavailable(message),
+                _ => StoreError::Other(message),
+            }
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> ApiError {
+        match error {
+            StoreError::Compacted => {
+                ApiError::expired("The resourceVersion for the provided watch is too old.")
+            }
+            StoreError::TooLarge(_) => ApiError::too_large(crate::serve::BODY_BYTES_MAX),
+            StoreError::Timeout => {
+                ApiError::timeout("Timeout: request did not complete within the allotted time")
+            }
+            StoreError::Unavailable(why) => ApiError::unavailable(format!("etcdserver: {why}")),
+            StoreError::Future | StoreError::Other(_) => ApiError::internal(error),
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The calls on an etcd that the API server makes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use etcd_client::{
+    Client, Compare, CompareOp, ConnectOptions, GetOptions, KeyValue, KvClient, LeaseClient,
+    MaintenanceClient, PutOptions, Txn, TxnOp, TxnOpResponse, WatchClient,
+};
+
+use super::{ROOT, Revision, StoreError};
+
+/// The longest that one call may take.
+const CALL_MAX: Duration = Duration::from_secs(30);
+/// A list may be larger than gRPC's usual 4 MiB.
+const MESSAGE_BYTES_MAX: usize = 512 << 20;
+
+/// Where the store is.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// etcd's client URLs.
+    pub endpoints: Vec<String>,
+}
+
+/// An object's bytes and the revision of their last change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The whole key.
+    pub key: String,
+    /// The object.
+    pub value: Bytes,
+    /// When it was last written.
+    pub revision: Revision,
+}
+
+impl From<KeyValue> for Stored {
+    fn from(kv: KeyValue) -> Stored {
+        let revision = kv.mod_revision();
+        let (key, value) = kv.into_key_value();
+        Stored {
+            key: String::from_utf8_lossy(&key).into_owned(),
+            value: value.into(),
+            revision,
+        }
+    }
+}
+
+/// A key beside an object's own that must be free for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The whole key.
+    pub key: String,
+    /// Who holds it.
+    pub value: Vec<u8>,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug)]
+pub struct ListPage {
+    /// In the order of their keys.
+    pub items: Vec<Stored>,
+    /// Whether there are more.
+    pub more: bool,
+    /// How many there are from the start key on, these included.
+    pub count: i64,
+    /// The revision at which the list was read.
+    pub revision: Revision,
+}
+
+/// An etcd. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    kv: KvClient,
+    watch: WatchClient,
+    lease: LeaseClient,
+    maintenance: MaintenanceClient,
+}
+
+impl Store {
+    /// Connects. Whether the store answers is seen at the first call.
+    pub async fn connect(to: &Connection) -> Result<Store, StoreError> {
+        // Watches must end when the member they hang on has lost its leader, and idle connections be known to live.
+        let options = ConnectOptions::new()
+            .with_connect_timeout(Duration::from_secs(3))
+            .with_keep_alive(Duration::from_secs(30), Duration::from_secs(10))
+            .with_keep_alive_while_idle(true)
+            .with_require_leader(true);
+        let client = Client::connect(&to.endpoints, Some(options)).await?;
+        Ok(Store {
+            kv: client
+                .kv_client()
+                .max_decoding_message_size(MESSAGE_BYTES_MAX),
+            watch: client
+                .watch_client()
+                .max_decoding_message_size(MESSAGE_BYTES_MAX),
+            lease: client.lease_client(),
+            maintenance: client.maintenance_client(),
+        })
+    }
+
+    pub(super) fn watch_client(&self) -> WatchClient {
+        self.watch.clone()
+    }
+
+    pub(super) fn lease_client(&self) -> LeaseClient {
+        self.lease.clone()
+    }
+
+    pub(super) fn kv_client(&self) -> KvClient {
+        self.kv.clone()
+    }
+
+    /// The version that the store says it has.
+    pub async fn version(&self) -> Result<String, StoreError> {
+        let mut client = self.maintenance.clone();
+        let status = timed(client.status()).await?;
+        Ok(status.version().to_owned())
+    }
+
+    /// The store's revision, by a read that no stale member answers.
+    pub async fn revision(&self) -> Result<Revision, StoreError> {
+        // A key that is never written: only the header is of interest.
+        let key = format!("{ROOT}/.revision");
+        let options = GetOptions::new().with_count_only();
+        let reply = timed(self.kv.clone().get(key, Some(options))).await?;
+        Ok(reply.header().map_or(0, |header| header.revision()))
+    }
+
+    /// The object at `key` now.
+    pub async fn get(&self, key: &str) -> Result<Option<Stored>, StoreError> {
+        let mut reply = timed(self.kv.clone().get(key, None)).await?;
+        Ok(reply.take_kvs().pop().map(Stored::from))
+    }
+
+    /// Up to `limit` objects (0: all) under `prefix`, from `start` on, at `revision` (0: now).
+    pub async fn list(
+        &self,
+        prefix: &str,
+        start: Option<&str>,
+        limit: i64,
+        revision: Revision,
+    ) -> Result<ListPage, StoreError> {
+        let options = GetOptions::new().with_limit(limit).with_revision(revision);
+        let (key, options) = match start {
+            Some(start) => (start, options.with_range(prefix_end(prefix))),
+            None => (prefix, options.with_prefix()),
+        };
+        let mut reply = timed(self.kv.clone().get(key, Some(options))).await?;
+        let now = reply.header().map_or(0, |header| header.revision());
+        Ok(ListPage {
+            more: reply.more(),
+            count: reply.count(),
+            revision: if revision > 0 { revision } else { now },
+            items: reply.take_kvs().into_iter().map(Stored::from).collect(),
+        })
+    }
+
+    /// Writes an object that must not be there, with its claims, which must be free. Gives the revision, or what is
+    /// there instead: none, if a claim is taken.
+    pub async fn create(
+        &self,
+        key: &str,
+        value: Vec<u8>,
+        claims: &[Claim],
+        lease: Option<i64>,
+    ) -> Result<Result<Revision, Option<Stored>>, StoreError> {
+        self.write(
+            key,
+            0,
+            value,
+            Side {
+                claims,
+                releases: &[],
+                lease,
+            },
+        )
+        .await
+    }
+
+    /// Writes an object that was last changed at `expected`, with new claims, and gives up the claims `releases`.
+    /// Gives the revision, or what is there instead.
+    pub async fn replace(
+        &self,
+        key: &str,
+        expected: Revision,
+        value: Vec<u8>,
+        claims: &[Claim],
+        releases: &[String],
+        lease: Option<i64>,
+    ) -> Result<Result<Revision, Option<Stored>>, StoreError> {
+        self.write(
+            key,
+            expected,
+            value,
+            Side {
+                claims,
+                releases,
+                lease,
+            },
+        )
+        .await
+    }
+
+    async fn write(
+        &self,
+        key: &str,
+        expected: Revision,
+        value: Vec<u8>,
+        side: Side<'_>,
+    ) -> Result<Result<Revision, Option<Stored>>, StoreError> {
+        let mut compares = vec![Compare::mod_revision(key, CompareOp::Equal, expected)];
+        let options = side.lease.map(|lease| PutOptions::new().with_lease(lease));
+        let mut puts = vec![TxnOp::put(key, value, options)];
+        for claim in side.claims {
+            compares.push(Compare::mod_revision(
+                claim.key.as_str(),
+                CompareOp::Equal,
+                0,
+            ));
+            puts.push(TxnOp::put(claim.key.as_str(), claim.value.clone(), None));
+        }
+        puts.extend(deletes(side.releases));
+        self.commit(key, compares, puts).await
+    }
+
+    /// Deletes an object that was last changed at `expected`, and its claims. Gives the revision of the deletion, or
+    /// what is there instead.
+    pub async fn delete(
+        &self,
+        key: &str,
+        expected: Revision,
+        releases: &[String],
+    ) -> Result<Result<Revision, Option<Stored>>, StoreError> {
+        let compares = vec![Compare::mod_revision(key, CompareOp::Equal, expected)];
+        let mut operations = vec![TxnOp::delete(key, None)];
+        operations.extend(deletes(releases));
+        self.commit(key, compares, operations).await
+    }
+
+    async fn commit(
+        &self,
+        key: &str,
+        compares: Vec<Compare>,
+        operations: Vec<TxnOp>,
+    ) -> Result<Result<Revision, Option<Stored>>, StoreError> {
+        let txn = Txn::new()
+            .when(compares)
+            .and_then(operations)
+            .or_else(vec![TxnOp::get(key, None)]);
+        let reply = timed(self.kv.clone().txn(txn)).await?;
+        if reply.succeeded() {
+            return Ok(Ok(reply.header().map_or(0, |header| header.revision())));
+        }
+        let found = reply.op_responses().into_iter().find_map(|op| match op {
+            TxnOpResponse::Get(mut get) => get.take_kvs().pop(),
+            _ => None,
+        });
+        Ok(Err(found.map(Stored::from)))
+    }
+
+    /// Writes a key of the API server's own, whatever is there.
+    pub async fn put(&self, key: &str, value: Vec<u8>) -> Result<Revision, StoreError> {
+        let reply = timed(self.kv.clone().put(key, value, None)).await?;
+        Ok(reply.header().map_or(0, |header| header.revision()))
+    }
+}
+
+/// What a write does beside the object's key.
+struct Side<'a> {
+    claims: &'a [Claim],
+    releases: &'a [String],
+    lease: Option<i64>,
+}
+
+fn deletes(keys: &[String]) -> impl Iterator<Item = TxnOp> + '_ {
+    keys.iter().map(|key| TxnOp::delete(key.as_str(), None))
+}
+
+/// The first key after all those that begin with `prefix`, which ends in a slash.
+fn prefix_end(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    end
+}
+
+pub(super) async fn timed<T>(
+    call: impl Future<Output = Result<T, etcd_client::Error>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(CALL_MAX, call).await {
+        Ok(reply) => Ok(reply?),
+        Err(_) => Err(StoreError::Timeout),
+    }
+}

@@ -1,0 +1,5 @@
+//! Rules that objects of every kind obey.
+
+pub mod metadata;
+pub mod names;
+pub mod pods;

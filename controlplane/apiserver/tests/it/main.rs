@@ -1,0 +1,8 @@
+//! The API server in this process, over a real kvd and a real etcd, driven by plain HTTPS and by the real kubectl.
+
+mod kubectl;
+mod objects;
+mod pages;
+mod store;
+mod support;
+mod watches;

@@ -1,0 +1,531 @@
+//! One object's life: made, changed, refused, deleted.
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, RunningStore, Server, StoreKind, on_each_store};
+
+const DEFAULT: &str = "/api/v1/namespaces/default";
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+
+async fn start() -> (Server, Client) {
+    let server = Server::start(RunningStore::start(StoreKind::Etcd).await).await;
+    let client = server.client(Some("admin"));
+    (server, client)
+}
+
+fn map(name: &str) -> Value {
+    json!({"metadata": {"name": name}, "data": {"a": "b"}})
+}
+
+fn pod(name: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
+}
+
+fn deployment(name: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": {"replicas": 2, "selector": {"matchLabels": {"app": name}},
+        "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}})
+}
+
+on_each_store!(
+    an_object_is_made_read_changed_and_deleted,
+    async |running| {
+        let server = Server::start(running).await;
+        let client = server.client(Some("admin"));
+        let maps = format!("{DEFAULT}/configmaps");
+        let made = client.post(&maps, &map("a")).await;
+        assert_eq!(made.code, 201);
+        let made = made.ok();
+        assert_eq!(made["kind"], "ConfigMap");
+        assert!(!made["metadata"]["uid"].as_str().unwrap().is_empty());
+        assert_eq!(client.get(&format!("{maps}/a")).await.ok(), made);
+        let mut changed = made.clone();
+        changed["data"]["a"] = "c".into();
+        let changed = client.put(&format!("{maps}/a"), &changed).await.ok();
+        assert_ne!(
+            changed["metadata"]["resourceVersion"],
+            made["metadata"]["resourceVersion"]
+        );
+        // What it was made from is old now.
+        let stale = client.put(&format!("{maps}/a"), &made).await;
+        assert_eq!(
+            (stale.code, stale.json["reason"].as_str()),
+            (409, Some("Conflict"))
+        );
+        let deleted = client.delete(&format!("{maps}/a")).await.ok();
+        assert_eq!(
+            (&deleted["status"], &deleted["details"]["uid"]),
+            (&json!("Success"), &made["metadata"]["uid"])
+        );
+        let gone = client.get(&format!("{maps}/a")).await;
+        assert_eq!(gone.message(), "configmaps \"a\" not found");
+    }
+);
+
+#[tokio::test]
+async fn an_update_that_changes_nothing_writes_nothing() {
+    let (_server, client) = start().await;
+    let path = format!("{DEFAULT}/configmaps/a");
+    let made = client
+        .post(&format!("{DEFAULT}/configmaps"), &map("a"))
+        .await
+        .ok();
+    assert_eq!(client.put(&path, &made).await.ok(), made);
+    let patched = client
+        .patch(&path, "merge", &json!({"data": {"a": "b"}}))
+        .await
+        .ok();
+    assert_eq!(patched, made);
+    assert_eq!(client.get(&path).await.ok(), made);
+}
+
+#[tokio::test]
+async fn what_is_there_is_not_made_again() {
+    let (_server, client) = start().await;
+    let maps = format!("{DEFAULT}/configmaps");
+    client.post(&maps, &map("a")).await.ok();
+    let again = client.post(&maps, &map("a")).await;
+    assert_eq!(
+        (again.code, again.message()),
+        (409, "configmaps \"a\" already exists")
+    );
+    let named = client
+        .post(&maps, &json!({"metadata": {"generateName": "b-"}}))
+        .await
+        .ok();
+    let name = named["metadata"]["name"].as_str().unwrap();
+    assert!(name.starts_with("b-") && name.len() == 7, "{name}");
+}
+
+#[tokio::test]
+async fn a_dry_run_stores_nothing() {
+    let (_server, client) = start().await;
+    let maps = format!("{DEFAULT}/configmaps");
+    let tried = client
+        .post(&format!("{maps}?dryRun=All"), &map("a"))
+        .await
+        .ok();
+    assert_eq!(tried["metadata"]["name"], "a");
+    assert_eq!(client.get(&format!("{maps}/a")).await.code, 404);
+    client.post(&maps, &map("a")).await.ok();
+    let again = client.post(&format!("{maps}?dryRun=All"), &map("a")).await;
+    assert_eq!(again.code, 409);
+    client.delete(&format!("{maps}/a?dryRun=All")).await.ok();
+    assert_eq!(client.get(&format!("{maps}/a")).await.code, 200);
+}
+
+#[tokio::test]
+async fn unknown_fields_are_refused_told_or_dropped_as_asked() {
+    let (_server, client) = start().await;
+    let odd = json!({"metadata": {"name": "a"}, "datum": {"a": "b"}});
+    let maps = format!("{DEFAULT}/configmaps");
+    let strict = client
+        .post(&format!("{maps}?fieldValidation=Strict"), &odd)
+        .await;
+    assert_eq!(strict.code, 400);
+    assert!(
+        strict
+            .message()
+            .ends_with("strict decoding error: unknown field \"datum\""),
+        "{}",
+        strict.text
+    );
+    assert_eq!(client.get(&format!("{maps}/a")).await.code, 404);
+    let warned = client.post(&maps, &odd).await;
+    assert_eq!(
+        warned.headers["warning"],
+        "299 - \"unknown field \\\"datum\\\"\""
+    );
+    assert_eq!(warned.ok().get("datum"), None);
+    client.delete(&format!("{maps}/a")).await.ok();
+    let ignored = client
+        .post(&format!("{maps}?fieldValidation=Ignore"), &odd)
+        .await;
+    assert!(ignored.headers.get("warning").is_none());
+}
+
+#[tokio::test]
+async fn bad_objects_are_refused_with_all_that_is_wrong() {
+    let (_server, client) = start().await;
+    let wrong_type = client
+        .post(
+            DEPLOYMENTS,
+            &json!({"metadata": {"name": "a"}, "spec": {"replicas": "x"}}),
+        )
+        .await;
+    assert_eq!(wrong_type.code, 400);
+    let mut bad = deployment("A_b");
+    bad["spec"]["replicas"] = (-1).into();
+    let bad = client.post(DEPLOYMENTS, &bad).await;
+    assert_eq!(
+        (bad.code, bad.json["reason"].as_str()),
+        (422, Some("Invalid"))
+    );
+    assert!(
+        bad.message().starts_with(
+            "Deployment.apps \"A_b\" is invalid: [metadata.name: Invalid value: \"A_b\""
+        ),
+        "{}",
+        bad.text
+    );
+    let fields: Vec<&str> = bad.json["details"]["causes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|cause| cause["field"].as_str().unwrap())
+        .collect();
+    assert!(
+        fields.contains(&"metadata.name") && fields.contains(&"spec.replicas"),
+        "{fields:?}"
+    );
+    let elsewhere = client
+        .post(
+            &format!("{DEFAULT}/configmaps"),
+            &json!({"metadata": {"name": "a", "namespace": "other"}}),
+        )
+        .await;
+    assert_eq!(elsewhere.code, 400);
+}
+
+#[tokio::test]
+async fn immutable_fields_stay() {
+    let (_server, client) = start().await;
+    client.post(DEPLOYMENTS, &deployment("a")).await.ok();
+    let patch = json!({"spec": {"selector": {"matchLabels": {"app": "b"}}, "template": {"metadata": {"labels": {"app": "b"}}}}});
+    let refused = client
+        .patch(&format!("{DEPLOYMENTS}/a"), "merge", &patch)
+        .await;
+    assert_eq!(refused.code, 422);
+    assert!(
+        refused.message().ends_with("field is immutable"),
+        "{}",
+        refused.text
+    );
+}
+
+#[tokio::test]
+async fn generation_counts_what_is_desired_and_status_has_its_own_path() {
+    let (_server, client) = start().await;
+    let path = format!("{DEPLOYMENTS}/a");
+    let made = client.post(DEPLOYMENTS, &deployment("a")).await.ok();
+    assert_eq!(made["metadata"]["generation"], 1);
+    let both = json!({"spec": {"replicas": 5}, "status": {"replicas": 9}});
+    let main = client.patch(&path, "merge", &both).await.ok();
+    assert_eq!(main["metadata"]["generation"], 2);
+    assert_eq!(main["status"].get("replicas"), None);
+    let both = json!({"spec": {"replicas": 7}, "status": {"replicas": 3}});
+    let status = client
+        .patch(&format!("{path}/status"), "merge", &both)
+        .await
+        .ok();
+    assert_eq!(status["metadata"]["generation"], 2);
+    assert_eq!(
+        (&status["spec"]["replicas"], &status["status"]["replicas"]),
+        (&json!(5), &json!(3))
+    );
+    let labels = json!({"metadata": {"labels": {"a": "b"}}});
+    let labelled = client.patch(&path, "merge", &labels).await.ok();
+    assert_eq!(labelled["metadata"]["generation"], 2);
+}
+
+#[tokio::test]
+async fn scale_is_read_and_written() {
+    let (_server, client) = start().await;
+    let path = format!("{DEPLOYMENTS}/a/scale");
+    client.post(DEPLOYMENTS, &deployment("a")).await.ok();
+    let mut scale = client.get(&path).await.ok();
+    assert_eq!(
+        (&scale["spec"]["replicas"], &scale["status"]["selector"]),
+        (&json!(2), &json!("app=a"))
+    );
+    scale["spec"]["replicas"] = 4.into();
+    let scaled = client.put(&path, &scale).await.ok();
+    assert_eq!(scaled["spec"]["replicas"], 4);
+    assert_eq!(client.put(&path, &scale).await.code, 409);
+    assert_eq!(
+        client.get(&format!("{DEPLOYMENTS}/a")).await.ok()["metadata"]["generation"],
+        2
+    );
+}
+
+#[tokio::test]
+async fn a_running_pod_is_deleted_when_its_node_says_so() {
+    let (_server, client) = start().await;
+    let pods = format!("{DEFAULT}/pods");
+    client.post(&pods, &pod("a")).await.ok();
+    let binding = json!({"metadata": {"name": "a"}, "target": {"kind": "Node", "name": "n"}});
+    let bound = client.post(&format!("{pods}/a/binding"), &binding).await;
+    assert_eq!(bound.code, 201);
+    let twice = client.post(&format!("{pods}/a/binding"), &binding).await;
+    assert_eq!(
+        twice.message(),
+        "Operation cannot be fulfilled on pods/binding \"a\": pod a is already assigned to node \"n\""
+    );
+    let marked = client.delete(&format!("{pods}/a")).await.ok();
+    assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 30);
+    let uid = marked["metadata"]["uid"].as_str().unwrap();
+    let wrong = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": "other"}});
+    assert_eq!(
+        client
+            .json("DELETE", &format!("{pods}/a"), &wrong)
+            .await
+            .code,
+        409
+    );
+    let right = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": uid}});
+    client
+        .json("DELETE", &format!("{pods}/a"), &right)
+        .await
+        .ok();
+    assert_eq!(client.get(&format!("{pods}/a")).await.code, 404);
+}
+
+#[tokio::test]
+async fn an_eviction_deletes() {
+    let (_server, client) = start().await;
+    let pods = format!("{DEFAULT}/pods");
+    client.post(&pods, &pod("a")).await.ok();
+    let eviction =
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"}});
+    let evicted = client.post(&format!("{pods}/a/eviction"), &eviction).await;
+    assert_eq!(evicted.code, 201);
+    assert_eq!(client.get(&format!("{pods}/a")).await.code, 404);
+}
+
+#[tokio::test]
+async fn finalizers_hold_an_object_until_the_last_is_gone() {
+    let (_server, client) = start().await;
+    let path = format!("{DEPLOYMENTS}/a");
+    client.post(DEPLOYMENTS, &deployment("a")).await.ok();
+    let options = json!({"propagationPolicy": "Foreground"});
+    let marked = client.json("DELETE", &path, &options).await.ok();
+    assert_eq!(
+        marked["metadata"]["finalizers"],
+        json!(["foregroundDeletion"])
+    );
+    assert!(marked["metadata"]["deletionTimestamp"].is_string());
+    let added = client
+        .patch(
+            &path,
+            "merge",
+            &json!({"metadata": {"finalizers": ["foregroundDeletion", "example.com/x"]}}),
+        )
+        .await;
+    assert_eq!(added.code, 422);
+    let released = client
+        .patch(&path, "merge", &json!({"metadata": {"finalizers": null}}))
+        .await;
+    assert_eq!(released.code, 200);
+    assert_eq!(client.get(&path).await.code, 404);
+}
+
+#[tokio::test]
+async fn a_namespace_goes_when_it_is_finalized() {
+    let (_server, client) = start().await;
+    let namespaces = "/api/v1/namespaces";
+    client
+        .post(namespaces, &json!({"metadata": {"name": "a"}}))
+        .await
+        .ok();
+    let marked = client.delete(&format!("{namespaces}/a")).await.ok();
+    assert_eq!(marked["status"]["phase"], "Terminating");
+    let refused = client
+        .post(&format!("{namespaces}/a/configmaps"), &map("m"))
+        .await;
+    assert_eq!(refused.code, 403);
+    assert_eq!(
+        refused.json["details"]["causes"][0]["reason"],
+        "NamespaceTerminating"
+    );
+    let mut empty = marked.clone();
+    empty["spec"]["finalizers"] = json!([]);
+    client
+        .put(&format!("{namespaces}/a/finalize"), &empty)
+        .await
+        .ok();
+    assert_eq!(client.get(&format!("{namespaces}/a")).await.code, 404);
+    assert_eq!(
+        client
+            .post(&format!("{namespaces}/a/configmaps"), &map("m"))
+            .await
+            .code,
+        404
+    );
+}
+
+#[tokio::test]
+async fn deleting_a_collection_deletes_what_is_selected() {
+    let (_server, client) = start().await;
+    let maps = format!("{DEFAULT}/configmaps");
+    for (name, label) in [("a", "x"), ("b", "y"), ("c", "x")] {
+        let object = json!({"metadata": {"name": name, "labels": {"kind": label}}});
+        client.post(&maps, &object).await.ok();
+    }
+    client
+        .delete(&format!("{maps}?labelSelector=kind%3Dx"))
+        .await
+        .ok();
+    let left = client.get(&maps).await.ok();
+    assert_eq!(left["items"].as_array().unwrap().len(), 1);
+    assert_eq!(left["items"][0]["metadata"]["name"], "b");
+}
+
+on_each_store!(no_two_services_get_the_same_address, async |running| {
+    let server = Server::start_with(running, &["--service-cluster-ip-range=10.0.0.0/27"]).await;
+    let client = server.client(Some("admin"));
+    let services = format!("{DEFAULT}/services");
+    let service = |name: String| json!({"metadata": {"name": name}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}});
+    let made = futures::future::join_all((0..10).map(|number| {
+        let (client, services) = (&client, &services);
+        async move {
+            client
+                .post(services, &service(format!("s{number}")))
+                .await
+                .ok()
+        }
+    }))
+    .await;
+    let mut ips: Vec<&str> = made
+        .iter()
+        .map(|one| one["spec"]["clusterIP"].as_str().unwrap())
+        .collect();
+    ips.sort_unstable();
+    ips.dedup();
+    assert_eq!(ips.len(), 10);
+    let mut taken = service("taken".to_owned());
+    taken["spec"]["clusterIP"] = ips[0].into();
+    let refused = client.post(&services, &taken).await;
+    assert_eq!(refused.code, 422);
+    assert!(
+        refused
+            .message()
+            .ends_with("provided IP is already allocated"),
+        "{}",
+        refused.text
+    );
+    // An address is free again when its service is gone.
+    let holder = made
+        .iter()
+        .find(|one| one["spec"]["clusterIP"] == ips[0])
+        .unwrap();
+    client
+        .delete(&format!(
+            "{services}/{}",
+            holder["metadata"]["name"].as_str().unwrap()
+        ))
+        .await
+        .ok();
+    client.post(&services, &taken).await.ok();
+});
+
+#[tokio::test]
+async fn endpoints_are_deprecated_and_say_so() {
+    let (_server, client) = start().await;
+    let object = json!({"metadata": {"name": "a"}, "subsets": [{"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 80}]}]});
+    let made = client.post(&format!("{DEFAULT}/endpoints"), &object).await;
+    assert!(
+        made.headers["warning"]
+            .to_str()
+            .unwrap()
+            .contains("v1 Endpoints is deprecated in v1.33+")
+    );
+}
+
+#[tokio::test]
+async fn events_are_the_same_in_both_groups() {
+    let (_server, client) = start().await;
+    let core = json!({"metadata": {"name": "a"}, "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"},
+        "reason": "Started", "message": "m", "type": "Normal"});
+    client.post(&format!("{DEFAULT}/events"), &core).await.ok();
+    let new = client
+        .get("/apis/events.k8s.io/v1/namespaces/default/events/a")
+        .await
+        .ok();
+    assert_eq!(
+        (&new["regarding"]["name"], &new["note"]),
+        (&json!("p"), &json!("m"))
+    );
+    let list = client
+        .get("/apis/events.k8s.io/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dp")
+        .await
+        .ok();
+    assert_eq!(list["kind"], "EventList");
+    assert_eq!(list["items"][0]["regarding"]["kind"], "Pod");
+}
+
+#[tokio::test]
+async fn strangers_see_health_only_and_each_component_what_it_may() {
+    let (server, admin) = start().await;
+    let stranger = server.client(None);
+    for path in ["/livez", "/readyz", "/version"] {
+        assert_eq!(stranger.get(path).await.code, 200, "{path}");
+    }
+    let refused = stranger.get("/api/v1/namespaces/default/pods").await;
+    assert_eq!(refused.code, 403);
+    assert_eq!(
+        refused.message(),
+        "pods is forbidden: User \"system:anonymous\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""
+    );
+    for component in ["controller-manager", "scheduler", "node"] {
+        let client = server.client(Some(component));
+        assert_eq!(client.get("/api/v1/pods").await.code, 200, "{component}");
+    }
+    let review = |user: &str| json!({"spec": {"user": user, "resourceAttributes": {"verb": "list", "resource": "pods"}}});
+    let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    for (user, allowed) in [("jane", false), ("system:kube-scheduler", true)] {
+        let answer = admin.post(path, &review(user)).await.ok();
+        assert_eq!(answer["status"]["allowed"], allowed, "{user}");
+    }
+    let bearer = stranger
+        .request("GET", "/api", &[("authorization", "Bearer x")], b"")
+        .await;
+    assert_eq!(bearer.code, 401);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_answered_properly() {
+    let (_server, client) = start().await;
+    let nowhere = client.get("/nowhere").await;
+    assert_eq!(
+        (nowhere.code, nowhere.text.as_str()),
+        (404, "404 page not found\n")
+    );
+    assert_eq!(
+        client.get("/apis/batch/v1/jobs").await.text,
+        "404 page not found\n"
+    );
+    let unknown = client.get("/api/v1/gizmos").await;
+    assert_eq!(
+        (unknown.code, unknown.message()),
+        (404, "the server could not find the requested resource")
+    );
+    assert_eq!(client.post("/api/v1/pods", &pod("a")).await.code, 405);
+    assert_eq!(client.delete("/api/v1/namespaces").await.code, 405);
+    let accept = client
+        .request("GET", "/api/v1/pods", &[("accept", "text/html")], b"")
+        .await;
+    assert_eq!(accept.code, 406);
+    let body = client
+        .request(
+            "POST",
+            &format!("{DEFAULT}/pods"),
+            &[("content-type", "text/plain")],
+            b"x",
+        )
+        .await;
+    assert_eq!(body.code, 415);
+    let apply = client
+        .request(
+            "PATCH",
+            &format!("{DEFAULT}/pods/a?fieldManager=me"),
+            &[("content-type", "application/apply-patch+yaml")],
+            b"{}",
+        )
+        .await;
+    assert_eq!(apply.code, 415);
+    let large = vec![b' '; (3 << 20) + 1];
+    let json = [("content-type", "application/json")];
+    let large = client
+        .request("POST", &format!("{DEFAULT}/pods"), &json, &large)
+        .await;
+    assert_eq!(large.code, 413);
+}

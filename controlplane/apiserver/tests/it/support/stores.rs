@@ -1,0 +1,130 @@
+//! A real store, as a process of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// Which program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    Kvd,
+    Etcd,
+}
+
+/// A store of one member. Dropping it kills it.
+pub struct RunningStore {
+    process: Child,
+    pub endpoint: String,
+    _dir: TempDir,
+}
+
+impl RunningStore {
+    pub async fn start(kind: StoreKind) -> RunningStore {
+        let dir =
+            TempDir::with_prefix("keelson-apiserver-").expect("a temporary folder can be made");
+        let [client, peer] = free_ports();
+        let endpoint = format!("http://127.0.0.1:{client}");
+        let peer = format!("http://127.0.0.1:{peer}");
+        let program = match kind {
+            StoreKind::Kvd => ours("kvd"),
+            StoreKind::Etcd => program_in_peers("etcd-3.5.1/etcd"),
+        };
+        let log = std::fs::File::create(dir.path().join("log")).expect("a log can be made");
+        let process = Command::new(program)
+            .args(["--name", "m0", "--data-dir"])
+            .arg(dir.path().join("data"))
+            .args([
+                "--listen-client-urls",
+                &endpoint,
+                "--advertise-client-urls",
+                &endpoint,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer,
+                "--initial-advertise-peer-urls",
+                &peer,
+            ])
+            .args(["--initial-cluster", &format!("m0={peer}")])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file can be shared"))
+            .stderr(log)
+            .spawn()
+            .expect("the store starts");
+        let store = RunningStore {
+            process,
+            endpoint,
+            _dir: dir,
+        };
+        store.wait().await;
+        store
+    }
+
+    async fn wait(&self) {
+        let mut last = None;
+        for _ in 0..200 {
+            match etcd_client::Client::connect([&self.endpoint], None).await {
+                Ok(mut client) => match client.get("ready", None).await {
+                    Ok(_) => return,
+                    Err(error) => last = Some(error),
+                },
+                Err(error) => last = Some(error),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the store does not answer: {last:?}");
+    }
+
+    /// A client of the store itself.
+    pub async fn client(&self) -> etcd_client::Client {
+        etcd_client::Client::connect([&self.endpoint], None)
+            .await
+            .expect("the store is there")
+    }
+}
+
+impl Drop for RunningStore {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    // All are held until the last is found, so that none is found twice.
+    let held: Vec<std::net::TcpListener> = (0..N)
+        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free"))
+        .collect();
+    std::array::from_fn(|at| held[at].local_addr().expect("it is bound").port())
+}
+
+/// A program of this workspace; `KEELSON_BIN_DIR` overrides where it is looked for.
+fn ours(name: &str) -> PathBuf {
+    let dir = match std::env::var_os("KEELSON_BIN_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => {
+            let test = std::env::current_exe().expect("a running program has a path");
+            let profile = test.parent().and_then(Path::parent);
+            profile
+                .expect("tests run from target/<profile>/deps")
+                .to_owned()
+        }
+    };
+    existing(dir.join(name), "make build")
+}
+
+/// A file that `make peers` brings; `KEELSON_PEERS_DIR` overrides where it is looked for.
+pub fn program_in_peers(relative: &str) -> PathBuf {
+    let dir = match std::env::var_os("KEELSON_PEERS_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers"),
+    };
+    existing(dir.join(relative), "make peers")
+}
+
+fn existing(path: PathBuf, how: &str) -> PathBuf {
+    assert!(path.is_file(), "{} is missing: run `{how}`", path.display());
+    path
+}
