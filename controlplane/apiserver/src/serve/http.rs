@@ -128,11 +128,7 @@ impl Server {
         let Some((resource, subresource)) = target.find() else {
             return Err(ApiError::no_such_resource());
         };
-        if verb.is_empty()
-            || resource.namespaced
-                && target.namespace.is_empty()
-                && !matches!(verb, "list" | "watch")
-        {
+        if !target.can_be(verb, resource) {
             return Err(ApiError::method_not_allowed());
         }
         let shape = negotiate::shape(accept, head.query.get("includeObject"))?;

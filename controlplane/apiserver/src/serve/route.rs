@@ -71,6 +71,20 @@ impl Target {
         }
     }
 
+    /// Whether a path of this form takes the verb: one object for some, a collection for others.
+    pub fn can_be(&self, verb: &str, resource: &Resource) -> bool {
+        let is_named = !self.name.is_empty();
+        let fits = match verb {
+            "get" | "update" | "patch" | "delete" => is_named,
+            "create" => is_named != self.subresource.is_empty(),
+            "list" | "deletecollection" => !is_named,
+            "watch" => true,
+            _ => false,
+        };
+        let is_everywhere = resource.namespaced && self.namespace.is_empty();
+        fits && (!is_everywhere || matches!(verb, "list" | "watch"))
+    }
+
     /// What the method does there.
     pub fn verb(&self, method: &str, watches: bool) -> &'static str {
         let one = !self.name.is_empty();
@@ -98,6 +112,25 @@ mod tests {
             "{}|{}|{}|{}|{}|{}",
             t.group, t.version, t.namespace, t.resource, t.name, t.subresource
         ))
+    }
+
+    #[test]
+    fn verbs_have_their_paths() {
+        let can = |path: &str, verb: &str| target(path).unwrap().can_be(verb, resources::pods());
+        let (all, some) = ("/api/v1/pods", "/api/v1/namespaces/a/pods");
+        let (one, part) = (
+            "/api/v1/namespaces/a/pods/b",
+            "/api/v1/namespaces/a/pods/b/binding",
+        );
+        assert!(
+            can(all, "list")
+                && can(all, "watch")
+                && !can(all, "create")
+                && !can(all, "deletecollection")
+        );
+        assert!(can(some, "create") && can(some, "deletecollection") && !can(some, "update"));
+        assert!(can(one, "get") && can(one, "delete") && !can(one, "create") && !can(one, "list"));
+        assert!(can(part, "create"));
     }
 
     #[test]
