@@ -90,8 +90,10 @@ impl Event {
         }
     }
 
+    /// Roughly how much memory it takes, its encoding for watchers with it.
     pub(super) fn bytes(&self) -> usize {
-        self.after
+        2 * self
+            .after
             .as_ref()
             .or(self.before.as_ref())
             .map_or(0, |entry| entry.bytes())

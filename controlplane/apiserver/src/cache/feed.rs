@@ -104,7 +104,7 @@ impl Feed {
         let revision = self.store.revision().await?;
         let mut objects = 0;
         for cache in &self.caches {
-            let stored = self.list(&cache.resource.prefix(), revision).await?;
+            let stored = self.list(&cache.prefix, revision).await?;
             objects += stored.len();
             cache.fill(stored, revision);
         }
@@ -132,11 +132,10 @@ impl Feed {
             return;
         }
         for cache in &self.caches {
-            let prefix = cache.resource.prefix();
             let own: Vec<(&str, &Change)> = batch
                 .changes
                 .iter()
-                .filter_map(|change| Some((change.key.strip_prefix(&prefix)?, change)))
+                .filter_map(|change| Some((change.key.strip_prefix(&cache.prefix)?, change)))
                 .collect();
             // Also without a change: the cache is complete up to there now.
             cache.apply(&own, batch.reached);

@@ -18,6 +18,8 @@ use crate::storage::{Change, ChangeKind, Revision, Stored};
 pub struct Cache {
     /// Which resource. Others may show the same objects in another form.
     pub resource: &'static Resource,
+    /// What the keys of its objects begin with.
+    pub(super) prefix: String,
     /// How many bytes of recent events are kept.
     history_bytes_max: usize,
     pub(super) state: RwLock<State>,
@@ -126,6 +128,7 @@ impl Cache {
     pub(super) fn new(resource: &'static Resource, history_bytes_max: usize) -> Cache {
         Cache {
             resource,
+            prefix: resource.prefix(),
             history_bytes_max,
             state: RwLock::new(State::default()),
         }
@@ -169,11 +172,10 @@ impl Cache {
     /// Takes what the store has at `revision` in place of everything, and ends all watches: what happened in between
     /// is not known.
     pub(super) fn fill(&self, stored: Vec<Stored>, revision: Revision) {
-        let prefix = self.resource.prefix();
         let entries = stored
             .into_iter()
             .filter_map(|stored| {
-                let key = stored.key.strip_prefix(&prefix)?;
+                let key = stored.key.strip_prefix(&self.prefix)?;
                 let entry = Entry::of_stored(self.resource, key, stored.revision, &stored.value)?;
                 Some((Box::from(key), Arc::new(entry)))
             })

@@ -73,17 +73,18 @@ impl WatchStream {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return None,
+                () = tokio::time::sleep_until(self.ends_at) => {
+                    self.over = true;
+                    // The client goes on from there.
+                    return self.bookmark().filter(|_| self.reply.bookmarks);
+                }
                 next = self.reply.watcher.next() => return Some(self.tell(next)),
+                // Who hears of events needs no bookmarks.
                 () = tokio::time::sleep_until(self.bookmark_at), if self.reply.bookmarks => {
                     self.bookmark_at = Instant::now() + BOOKMARK_EVERY;
                     if let Some(bookmark) = self.bookmark() {
                         return Some(bookmark);
                     }
-                }
-                () = tokio::time::sleep_until(self.ends_at) => {
-                    self.over = true;
-                    // The client goes on from there.
-                    return self.bookmark().filter(|_| self.reply.bookmarks);
                 }
             }
         }

@@ -112,6 +112,14 @@ impl Rules for NodeRules {
         true
     }
 
+    fn default(&self, object: &mut Value) {
+        // What a node does not keep for itself, pods may have.
+        let capacity = value::at(object, &["status", "capacity"]).clone();
+        if !capacity.is_null() {
+            value::default(object, &["status", "allocatable"], capacity);
+        }
+    }
+
     fn prepare_create(&self, object: &mut Value) {
         // A node registers itself with its status.
         value::default(object, &["status"], serde_json::json!({}));

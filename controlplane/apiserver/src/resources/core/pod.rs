@@ -116,10 +116,6 @@ impl Rules for PodRules {
         );
     }
 
-    fn prepare_update(&self, new: &mut Value, old: &Value) {
-        value::copy(old, new, &["spec", "nodeName"]);
-    }
-
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
         pods::validate_spec(value::at(object, &["spec"]), "spec", errors);
     }
