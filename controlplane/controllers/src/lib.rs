@@ -4,3 +4,19 @@
 //! idempotent, so that being killed between any two actions loses nothing and does nothing twice.
 //!
 //! **Leaves to others**: storing and validating (the API server), placing pods (the scheduler), running them (the node).
+
+mod args;
+pub mod common;
+mod context;
+pub mod deployment;
+mod discovery;
+pub mod endpoints;
+pub mod gc;
+mod informers;
+pub mod namespace;
+pub mod nodes;
+pub mod replicaset;
+mod run;
+
+pub use args::{Args, NAMES};
+pub use run::{COMPONENT, run};

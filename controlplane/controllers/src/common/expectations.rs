@@ -1,0 +1,141 @@
+//! What a controller has asked for and not seen yet.
+//!
+//! A pod that was created a moment ago is not in the store until the watch brings it; who counts the store's pods
+//! meanwhile creates one too many. So a controller notes what it expects before it asks, and counts again only when all
+//! of it has been seen. What was asked for and never comes (it was lost with the connection, say) expires.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+/// After this time the store is believed, whatever was expected.
+const EXPIRY: Duration = Duration::from_secs(300);
+
+/// What is expected, by the owner's UID.
+#[derive(Debug, Default)]
+pub struct Expectations {
+    owners: HashMap<String, Expected>,
+}
+
+#[derive(Debug)]
+struct Expected {
+    creations: usize,
+    /// By UID: a deletion may be seen several times, as a deletion timestamp and as a removal.
+    deletions: HashSet<String>,
+    since: Duration,
+}
+
+impl Expectations {
+    /// Expects that many more to appear. Times are on any one monotonic clock.
+    pub fn expect_creations(&mut self, owner: &str, count: usize, now: Duration) {
+        self.expected(owner, now).creations += count;
+    }
+
+    /// Expects these to go.
+    pub fn expect_deletions(
+        &mut self,
+        owner: &str,
+        pods: impl IntoIterator<Item = String>,
+        now: Duration,
+    ) {
+        self.expected(owner, now).deletions.extend(pods);
+    }
+
+    fn expected(&mut self, owner: &str, now: Duration) -> &mut Expected {
+        let expected = self.owners.entry(owner.to_owned()).or_insert(Expected {
+            creations: 0,
+            deletions: HashSet::new(),
+            since: now,
+        });
+        expected.since = now;
+        expected
+    }
+
+    /// One has appeared, or will not: its creation failed.
+    pub fn saw_creation(&mut self, owner: &str) {
+        if let Some(expected) = self.owners.get_mut(owner) {
+            expected.creations = expected.creations.saturating_sub(1);
+        }
+    }
+
+    /// One is going, or will not: its deletion failed.
+    pub fn saw_deletion(&mut self, owner: &str, pod: &str) {
+        if let Some(expected) = self.owners.get_mut(owner) {
+            expected.deletions.remove(pod);
+        }
+    }
+
+    /// Whether everything was seen, or has expired.
+    pub fn are_met(&mut self, owner: &str, now: Duration) -> bool {
+        let Some(expected) = self.owners.get(owner) else {
+            return true;
+        };
+        let met = expected.creations == 0 && expected.deletions.is_empty();
+        if met || now.saturating_sub(expected.since) > EXPIRY {
+            self.owners.remove(owner);
+            return true;
+        }
+        false
+    }
+
+    /// How many are still to appear.
+    pub fn creating(&self, owner: &str) -> usize {
+        let expected = self.owners.get(owner);
+        expected.map_or(0, |expected| expected.creations)
+    }
+
+    /// Whether this pod was asked to go. It is as good as gone, whatever the store says.
+    pub fn is_going(&self, owner: &str, pod: &str) -> bool {
+        let expected = self.owners.get(owner);
+        expected.is_some_and(|expected| expected.deletions.contains(pod))
+    }
+
+    /// The owner is gone.
+    pub fn forget(&mut self, owner: &str) {
+        self.owners.remove(owner);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1000);
+
+    #[test]
+    fn who_expects_nothing_may_go_on() {
+        assert!(Expectations::default().are_met("rs", NOW));
+    }
+
+    #[test]
+    fn creations_are_counted() {
+        let mut expectations = Expectations::default();
+        expectations.expect_creations("rs", 2, NOW);
+        expectations.saw_creation("rs");
+        expectations.saw_creation("other");
+        assert!(!expectations.are_met("rs", NOW));
+        expectations.saw_creation("rs");
+        expectations.saw_creation("rs");
+        assert!(expectations.are_met("rs", NOW));
+    }
+
+    #[test]
+    fn a_deletion_seen_twice_counts_once() {
+        let mut expectations = Expectations::default();
+        expectations.expect_deletions("rs", ["a".into(), "b".into()], NOW);
+        expectations.saw_deletion("rs", "a");
+        expectations.saw_deletion("rs", "a");
+        assert!(!expectations.are_met("rs", NOW));
+        assert!(!expectations.is_going("rs", "a"));
+        assert!(expectations.is_going("rs", "b"));
+        expectations.saw_deletion("rs", "b");
+        assert!(expectations.are_met("rs", NOW));
+    }
+
+    #[test]
+    fn what_never_comes_expires_after_five_minutes() {
+        let mut expectations = Expectations::default();
+        expectations.expect_creations("rs", 1, NOW);
+        assert!(!expectations.are_met("rs", NOW + EXPIRY));
+        assert!(expectations.are_met("rs", NOW + EXPIRY + Duration::from_millis(1)));
+    }
+}

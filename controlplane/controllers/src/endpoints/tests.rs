@@ -1,0 +1,458 @@
+//! One rule of endpoints a test, for slices and for the old form.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, Endpoints, Node, Pod, PodCondition, PodIP, PodSpec, PodStatus,
+    Service, ServicePort, ServiceSpec,
+};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::api::ObjectMeta;
+use proptest::prelude::*;
+
+use super::slices::{Action, Observed, SERVICE_LABEL};
+use super::{HEADLESS_LABEL, legacy, selects, slices};
+
+fn service() -> Service {
+    Service {
+        metadata: ObjectMeta {
+            name: Some("web".into()),
+            namespace: Some("default".into()),
+            uid: Some("web-uid".into()),
+            labels: Some([("team".into(), "a".into())].into()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(ServiceSpec {
+            cluster_ip: Some("10.0.0.1".into()),
+            ip_families: Some(vec!["IPv4".into()]),
+            selector: Some([("app".into(), "web".into())].into()),
+            ports: Some(vec![port(IntOrString::Int(8080))]),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn port(target: IntOrString) -> ServicePort {
+    ServicePort {
+        name: Some("http".into()),
+        port: 80,
+        protocol: Some("TCP".into()),
+        target_port: Some(target),
+        ..ServicePort::default()
+    }
+}
+
+fn pod(n: usize, ready: bool) -> Pod {
+    let name = format!("web-{n}");
+    let condition = PodCondition {
+        type_: "Ready".into(),
+        status: if ready { "True" } else { "False" }.into(),
+        ..PodCondition::default()
+    };
+    Pod {
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            namespace: Some("default".into()),
+            uid: Some(format!("{name}-uid")),
+            labels: Some([("app".into(), "web".into())].into()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PodSpec {
+            node_name: Some("node".into()),
+            ..PodSpec::default()
+        }),
+        status: Some(PodStatus {
+            phase: Some("Running".into()),
+            pod_ip: Some(format!("10.1.{}.{}", n / 250, n % 250)),
+            conditions: Some(vec![condition]),
+            ..PodStatus::default()
+        }),
+    }
+}
+
+fn deleted(mut pod: Pod) -> Pod {
+    pod.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    pod
+}
+
+fn pods(count: usize) -> Vec<Pod> {
+    (0..count).map(|n| pod(n, true)).collect()
+}
+
+/// The slices that there are, by name; whatever is written goes through here.
+#[derive(Default)]
+struct World {
+    slices: BTreeMap<String, Arc<EndpointSlice>>,
+    writes: usize,
+}
+
+impl World {
+    fn plan(&self, service: &Service, pods: &[Pod], max: usize) -> Vec<Action> {
+        let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
+        let existing: Vec<_> = self.slices.values().cloned().collect();
+        let mut node = Node::default();
+        let zone = ("topology.kubernetes.io/zone".into(), "z1".into());
+        node.metadata.labels = Some([zone].into());
+        slices::reconcile(&Observed {
+            service,
+            pods: &pods,
+            nodes: &[("node".to_owned(), Arc::new(node))].into(),
+            slices: &existing,
+            endpoints_max: max,
+        })
+    }
+
+    fn apply(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            self.writes += 1;
+            match action {
+                Action::Create(slice) => {
+                    let taken = self.slices.insert(slice.name_any(), Arc::new(*slice));
+                    assert!(taken.is_none(), "a name is used twice");
+                }
+                Action::Update { old, new } => {
+                    assert_eq!(self.slices[&old.name_any()], old);
+                    self.slices.insert(new.name_any(), Arc::new(*new));
+                }
+                Action::Delete(slice) => {
+                    assert!(self.slices.remove(&slice.name_any()).is_some());
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, service: &Service, pods: &[Pod], max: usize) -> usize {
+        self.writes = 0;
+        let actions = self.plan(service, pods, max);
+        self.apply(actions);
+        let writes = self.writes;
+        assert_eq!(self.plan(service, pods, max), [], "it has settled");
+        writes
+    }
+
+    fn sizes(&self) -> Vec<usize> {
+        let size = |slice: &Arc<EndpointSlice>| slice.endpoints.as_ref().map_or(0, Vec::len);
+        let mut sizes: Vec<_> = self.slices.values().map(size).collect();
+        sizes.sort();
+        sizes
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        let endpoints = self
+            .slices
+            .values()
+            .flat_map(|slice| slice.endpoints.iter().flatten());
+        let mut addresses: Vec<_> = endpoints
+            .map(|endpoint| endpoint.addresses[0].clone())
+            .collect();
+        addresses.sort();
+        addresses
+    }
+}
+
+#[test]
+fn a_service_without_pods_has_one_empty_slice() {
+    let mut world = World::default();
+    assert_eq!(world.settle(&service(), &[], 100), 1);
+    let slice = world.slices.values().next().unwrap();
+    assert_eq!(slice.ports.as_deref(), Some(&[][..]));
+    assert_eq!(slice.labels()[SERVICE_LABEL], "web");
+    assert_eq!(slice.labels()["team"], "a");
+    assert_eq!(slice.owner_references()[0].uid, "web-uid");
+    assert_eq!(world.settle(&service(), &pods(1), 100), 2);
+    assert_eq!(world.sizes(), [1]);
+}
+
+#[test]
+fn slices_hold_a_hundred_and_a_service_has_as_few_as_will_do() {
+    for (count, expected) in [
+        (1, vec![1]),
+        (100, vec![100]),
+        (101, vec![1, 100]),
+        (250, vec![50, 100, 100]),
+    ] {
+        let mut world = World::default();
+        world.settle(&service(), &pods(count), 100);
+        assert_eq!(world.sizes(), expected, "{count}");
+    }
+}
+
+#[test]
+fn one_more_pod_is_one_write() {
+    let mut world = World::default();
+    world.settle(&service(), &pods(150), 100);
+    assert_eq!(world.settle(&service(), &pods(151), 100), 1);
+    assert_eq!(world.sizes(), [51, 100]);
+    // And one that goes, too.
+    assert_eq!(world.settle(&service(), &pods(151)[1..], 100), 1);
+}
+
+#[test]
+fn pods_that_replace_others_take_their_places() {
+    let mut world = World::default();
+    world.settle(&service(), &pods(150), 100);
+    let mut others = pods(150);
+    others.drain(0..10);
+    others.extend((200..210).map(|n| pod(n, true)));
+    assert!(world.settle(&service(), &others, 100) <= 2);
+    assert_eq!(world.sizes().iter().sum::<usize>(), 150);
+}
+
+#[test]
+fn a_slice_that_is_empty_goes_unless_it_is_the_last() {
+    let mut world = World::default();
+    world.settle(&service(), &pods(250), 100);
+    world.settle(&service(), &pods(0), 100);
+    assert_eq!(world.sizes(), [0]);
+}
+
+#[test]
+fn pods_on_which_a_named_port_has_different_numbers_are_in_different_slices() {
+    let mut service = service();
+    service.spec.as_mut().unwrap().ports = Some(vec![port(IntOrString::String("http".into()))]);
+    let with_port = |n, number| {
+        let mut pod = pod(n, true);
+        pod.spec.as_mut().unwrap().containers = vec![Container {
+            ports: Some(vec![ContainerPort {
+                name: Some("http".into()),
+                container_port: number,
+                ..ContainerPort::default()
+            }]),
+            ..Container::default()
+        }];
+        pod
+    };
+    let mut world = World::default();
+    world.settle(
+        &service,
+        &[with_port(0, 8080), with_port(1, 8080), with_port(2, 9090)],
+        100,
+    );
+    assert_eq!(world.sizes(), [1, 2]);
+    let ports: BTreeSet<_> = world
+        .slices
+        .values()
+        .map(|slice| slice.ports.as_ref().unwrap()[0].port)
+        .collect();
+    assert_eq!(ports, BTreeSet::from([Some(8080), Some(9090)]));
+    world.settle(
+        &service,
+        &[with_port(0, 9090), with_port(1, 9090), with_port(2, 9090)],
+        100,
+    );
+    assert_eq!(world.sizes(), [3]);
+}
+
+#[test]
+fn an_endpoint_says_whether_it_is_ready_serving_and_terminating() {
+    let publishing = {
+        let mut service = service();
+        service.spec.as_mut().unwrap().publish_not_ready_addresses = Some(true);
+        service
+    };
+    let cases = [
+        ("ready", service(), pod(0, true), [true, true, false]),
+        ("not ready", service(), pod(0, false), [false, false, false]),
+        (
+            "going, still serving",
+            service(),
+            deleted(pod(0, true)),
+            [false, true, true],
+        ),
+        (
+            "going, not serving",
+            service(),
+            deleted(pod(0, false)),
+            [false, false, true],
+        ),
+        (
+            "published anyhow",
+            publishing.clone(),
+            pod(0, false),
+            [true, false, false],
+        ),
+        (
+            "published anyhow while going",
+            publishing,
+            deleted(pod(0, true)),
+            [true, true, true],
+        ),
+    ];
+    for (name, service, pod, expected) in cases {
+        let mut world = World::default();
+        world.settle(&service, &[pod], 100);
+        let slice = world.slices.values().next().unwrap();
+        let endpoint = &slice.endpoints.as_ref().unwrap()[0];
+        let found = endpoint.conditions.clone().unwrap();
+        let found = [found.ready, found.serving, found.terminating].map(Option::unwrap);
+        assert_eq!(found, expected, "{name}");
+        assert_eq!(endpoint.zone.as_deref(), Some("z1"), "{name}");
+        assert_eq!(endpoint.node_name.as_deref(), Some("node"), "{name}");
+        assert_eq!(
+            endpoint.target_ref.as_ref().unwrap().name.as_deref(),
+            Some("web-0"),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn pods_that_have_ended_or_have_no_address_are_no_endpoints() {
+    let ended = |phase: &str| {
+        let mut pod = pod(0, true);
+        pod.status.as_mut().unwrap().phase = Some(phase.into());
+        pod
+    };
+    let mut unaddressed = pod(0, true);
+    unaddressed.status.as_mut().unwrap().pod_ip = None;
+    for pod in [ended("Failed"), ended("Succeeded"), unaddressed] {
+        let mut world = World::default();
+        world.settle(&service(), &[pod], 100);
+        assert_eq!(world.sizes(), [0]);
+    }
+}
+
+#[test]
+fn a_service_of_two_families_has_slices_of_both() {
+    let mut service = service();
+    let families = |service: &mut Service, families: &[&str]| {
+        let families = families.iter().map(|family| (*family).to_owned()).collect();
+        service.spec.as_mut().unwrap().ip_families = Some(families);
+    };
+    families(&mut service, &["IPv4", "IPv6"]);
+    let mut pod = pod(0, true);
+    let ip = |ip: &str| PodIP { ip: ip.into() };
+    pod.status.as_mut().unwrap().pod_ips = Some(vec![ip("10.1.0.0"), ip("fd00::1")]);
+    let mut world = World::default();
+    world.settle(&service, std::slice::from_ref(&pod), 100);
+    assert_eq!(world.addresses(), ["10.1.0.0", "fd00::1"]);
+    // The family that goes takes its slices with it.
+    families(&mut service, &["IPv6"]);
+    world.settle(&service, &[pod], 100);
+    assert_eq!(world.addresses(), ["fd00::1"]);
+}
+
+#[test]
+fn labels_follow_the_service() {
+    let mut service = service();
+    let mut world = World::default();
+    world.settle(&service, &pods(1), 100);
+    service.spec.as_mut().unwrap().cluster_ip = Some("None".into());
+    service.labels_mut().insert("team".into(), "b".into());
+    assert_eq!(world.settle(&service, &pods(1), 100), 1);
+    let slice = world.slices.values().next().unwrap();
+    assert_eq!(slice.labels()["team"], "b");
+    assert_eq!(slice.labels()[HEADLESS_LABEL], "");
+}
+
+#[test]
+fn a_service_without_a_selector_or_of_an_external_name_is_left_alone() {
+    let mut unselective = service();
+    unselective.spec.as_mut().unwrap().selector = None;
+    let mut external = service();
+    external.spec.as_mut().unwrap().type_ = Some("ExternalName".into());
+    for service in [unselective, external] {
+        assert_eq!(World::default().plan(&service, &pods(1), 100), []);
+        assert_eq!(legacy::reconcile(&service, &[], None), None);
+    }
+}
+
+#[test]
+fn the_same_slice_has_the_same_name_in_every_process() {
+    let name = || match &World::default().plan(&service(), &pods(1), 100)[..] {
+        [Action::Create(slice)] => slice.name_any(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(name(), name());
+    assert!(name().starts_with("web-"));
+}
+
+#[test]
+fn a_selector_selects_what_has_all_its_labels() {
+    let spec = service().spec.unwrap();
+    let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).into(), (*v).into()))
+            .collect()
+    };
+    assert!(selects(
+        &spec,
+        Some(&labels(&[("app", "web"), ("more", "x")]))
+    ));
+    assert!(!selects(&spec, Some(&labels(&[("app", "db")]))));
+    assert!(!selects(&spec, None));
+}
+
+fn legacy_of(service: &Service, pods: &[Pod]) -> Endpoints {
+    let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
+    match legacy::reconcile(service, &pods, None) {
+        Some(legacy::Action::Create(endpoints)) => *endpoints,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_old_form_tells_ready_addresses_from_those_that_are_not() {
+    let endpoints = legacy_of(
+        &service(),
+        &[pod(0, true), pod(1, false), deleted(pod(2, true))],
+    );
+    let subsets = endpoints.subsets.clone().unwrap();
+    assert_eq!(subsets.len(), 1);
+    assert_eq!(subsets[0].addresses.as_ref().unwrap()[0].ip, "10.1.0.0");
+    assert_eq!(
+        subsets[0].not_ready_addresses.as_ref().unwrap()[0].ip,
+        "10.1.0.1"
+    );
+    assert_eq!(subsets[0].ports.as_ref().unwrap()[0].port, 8080);
+    let pods = [pod(1, false), pod(0, true)].map(Arc::new);
+    let again = legacy::reconcile(&service(), &pods, Some(&Arc::new(endpoints)));
+    assert_eq!(again, None, "the order of the pods is no change");
+}
+
+#[test]
+fn the_old_form_keeps_a_thousand_addresses_the_ready_ones_first() {
+    let mut pods: Vec<_> = (0..600).map(|n| pod(n, false)).collect();
+    pods.extend((600..1200).map(|n| pod(n, true)));
+    let endpoints = legacy_of(&service(), &pods);
+    let subsets = endpoints.subsets.as_ref().unwrap();
+    assert_eq!(subsets[0].addresses.as_ref().unwrap().len(), 600);
+    assert_eq!(subsets[0].not_ready_addresses.as_ref().unwrap().len(), 400);
+    let over = "endpoints.kubernetes.io/over-capacity";
+    assert_eq!(endpoints.annotations()[over], "truncated");
+    let few: Vec<_> = pods[..10].iter().cloned().map(Arc::new).collect();
+    match legacy::reconcile(&service(), &few, Some(&Arc::new(endpoints))) {
+        Some(legacy::Action::Update { new, .. }) => assert!(!new.annotations().contains_key(over)),
+        other => panic!("{other:?}"),
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_and_goes_every_pod_is_in_one_slice_and_no_slice_is_too_large(
+        rounds in prop::collection::vec(prop::collection::btree_map(0..40_usize, any::<bool>(), 0..40), 1..12),
+        max in 1..12_usize,
+    ) {
+        let mut world = World::default();
+        let mut before = usize::MAX;
+        for round in rounds {
+            let pods: Vec<_> = round.iter().map(|(n, ready)| pod(*n, *ready)).collect();
+            let slices = world.slices.len();
+            let writes = world.settle(&service(), &pods, max);
+            let mut expected: Vec<_> = pods.iter().map(|pod| pod.status.clone().unwrap().pod_ip.unwrap()).collect();
+            expected.sort();
+            prop_assert_eq!(world.addresses(), expected);
+            prop_assert!(world.sizes().iter().all(|size| *size <= max));
+            // Each slice is written once at most.
+            prop_assert!(writes <= slices + pods.len().div_ceil(max) + 1);
+            before = before.min(writes);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The loop around namespaces that are being deleted.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use futures::StreamExt;
+use futures::stream;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::jiff::Timestamp;
+use keelson_component::error::{is_not_found, is_unsupported};
+use keelson_component::{Change, Key, Outcome, Queue, Store, work};
+use kube::api::{DeleteParams, ListParams, Patch};
+use kube::core::{DynamicObject, PartialObjectMeta};
+use kube::{Api, ResourceExt};
+use tokio_util::sync::CancellationToken;
+
+use super::{Action, FINALIZER, Left, Observed, reconcile};
+use crate::common::meta::is_deleted;
+use crate::context::{Context, IN_FLIGHT_MAX, status_patch};
+use crate::discovery::{Resource, discover};
+use crate::informers::Informers;
+
+/// When to look again at what is going; the last pod's end is told sooner.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The controller that empties namespaces.
+#[derive(Clone)]
+pub struct Namespaces {
+    context: Context,
+    queue: Queue<Key>,
+    namespaces: Store<Namespace>,
+}
+
+impl Namespaces {
+    /// Listens to the informers.
+    pub fn new(context: Context, informers: &mut Informers) -> Self {
+        let this = Namespaces {
+            context,
+            queue: Queue::default(),
+            namespaces: informers.namespaces().store(),
+        };
+        let queue = this.queue.clone();
+        informers.namespaces().on_change(move |change| {
+            if let Change::Applied { new, .. } = change
+                && is_deleted(&new.metadata)
+            {
+                queue.add(Key::of(&***new));
+            }
+        });
+        let own = this.clone();
+        informers.pods().on_change(move |change| {
+            if let Change::Deleted { last } = change {
+                own.pod_gone(last);
+            }
+        });
+        this
+    }
+
+    /// Works until `stop`. The stores must be complete.
+    pub async fn run(self, workers: usize, stop: CancellationToken) {
+        let sync = |key: Key| async { self.sync(key).await };
+        work(self.queue.clone(), workers, stop, sync).await;
+    }
+
+    fn pod_gone(&self, pod: &Pod) {
+        let key = Key::new("", pod.namespace().unwrap_or_default());
+        let namespace = self.namespaces.get(&key);
+        if namespace.is_some_and(|namespace| is_deleted(&namespace.metadata)) {
+            self.queue.add(key);
+        }
+    }
+
+    async fn sync(&self, key: Key) -> anyhow::Result<Outcome> {
+        let api = Api::<Namespace>::all(self.context.connect.client.clone());
+        // Live: what the store has may be what we changed ourselves a moment ago.
+        let Some(mut namespace) = api.get_opt(&key.name).await? else {
+            return Ok(Outcome::Done);
+        };
+        if !is_deleted(&namespace.metadata) {
+            return Ok(Outcome::Done);
+        }
+        // Twice: what has no reason to wait is gone when we look again.
+        let mut failures = Vec::new();
+        for _ in 0..2 {
+            let (resources, discovery_failure) = self.resources().await;
+            let (left, mut looking) = self.look(&key.name, &resources).await;
+            failures.append(&mut looking);
+            let actions = reconcile(&Observed {
+                namespace: &namespace,
+                left: &left,
+                discovery_failure: discovery_failure.as_deref(),
+                failures: &failures,
+                now: Timestamp::now(),
+            });
+            for action in actions {
+                match action {
+                    Action::DeleteAll(name) => {
+                        let resource = resources.iter().find(|known| known.name() == name);
+                        if let Some(resource) = resource
+                            && let Err(error) = self.delete_all(&key.name, resource).await
+                        {
+                            failures.push(format!("{name}: {error}"));
+                        }
+                    }
+                    Action::SetStatus(status) => {
+                        let version = namespace.resource_version();
+                        if let Some(patch) = status_patch(version, &namespace.status, &status) {
+                            let params = self.context.connect.patch();
+                            namespace = api
+                                .patch_status(&key.name, &params, &Patch::Merge(patch))
+                                .await
+                                .context("writing the status")?;
+                        }
+                    }
+                    Action::Finalize => {
+                        self.finalize(&api, namespace).await?;
+                        return Ok(Outcome::Done);
+                    }
+                }
+            }
+        }
+        if failures.is_empty() {
+            return Ok(Outcome::After(LOOK_AGAIN));
+        }
+        bail!("{}", failures.join(", "))
+    }
+
+    async fn resources(&self) -> (Vec<Resource>, Option<String>) {
+        match discover(&self.context.connect.client).await {
+            Ok(mut resources) => {
+                resources.retain(|resource| resource.namespaced && resource.can("list"));
+                resources.retain(|resource| resource.can("delete"));
+                // The same objects under another name.
+                resources.retain(|resource| resource.name() != "events.events.k8s.io");
+                (resources, None)
+            }
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        }
+    }
+
+    fn api(&self, namespace: &str, resource: &Resource) -> Api<PartialObjectMeta<DynamicObject>> {
+        let client = self.context.connect.client.clone();
+        Api::namespaced_with(client, namespace, &resource.api)
+    }
+
+    async fn look(&self, namespace: &str, resources: &[Resource]) -> (Vec<Left>, Vec<String>) {
+        let looks: Vec<_> = resources
+            .iter()
+            .map(|resource| async move {
+                let result = self.look_at(namespace, resource).await;
+                result.map_err(|error| format!("{}: {error}", resource.name()))
+            })
+            .collect();
+        let mut left = Vec::new();
+        let mut failures = Vec::new();
+        let mut results = stream::iter(looks).buffer_unordered(IN_FLIGHT_MAX);
+        while let Some(result) = results.next().await {
+            match result {
+                Ok(found) => left.push(found),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        left.sort_by(|a, b| a.resource.cmp(&b.resource));
+        (left, failures)
+    }
+
+    async fn look_at(&self, namespace: &str, resource: &Resource) -> kube::Result<Left> {
+        let api = self.api(namespace, resource);
+        let mut left = Left {
+            resource: resource.name(),
+            ..Left::default()
+        };
+        let mut params = ListParams::default().limit(500);
+        loop {
+            let list = match api.list(&params).await {
+                // Discovery told of it, but it cannot be listed: nothing of it can be in the namespace.
+                Err(error) if is_unsupported(&error) => return Ok(left),
+                result => result?,
+            };
+            for object in &list.items {
+                left.count += 1;
+                left.untouched += usize::from(!is_deleted(&object.metadata));
+                let mut by_name: BTreeMap<String, usize> = std::mem::take(&mut left.finalizers);
+                for name in object.finalizers() {
+                    *by_name.entry(name.clone()).or_default() += 1;
+                }
+                left.finalizers = by_name;
+            }
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(left),
+            }
+        }
+    }
+
+    async fn delete_all(&self, namespace: &str, resource: &Resource) -> kube::Result<()> {
+        let api = self.api(namespace, resource);
+        let params = DeleteParams::background();
+        if resource.can("deletecollection") {
+            match api.delete_collection(&params, &ListParams::default()).await {
+                Err(error) if is_unsupported(&error) => (),
+                result => return result.map(drop),
+            }
+        }
+        for object in api.list(&ListParams::default()).await? {
+            match api.delete(&object.name_any(), &params).await {
+                Err(error) if is_not_found(&error) => (),
+                result => drop(result?),
+            }
+        }
+        Ok(())
+    }
+
+    async fn finalize(&self, api: &Api<Namespace>, mut namespace: Namespace) -> anyhow::Result<()> {
+        let finalizers = &mut namespace.spec.get_or_insert_default().finalizers;
+        finalizers
+            .get_or_insert_default()
+            .retain(|name| name != FINALIZER);
+        let name = namespace.name_any();
+        let post = self.context.connect.post();
+        let result: kube::Result<Namespace> = api
+            .replace_subresource("finalize", &name, &post, &namespace)
+            .await;
+        match result {
+            Err(error) if is_not_found(&error) => Ok(()),
+            result => result.map(drop).context("finalizing"),
+        }
+    }
+}

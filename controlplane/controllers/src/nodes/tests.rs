@@ -1,0 +1,549 @@
+//! One rule of nodes a test.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::{
+    Node, NodeCondition, NodeSpec, NodeStatus, Pod, PodSpec, PodStatus, Taint, Toleration,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::api::ObjectMeta;
+use proptest::prelude::*;
+
+use super::eviction::{Leave, leave, tolerates};
+use super::lifecycle::{Action, Lifecycle, Settings};
+use super::pod_gc::{self, Quarantine};
+use super::taints::{NO_EXECUTE, NO_SCHEDULE, NOT_READY, UNREACHABLE, desired, has};
+use super::zones::{Limiter, Rates, Zone, rate, state};
+use crate::common::conditions;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+fn rates() -> Rates {
+    Rates {
+        normal: 0.1,
+        secondary: 0.01,
+        unhealthy_threshold: 0.55,
+        large_zone: 50,
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        grace: Duration::from_secs(50),
+        startup_grace: Duration::from_secs(60),
+        rates: rates(),
+    }
+}
+
+fn condition(kind: &str, status: &str, heartbeat: i64) -> NodeCondition {
+    NodeCondition {
+        type_: kind.into(),
+        status: status.into(),
+        last_heartbeat_time: Some(Time(at(heartbeat))),
+        ..NodeCondition::default()
+    }
+}
+
+fn node(name: &str, ready: Option<&str>) -> Node {
+    Node {
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            uid: Some(format!("{name}-uid")),
+            creation_timestamp: Some(Time(at(0))),
+            ..ObjectMeta::default()
+        },
+        spec: None,
+        status: Some(NodeStatus {
+            conditions: ready.map(|ready| vec![condition("Ready", ready, 0)]),
+            ..NodeStatus::default()
+        }),
+    }
+}
+
+fn taint(key: &str, effect: &str) -> Taint {
+    Taint {
+        key: key.into(),
+        effect: effect.into(),
+        time_added: Some(Time(at(0))),
+        value: None,
+    }
+}
+
+fn keys(taints: &[Taint]) -> Vec<(String, String)> {
+    taints
+        .iter()
+        .map(|taint| (taint.key.clone(), taint.effect.clone()))
+        .collect()
+}
+
+/// Nodes that send signs or not, and a controller that looks every five seconds and whose writes succeed.
+struct Cluster {
+    nodes: Vec<Node>,
+    silent: HashSet<String>,
+    lifecycle: Lifecycle,
+    second: i64,
+}
+
+impl Cluster {
+    fn new(count: usize) -> Cluster {
+        Cluster {
+            nodes: (0..count)
+                .map(|n| node(&format!("n{n}"), Some("True")))
+                .collect(),
+            silent: HashSet::new(),
+            lifecycle: Lifecycle::default(),
+            second: 0,
+        }
+    }
+
+    fn silence(&mut self, names: &[&str]) {
+        self.silent
+            .extend(names.iter().map(|name| (*name).to_owned()));
+    }
+
+    /// Runs for so many seconds; returns when which node was given the taint that makes its pods leave.
+    fn run(&mut self, seconds: i64) -> Vec<(i64, String)> {
+        let mut evicted = vec![];
+        let end = self.second + seconds;
+        while self.second < end {
+            self.second += 5;
+            let lease = |node: &Node| {
+                let spec = LeaseSpec {
+                    renew_time: Some(MicroTime(at(self.second))),
+                    ..LeaseSpec::default()
+                };
+                let spec = Some(spec);
+                (
+                    node.name_any(),
+                    Arc::new(Lease {
+                        spec,
+                        ..Lease::default()
+                    }),
+                )
+            };
+            let speaking = self
+                .nodes
+                .iter()
+                .filter(|node| !self.silent.contains(&node.name_any()));
+            let leases: HashMap<_, _> = speaking.map(lease).collect();
+            // A node that speaks also says that it is ready, if it is written that nothing is known of it.
+            for node in &mut self.nodes {
+                if !self.silent.contains(&node.name_any()) {
+                    let now = self.second;
+                    let status = node.status.as_mut().unwrap();
+                    if conditions::get(&status.conditions, "Ready").unwrap().status == "Unknown" {
+                        status.conditions = Some(vec![condition("Ready", "True", now)]);
+                    }
+                }
+            }
+            let nodes: Vec<_> = self.nodes.iter().cloned().map(Arc::new).collect();
+            let now = Duration::from_secs(self.second.unsigned_abs());
+            let actions = self
+                .lifecycle
+                .look(&nodes, &leases, &settings(), now, at(self.second));
+            for action in actions {
+                match action {
+                    Action::SetStatus(node, status) => {
+                        let known = self
+                            .nodes
+                            .iter_mut()
+                            .find(|known| known.name_any() == node.name_any());
+                        known.unwrap().status = Some(*status);
+                    }
+                    Action::SetTaints(node, taints) => {
+                        let known = self
+                            .nodes
+                            .iter_mut()
+                            .find(|known| known.name_any() == node.name_any())
+                            .unwrap();
+                        let before = has(known, UNREACHABLE, NO_EXECUTE);
+                        known.spec.get_or_insert_default().taints = Some(taints);
+                        if !before && has(known, UNREACHABLE, NO_EXECUTE) {
+                            evicted.push((self.second, node.name_any()));
+                        }
+                    }
+                    Action::MarkPodsNotReady(_) => (),
+                }
+            }
+        }
+        evicted
+    }
+
+    fn tainted(&self, effect: &str) -> usize {
+        self.nodes
+            .iter()
+            .filter(|node| has(node, UNREACHABLE, effect))
+            .count()
+    }
+}
+
+#[test]
+fn a_node_that_falls_silent_is_unknown_and_tainted_after_the_grace_and_not_before() {
+    let mut cluster = Cluster::new(3);
+    cluster.run(100);
+    cluster.silence(&["n1"]);
+    assert_eq!(cluster.run(50), []);
+    assert_eq!(cluster.tainted(NO_SCHEDULE), 0);
+    assert_eq!(cluster.run(10), [(155, "n1".into())]);
+    let node = &cluster.nodes[1];
+    let status = node.status.as_ref().unwrap();
+    for kind in ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"] {
+        assert_eq!(
+            conditions::get(&status.conditions, kind).unwrap().status,
+            "Unknown",
+            "{kind}"
+        );
+    }
+    let ready = conditions::get(&status.conditions, "Ready").unwrap();
+    assert_eq!(ready.reason.as_deref(), Some("NodeStatusUnknown"));
+    assert_eq!(ready.last_heartbeat_time, Some(Time(at(0))));
+    assert!(has(node, UNREACHABLE, NO_SCHEDULE));
+}
+
+#[test]
+fn a_node_that_speaks_again_loses_its_taints() {
+    let mut cluster = Cluster::new(3);
+    cluster.silence(&["n1"]);
+    cluster.run(100);
+    assert_eq!(cluster.tainted(NO_EXECUTE), 1);
+    cluster.silent.clear();
+    cluster.run(10);
+    assert_eq!(
+        cluster.tainted(NO_EXECUTE) + cluster.tainted(NO_SCHEDULE),
+        0
+    );
+}
+
+#[test]
+fn pods_leave_one_node_at_once_and_then_one_every_ten_seconds() {
+    let mut cluster = Cluster::new(10);
+    cluster.run(100);
+    cluster.silence(&["n1", "n2", "n3", "n4"]);
+    let evicted = cluster.run(100);
+    let times: Vec<_> = evicted.iter().map(|(second, _)| *second).collect();
+    assert_eq!(times, [155, 165, 175, 185]);
+    assert_eq!(cluster.tainted(NO_SCHEDULE), 4);
+}
+
+#[test]
+fn nobody_leaves_while_nothing_at_all_is_heard() {
+    let mut cluster = Cluster::new(3);
+    cluster.run(100);
+    cluster.silence(&["n0", "n1", "n2"]);
+    assert_eq!(cluster.run(300), []);
+    assert_eq!(cluster.tainted(NO_SCHEDULE), 3);
+    // When one speaks again, the others are given their grace anew.
+    cluster.silent.remove("n0");
+    assert_eq!(cluster.run(50), []);
+    assert_eq!(cluster.run(30), [(460, "n1".into()), (470, "n2".into())]);
+}
+
+#[test]
+fn much_of_a_small_zone_being_down_stops_the_leaving() {
+    let mut cluster = Cluster::new(5);
+    cluster.run(100);
+    cluster.silence(&["n1", "n2", "n3"]);
+    assert_eq!(cluster.run(300), []);
+}
+
+#[test]
+fn a_zone_is_judged_by_how_many_are_down() {
+    let cases = [
+        (10, 0, Zone::Normal),
+        (0, 1, Zone::Full),
+        (1, 1, Zone::Normal),
+        (1, 2, Zone::Normal),
+        (2, 3, Zone::Partial),
+        (50, 50, Zone::Normal),
+        (45, 55, Zone::Partial),
+        (0, 0, Zone::Normal),
+    ];
+    for (ready, not_ready, expected) in cases {
+        assert_eq!(
+            state(ready, not_ready, &rates()),
+            expected,
+            "{ready} {not_ready}"
+        );
+    }
+    let all = [
+        (Zone::Normal, 10, 0.1),
+        (Zone::Full, 10, 0.1),
+        (Zone::Partial, 50, 0.0),
+        (Zone::Partial, 51, 0.01),
+    ];
+    for (state, total, expected) in all {
+        assert_eq!(rate(state, total, &rates()), expected);
+    }
+}
+
+#[test]
+fn the_limiter_lets_one_through_and_then_so_many_a_second() {
+    let mut limiter = Limiter::default();
+    let taken: Vec<_> = (0..40)
+        .filter(|second| limiter.take("z", 0.1, Duration::from_secs(*second)))
+        .collect();
+    assert_eq!(taken, [0, 10, 20, 30]);
+    assert!(limiter.take("other", 0.1, Duration::ZERO));
+    assert!(!Limiter::default().take("z", 0.0, Duration::ZERO));
+}
+
+#[test]
+fn a_node_is_tainted_by_its_conditions_and_others_taints_are_kept() {
+    let mut node = node("n", Some("False"));
+    let conditions = node.status.as_mut().unwrap().conditions.as_mut().unwrap();
+    conditions.push(condition("MemoryPressure", "True", 0));
+    conditions.push(condition("DiskPressure", "False", 0));
+    node.spec = Some(NodeSpec {
+        unschedulable: Some(true),
+        taints: Some(vec![
+            taint("dedicated", NO_EXECUTE),
+            taint(UNREACHABLE, NO_EXECUTE),
+            taint("node.kubernetes.io/disk-pressure", NO_SCHEDULE),
+        ]),
+        ..NodeSpec::default()
+    });
+    let expected = [
+        ("dedicated", NO_EXECUTE),
+        ("node.kubernetes.io/memory-pressure", NO_SCHEDULE),
+        ("node.kubernetes.io/unschedulable", NO_SCHEDULE),
+        (NOT_READY, NO_SCHEDULE),
+        (NOT_READY, NO_EXECUTE),
+    ];
+    let expected = expected.map(|(key, effect)| (key.to_owned(), effect.to_owned()));
+    assert_eq!(keys(&desired(&node, "False", true, at(1))), expected);
+}
+
+#[test]
+fn a_taint_that_stays_keeps_its_time() {
+    let mut node = node("n", Some("Unknown"));
+    let taints = vec![
+        taint(UNREACHABLE, NO_SCHEDULE),
+        taint(UNREACHABLE, NO_EXECUTE),
+    ];
+    node.spec.get_or_insert_default().taints = Some(taints.clone());
+    assert_eq!(desired(&node, "Unknown", true, at(99)), taints);
+}
+
+fn toleration(
+    key: &str,
+    operator: &str,
+    value: &str,
+    effect: &str,
+    seconds: Option<i64>,
+) -> Toleration {
+    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    Toleration {
+        key: text(key),
+        operator: text(operator),
+        value: text(value),
+        effect: text(effect),
+        toleration_seconds: seconds,
+    }
+}
+
+#[test]
+fn a_toleration_is_for_taints_of_its_key_value_and_effect() {
+    let mut of_value = taint("k", NO_EXECUTE);
+    of_value.value = Some("v".into());
+    let cases = [
+        (toleration("", "Exists", "", "", None), true),
+        (toleration("k", "Exists", "", "", None), true),
+        (toleration("k", "Exists", "", NO_SCHEDULE, None), false),
+        (toleration("k", "Equal", "v", NO_EXECUTE, None), true),
+        (toleration("k", "", "v", NO_EXECUTE, None), true),
+        (toleration("k", "Equal", "w", NO_EXECUTE, None), false),
+        (toleration("other", "Exists", "", "", None), false),
+    ];
+    for (toleration, expected) in cases {
+        assert_eq!(
+            tolerates(&toleration, &of_value),
+            expected,
+            "{toleration:?}"
+        );
+    }
+}
+
+fn pod(name: &str, node: Option<&str>) -> Pod {
+    Pod {
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            creation_timestamp: Some(Time(at(-100))),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PodSpec {
+            node_name: node.map(str::to_owned),
+            ..PodSpec::default()
+        }),
+        status: Some(PodStatus {
+            phase: Some("Running".into()),
+            ..PodStatus::default()
+        }),
+    }
+}
+
+#[test]
+fn a_pod_leaves_when_it_has_tolerated_long_enough() {
+    let unreachable = |seconds| toleration(UNREACHABLE, "Exists", "", NO_EXECUTE, seconds);
+    let other = |seconds| toleration("other", "Exists", "", NO_EXECUTE, seconds);
+    let one = || vec![taint(UNREACHABLE, NO_EXECUTE)];
+    let two = || vec![taint(UNREACHABLE, NO_EXECUTE), taint("other", NO_EXECUTE)];
+    let cases = [
+        ("no taint", vec![], vec![], Leave::Never),
+        (
+            "a taint for new pods only",
+            vec![],
+            vec![taint(UNREACHABLE, NO_SCHEDULE)],
+            Leave::Never,
+        ),
+        ("not tolerated", vec![], one(), Leave::At(at(0))),
+        (
+            "tolerated for ever",
+            vec![unreachable(None)],
+            one(),
+            Leave::Never,
+        ),
+        (
+            "tolerated for a while",
+            vec![unreachable(Some(300))],
+            one(),
+            Leave::At(at(300)),
+        ),
+        (
+            "tolerated for no time",
+            vec![unreachable(Some(0))],
+            one(),
+            Leave::At(at(0)),
+        ),
+        (
+            "tolerated for less than no time",
+            vec![unreachable(Some(-5))],
+            one(),
+            Leave::At(at(0)),
+        ),
+        (
+            "one of two is not tolerated",
+            vec![unreachable(None)],
+            two(),
+            Leave::At(at(0)),
+        ),
+        (
+            "the shorter of two",
+            vec![unreachable(Some(300)), other(Some(60))],
+            two(),
+            Leave::At(at(60)),
+        ),
+        (
+            "one for ever, the other for a while",
+            vec![unreachable(None), other(Some(60))],
+            two(),
+            Leave::At(at(60)),
+        ),
+    ];
+    for (name, tolerations, taints, expected) in cases {
+        let mut pod = pod("p", Some("n"));
+        pod.spec.as_mut().unwrap().tolerations = Some(tolerations);
+        assert_eq!(leave(&pod, &taints, |_| at(0)), expected, "{name}");
+    }
+    // A pod that came to a node with a taint counts from then.
+    let mut late = pod("p", Some("n"));
+    late.metadata.creation_timestamp = Some(Time(at(50)));
+    late.spec.as_mut().unwrap().tolerations = Some(vec![unreachable(Some(300))]);
+    assert_eq!(leave(&late, &one(), |_| at(0)), Leave::At(at(350)));
+    // A taint that does not say since when it is there counts from when it was seen.
+    let mut undated = one();
+    undated[0].time_added = None;
+    assert_eq!(
+        leave(&pod("p", Some("n")), &undated, |_| at(7)),
+        Leave::At(at(7))
+    );
+}
+
+#[test]
+fn pods_of_a_node_that_is_gone_are_deleted_after_the_quarantine() {
+    let settings = pod_gc::Settings {
+        quarantine: Duration::from_secs(40),
+        ended_max: 0,
+    };
+    let (there, gone) = (
+        Arc::new(pod("a", Some("there"))),
+        Arc::new(pod("b", Some("gone"))),
+    );
+    let pods = [there, gone.clone()];
+    let nodes = HashSet::from(["there".to_owned()]);
+    let mut quarantine = Quarantine::default();
+    let mut look = |nodes: &HashSet<String>, second| {
+        quarantine.look(&pods, nodes, &settings, Duration::from_secs(second))
+    };
+    assert_eq!(look(&nodes, 0), []);
+    assert_eq!(look(&nodes, 39), []);
+    assert_eq!(look(&nodes, 40), [pod_gc::Action::DeleteOrphan(gone)]);
+    // It came back: the time starts anew.
+    let both = HashSet::from(["there".to_owned(), "gone".to_owned()]);
+    assert_eq!(look(&both, 60), []);
+    assert_eq!(look(&nodes, 80), []);
+    assert_eq!(look(&nodes, 119), []);
+}
+
+#[test]
+fn pods_that_never_had_a_node_and_the_oldest_that_have_ended_are_deleted() {
+    let settings = pod_gc::Settings {
+        quarantine: Duration::from_secs(40),
+        ended_max: 2,
+    };
+    let mut unscheduled = pod("u", None);
+    unscheduled.metadata.deletion_timestamp = Some(Time(at(0)));
+    let unscheduled = Arc::new(unscheduled);
+    let ended = |name: &str, created| {
+        let mut pod = pod(name, None);
+        pod.metadata.creation_timestamp = Some(Time(at(created)));
+        pod.status.as_mut().unwrap().phase = Some("Succeeded".into());
+        Arc::new(pod)
+    };
+    let oldest = ended("x", 1);
+    let pods = [
+        ended("z", 3),
+        oldest.clone(),
+        ended("y", 2),
+        unscheduled.clone(),
+        Arc::new(pod("w", None)),
+    ];
+    let actions = Quarantine::default().look(&pods, &HashSet::new(), &settings, Duration::ZERO);
+    let expected = [
+        pod_gc::Action::DeleteUnscheduled(unscheduled),
+        pod_gc::Action::DeleteEnded(oldest),
+    ];
+    assert_eq!(actions, expected);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever falls silent and speaks again: the taints settle with it, nobody leaves faster than allowed, and a node
+    /// that speaks is never tainted for long.
+    #[test]
+    fn taints_follow_the_signs_of_life(
+        phases in prop::collection::vec((prop::collection::vec(0..6_usize, 0..6), 1..40_i64), 1..8),
+    ) {
+        let mut cluster = Cluster::new(6);
+        for (silent, looks) in phases {
+            cluster.silent = silent.iter().map(|n| format!("n{n}")).collect();
+            let evicted = cluster.run(looks * 5);
+            for pair in evicted.windows(2) {
+                prop_assert!(pair[1].0 - pair[0].0 >= 10, "{evicted:?}");
+            }
+        }
+        cluster.silent.clear();
+        cluster.run(60);
+        prop_assert_eq!(cluster.tainted(NO_SCHEDULE) + cluster.tainted(NO_EXECUTE), 0);
+        cluster.silence(&["n0"]);
+        cluster.run(120);
+        prop_assert_eq!((cluster.tainted(NO_SCHEDULE), cluster.tainted(NO_EXECUTE)), (1, 1));
+    }
+}

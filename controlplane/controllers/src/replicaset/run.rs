@@ -1,0 +1,367 @@
+//! The loop around replica sets: what it observes, when, and how it acts.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use futures::StreamExt;
+use futures::stream;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use keelson_component::error::{is_already_exists, is_namespace_terminating, is_not_found};
+use keelson_component::{Change, EventType, Key, Outcome, Queue, Store, work};
+use kube::{Resource, ResourceExt};
+use parking_lot::Mutex;
+use rand::Rng;
+use tokio_util::sync::CancellationToken;
+
+use super::{Action, Failure, Observed, batches, pod_from_template, reconcile, status};
+use crate::common::expectations::Expectations;
+use crate::common::meta::{Labels, controller_of, is_deleted};
+use crate::context::{Context, IN_FLIGHT_MAX, delete_this, elapsed, may_have_happened};
+use crate::informers::{BY_CONTROLLER, Informers, orphans_of};
+
+/// How often a creation whose answer was lost is repeated, under the same name.
+const REPEATS_MAX: u32 = 5;
+/// Letters that make no words, so that no name does either.
+const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// The controller of replica sets.
+#[derive(Clone)]
+pub struct ReplicaSets {
+    context: Context,
+    queue: Queue<Key>,
+    replica_sets: Store<ReplicaSet>,
+    pods: Store<Pod>,
+    expectations: Arc<Mutex<Expectations>>,
+}
+
+impl ReplicaSets {
+    /// Listens to the informers.
+    pub fn new(context: Context, informers: &mut Informers) -> Self {
+        let this = ReplicaSets {
+            context,
+            queue: Queue::default(),
+            replica_sets: informers.replica_sets().store(),
+            pods: informers.pods().store(),
+            expectations: Arc::default(),
+        };
+        let owner = this.clone();
+        informers
+            .replica_sets()
+            .on_change(move |change| match change {
+                Change::Applied { new, .. } => owner.queue.add(Key::of(&***new)),
+                Change::Deleted { last } => {
+                    let uid = last.uid().unwrap_or_default();
+                    owner.expectations.lock().forget(&uid);
+                }
+            });
+        let owner = this.clone();
+        informers
+            .pods()
+            .on_change(move |change| owner.pod_changed(change));
+        this
+    }
+
+    /// Works until `stop`. The stores must be complete.
+    pub async fn run(self, workers: usize, stop: CancellationToken) {
+        let sync = |key: Key| async { self.sync(key).await };
+        work(self.queue.clone(), workers, stop, sync).await;
+    }
+
+    fn pod_changed(&self, change: &Change<'_, Pod>) {
+        match change {
+            Change::Deleted { last } => self.pod_gone(last),
+            Change::Applied { old, new } => {
+                let owner = controller_of(&new.metadata);
+                let old_owner = old.and_then(|old| controller_of(&old.metadata));
+                if old_owner.map(|owner| &owner.uid) != owner.map(|owner| &owner.uid) {
+                    self.queue_owner(old.map(|old| &**old));
+                }
+                if is_deleted(&new.metadata) {
+                    return self.pod_gone(new);
+                }
+                if owner.is_some() {
+                    if let (None, Some(owner)) = (old, owner) {
+                        self.expectations.lock().saw_creation(&owner.uid);
+                    }
+                    return self.queue_owner(Some(new));
+                }
+                let relabelled = old.is_none_or(|old| old.metadata.labels != new.metadata.labels);
+                if relabelled || old_owner.is_some() {
+                    self.queue_matching(new);
+                }
+            }
+        }
+    }
+
+    fn pod_gone(&self, pod: &Pod) {
+        if let (Some(owner), Some(uid)) = (controller_of(&pod.metadata), &pod.metadata.uid) {
+            self.expectations.lock().saw_deletion(&owner.uid, uid);
+        }
+        self.queue_owner(Some(pod));
+    }
+
+    fn queue_owner(&self, pod: Option<&Pod>) {
+        let owner = pod.and_then(|pod| controller_of(&pod.metadata));
+        if let (Some(pod), Some(owner)) = (pod, owner)
+            && owner.kind == "ReplicaSet"
+        {
+            let namespace = pod.namespace().unwrap_or_default();
+            self.queue.add(Key::new(namespace, &*owner.name));
+        }
+    }
+
+    /// A pod that belongs to nobody: whoever selects it may adopt it.
+    fn queue_matching(&self, pod: &Pod) {
+        let namespace = pod.namespace().unwrap_or_default();
+        for replica_set in self.replica_sets.in_namespace(&namespace) {
+            let selects = Labels::new(&replica_set.spec.selector).select(&pod.metadata);
+            if selects {
+                self.queue.add(Key::of(&*replica_set));
+            }
+        }
+    }
+
+    async fn sync(&self, key: Key) -> anyhow::Result<Outcome> {
+        let Some(replica_set) = self.replica_sets.get(&key) else {
+            return Ok(Outcome::Done);
+        };
+        let uid = replica_set.uid().unwrap_or_default();
+        let (pods, settled, creating) = {
+            let mut expectations = self.expectations.lock();
+            let settled = expectations.are_met(&uid, elapsed());
+            let mut pods = self.pods.indexed(BY_CONTROLLER, &uid);
+            pods.extend(
+                self.pods
+                    .indexed(BY_CONTROLLER, &orphans_of(&key.namespace)),
+            );
+            // Those were asked to go: they are going, though the store may not know it yet.
+            pods.retain(|pod| {
+                is_deleted(&pod.metadata)
+                    || !expectations.is_going(&uid, pod.uid().as_deref().unwrap_or_default())
+            });
+            (pods, settled, expectations.creating(&uid))
+        };
+        // Only who deletes asks where the others run.
+        let wanted = usize::try_from(replica_set.spec.replicas.unwrap_or(1)).unwrap_or_default();
+        let related = if pods.len() > wanted {
+            self.related(&replica_set)
+        } else {
+            Vec::new()
+        };
+        let now = Timestamp::now();
+        let plan = reconcile(&Observed {
+            replica_set: &replica_set,
+            pods: &pods,
+            related: &related,
+            settled,
+            creating,
+            now,
+        });
+        let mut failure = None;
+        for action in plan.actions {
+            match action {
+                Action::Adopt(pod) => self
+                    .context
+                    .adopt(&*replica_set, &*pod)
+                    .await
+                    .with_context(|| format!("adopting pod {}", pod.name_any()))?,
+                Action::Release(pod) => match self.context.release(&*replica_set, &*pod).await {
+                    Err(error) if is_not_found(&error) => (),
+                    result => {
+                        result.with_context(|| format!("releasing pod {}", pod.name_any()))?
+                    }
+                },
+                Action::Create(count) => failure = self.create(&replica_set, count).await,
+                Action::Delete(pods) => failure = self.delete(&replica_set, pods).await,
+                Action::SetStatus(status) if failure.is_none() => {
+                    self.set_status(&replica_set, &status).await?;
+                }
+                Action::SetStatus(_) => (),
+            }
+        }
+        if let Some(failure) = failure {
+            let (pods, terminating) = (&plan.remaining, plan.terminating);
+            let creating = self.expectations.lock().creating(&uid);
+            let status = status(
+                &replica_set,
+                pods,
+                creating,
+                terminating,
+                Some(&failure),
+                now,
+            );
+            self.set_status(&replica_set, &status).await?;
+            match failure {
+                Failure::Create(message) => bail!("creating pods: {message}"),
+                Failure::Delete(message) => bail!("deleting pods: {message}"),
+            }
+        }
+        Ok(plan.again_after.into())
+    }
+
+    async fn set_status(
+        &self,
+        replica_set: &ReplicaSet,
+        status: &k8s_openapi::api::apps::v1::ReplicaSetStatus,
+    ) -> kube::Result<()> {
+        let version = replica_set.resource_version();
+        let old = &replica_set.status;
+        self.context
+            .set_status(replica_set, version, old, status)
+            .await
+    }
+
+    /// The pods of all replica sets with the same controller, this one's too.
+    fn related(&self, replica_set: &ReplicaSet) -> Vec<Arc<Pod>> {
+        let mut owners = vec![replica_set.uid().unwrap_or_default()];
+        if let Some(controller) = controller_of(&replica_set.metadata) {
+            let siblings = self.replica_sets.indexed(BY_CONTROLLER, &controller.uid);
+            owners = siblings.iter().filter_map(|rs| rs.uid()).collect();
+        }
+        let pods = owners
+            .iter()
+            .flat_map(|uid| self.pods.indexed(BY_CONTROLLER, uid));
+        pods.collect()
+    }
+
+    /// Creates pods in growing batches. What fails ends it; those not tried are not expected any more.
+    async fn create(&self, replica_set: &ReplicaSet, count: usize) -> Option<Failure> {
+        let uid = replica_set.uid().unwrap_or_default();
+        self.expectations
+            .lock()
+            .expect_creations(&uid, count, elapsed());
+        let mut tried = 0;
+        let mut failure = None;
+        for batch in batches(count) {
+            tried += batch;
+            let creations = (0..batch).map(|_| self.create_one(replica_set));
+            let mut results = stream::iter(creations).buffer_unordered(IN_FLIGHT_MAX);
+            while let Some(result) = results.next().await {
+                if let Err(error) = result {
+                    failure = Some(error);
+                }
+            }
+            if failure.is_some() {
+                break;
+            }
+        }
+        for _ in tried..count {
+            self.expectations.lock().saw_creation(&uid);
+        }
+        let error = failure?;
+        if is_namespace_terminating(&error) {
+            // There is no use in trying again, nor in telling: all of it goes.
+            return None;
+        }
+        Some(Failure::Create(message_of(&error)))
+    }
+
+    /// Creates one pod, once: an answer that was lost is asked for again under the same name.
+    async fn create_one(&self, replica_set: &ReplicaSet) -> kube::Result<()> {
+        let uid = replica_set.uid().unwrap_or_default();
+        let api = self
+            .context
+            .api::<Pod>(&replica_set.namespace().unwrap_or_default());
+        let mut pod = pod_from_template(replica_set);
+        pod.metadata.name = Some(random_name(&replica_set.name_any()));
+        let mut repeats = 0;
+        let result = loop {
+            match api.create(&self.context.connect.post(), &pod).await {
+                Err(error) if is_already_exists(&error) && repeats > 0 => {
+                    // By us, unless somebody drew the same letters in between: the watch will tell.
+                    break Ok(());
+                }
+                Err(error) if is_already_exists(&error) => {
+                    pod.metadata.name = Some(random_name(&replica_set.name_any()));
+                }
+                Err(error) if may_have_happened(&error) && repeats < REPEATS_MAX => {
+                    repeats += 1;
+                    tokio::time::sleep(std::time::Duration::from_millis(20) * (1 << repeats)).await;
+                }
+                Err(error) => break Err(error),
+                Ok(_) => break Ok(()),
+            }
+        };
+        match &result {
+            Ok(()) => {
+                let message = format!("Created pod: {}", pod.name_any());
+                self.context
+                    .tell(replica_set, EventType::Normal, "SuccessfulCreate", message);
+            }
+            Err(error) => {
+                // One that may have been created is waited for, until the expectation runs out.
+                if !may_have_happened(error) {
+                    self.expectations.lock().saw_creation(&uid);
+                }
+                if !is_namespace_terminating(error) {
+                    let message = format!("Error creating: {}", message_of(error));
+                    self.context
+                        .tell(replica_set, EventType::Warning, "FailedCreate", message);
+                }
+            }
+        }
+        result
+    }
+
+    async fn delete(&self, replica_set: &ReplicaSet, pods: Vec<Arc<Pod>>) -> Option<Failure> {
+        let uid = replica_set.uid().unwrap_or_default();
+        let uids = pods.iter().filter_map(|pod| pod.uid());
+        self.expectations
+            .lock()
+            .expect_deletions(&uid, uids, elapsed());
+        let deletions: Vec<_> = pods
+            .iter()
+            .map(|pod| self.delete_one(replica_set, pod))
+            .collect();
+        let results = stream::iter(deletions).buffer_unordered(IN_FLIGHT_MAX);
+        let failures = results.filter_map(|result| async { result.err() });
+        let failure = failures.collect::<Vec<_>>().await.pop()?;
+        Some(Failure::Delete(message_of(&failure)))
+    }
+
+    async fn delete_one(&self, replica_set: &ReplicaSet, pod: &Pod) -> kube::Result<()> {
+        let api = self
+            .context
+            .api::<Pod>(&pod.namespace().unwrap_or_default());
+        let name = pod.name_any();
+        let gone = |error: &kube::Error| {
+            is_not_found(error) || keelson_component::error::is_conflict(error)
+        };
+        let result = api.delete(&name, &delete_this(pod)).await;
+        let Err(error) = result else {
+            let message = format!("Deleted pod: {name}");
+            self.context
+                .tell(replica_set, EventType::Normal, "SuccessfulDelete", message);
+            return Ok(());
+        };
+        let owner = replica_set.meta().uid.clone().unwrap_or_default();
+        let uid = pod.uid().unwrap_or_default();
+        self.expectations.lock().saw_deletion(&owner, &uid);
+        if gone(&error) {
+            return Ok(());
+        }
+        let message = format!("Error deleting: {}", message_of(&error));
+        self.context
+            .tell(replica_set, EventType::Warning, "FailedDelete", message);
+        Err(error)
+    }
+}
+
+/// The server's own words, without ours around them.
+fn message_of(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// A name of the form that the server gives to what has a `generateName`.
+fn random_name(base: &str) -> String {
+    let mut rng = rand::rng();
+    let letters = (0..5).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())]));
+    // With the dash and the letters, a label's value may have no more than 63.
+    let base: String = base.chars().take(57).collect();
+    format!("{base}-{}", letters.collect::<String>())
+}

@@ -1,0 +1,437 @@
+//! One rule of a replica set a test, as tables of cases.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
+use k8s_openapi::api::core::v1::{
+    ContainerStatus, Pod, PodCondition, PodSpec, PodStatus, PodTemplateSpec,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::api::ObjectMeta;
+
+use super::*;
+use crate::common::conditions;
+use crate::common::meta::controller_reference;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+fn labels() -> std::collections::BTreeMap<String, String> {
+    [("app".into(), "web".into())].into()
+}
+
+fn replica_set(replicas: i32) -> ReplicaSet {
+    ReplicaSet {
+        metadata: ObjectMeta {
+            name: Some("web".into()),
+            namespace: Some("default".into()),
+            uid: Some("web-uid".into()),
+            generation: Some(1),
+            ..ObjectMeta::default()
+        },
+        spec: ReplicaSetSpec {
+            replicas: Some(replicas),
+            selector: LabelSelector {
+                match_labels: Some(labels()),
+                ..LabelSelector::default()
+            },
+            template: Some(PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels()),
+                    ..ObjectMeta::default()
+                }),
+                spec: None,
+            }),
+            ..ReplicaSetSpec::default()
+        },
+        status: None,
+    }
+}
+
+fn pod(name: &str) -> Pod {
+    Pod {
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            namespace: Some("default".into()),
+            uid: Some(name.into()),
+            labels: Some(labels()),
+            owner_references: Some(vec![controller_reference(&replica_set(0))]),
+            creation_timestamp: Some(Time(at(0))),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PodSpec {
+            node_name: Some("node".into()),
+            ..PodSpec::default()
+        }),
+        status: Some(PodStatus {
+            phase: Some("Running".into()),
+            ..PodStatus::default()
+        }),
+    }
+}
+
+fn ready(mut pod: Pod, since: i64) -> Pod {
+    pod.status.as_mut().unwrap().conditions = Some(vec![PodCondition {
+        type_: "Ready".into(),
+        status: "True".into(),
+        last_transition_time: Some(Time(at(since))),
+        ..PodCondition::default()
+    }]);
+    pod
+}
+
+fn orphan(name: &str) -> Pod {
+    let mut pod = pod(name);
+    pod.metadata.owner_references = None;
+    pod
+}
+
+fn deleted(mut pod: Pod) -> Pod {
+    pod.metadata.deletion_timestamp = Some(Time(at(0)));
+    pod
+}
+
+fn in_phase(mut pod: Pod, phase: &str) -> Pod {
+    pod.status.as_mut().unwrap().phase = Some(phase.into());
+    pod
+}
+
+fn plan_for(replica_set: &ReplicaSet, pods: &[Pod], settled: bool) -> Plan {
+    let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
+    reconcile(&Observed {
+        replica_set,
+        pods: &pods,
+        related: &[],
+        settled,
+        creating: 0,
+        now: at(100),
+    })
+}
+
+fn plan(replicas: i32, pods: &[Pod]) -> Plan {
+    plan_for(&replica_set(replicas), pods, true)
+}
+
+/// What is done about pods, in short words; the status is left out.
+fn words(plan: &Plan) -> Vec<String> {
+    let words = plan.actions.iter().filter_map(|action| match action {
+        Action::Adopt(pod) => Some(format!("adopt {}", pod.name_any())),
+        Action::Release(pod) => Some(format!("release {}", pod.name_any())),
+        Action::Create(count) => Some(format!("create {count}")),
+        Action::Delete(pods) => {
+            let names: Vec<_> = pods.iter().map(|pod| pod.name_any()).collect();
+            Some(format!("delete {}", names.join(" ")))
+        }
+        Action::SetStatus(_) => None,
+    });
+    words.collect()
+}
+
+fn written(plan: &Plan) -> ReplicaSetStatus {
+    let status = plan.actions.iter().find_map(|action| match action {
+        Action::SetStatus(status) => Some(status.clone()),
+        _ => None,
+    });
+    status.expect("a status is written")
+}
+
+#[test]
+fn as_many_pods_are_created_or_deleted_as_make_the_number_right() {
+    let (a, b) = (|| pod("a"), || pod("b"));
+    let cases: [(&str, i32, Vec<Pod>, &[&str]); 9] = [
+        ("right already", 2, vec![a(), b()], &[]),
+        ("two too few", 2, vec![], &["create 2"]),
+        ("one too many", 1, vec![a(), b()], &["delete a"]),
+        ("none wanted", 0, vec![a()], &["delete a"]),
+        (
+            "pods that have ended do not count",
+            2,
+            vec![in_phase(a(), "Failed"), in_phase(b(), "Succeeded")],
+            &["create 2"],
+        ),
+        (
+            "pods that are going do not count",
+            2,
+            vec![deleted(a()), b()],
+            &["create 1"],
+        ),
+        (
+            "no more than a burst at once",
+            1000,
+            vec![],
+            &["create 500"],
+        ),
+        (
+            "another's pods do not count",
+            1,
+            vec![{
+                let mut pod = a();
+                pod.owner_references_mut()[0].uid = "other".into();
+                pod
+            }],
+            &["create 1"],
+        ),
+        (
+            "pods that do not match are let go",
+            1,
+            vec![{
+                let mut pod = a();
+                pod.labels_mut().insert("app".into(), "db".into());
+                pod
+            }],
+            &["release a", "create 1"],
+        ),
+    ];
+    for (name, replicas, pods, expected) in cases {
+        assert_eq!(words(&plan(replicas, &pods)), expected, "{name}");
+    }
+}
+
+#[test]
+fn no_more_than_a_burst_is_deleted_at_once() {
+    let pods: Vec<_> = (0..600).map(|n| pod(&format!("p{n}"))).collect();
+    let plan = plan(0, &pods);
+    let Action::Delete(victims) = &plan.actions[0] else {
+        panic!("{:?}", plan.actions)
+    };
+    assert_eq!(victims.len(), BURST_MAX);
+}
+
+#[test]
+fn orphans_that_match_are_adopted_and_count() {
+    let plan = plan(2, &[orphan("a"), pod("b")]);
+    assert_eq!(words(&plan), ["adopt a"]);
+    assert_eq!(written(&plan).replicas, 2);
+}
+
+#[test]
+fn nothing_is_created_or_deleted_until_what_was_asked_for_before_has_been_seen() {
+    for (replicas, pods) in [(5, vec![]), (0, vec![pod("a")])] {
+        let plan = plan_for(&replica_set(replicas), &pods, false);
+        assert_eq!(words(&plan), [""; 0]);
+        assert_eq!(written(&plan).observed_generation, Some(1));
+    }
+}
+
+#[test]
+fn a_replica_set_that_is_being_deleted_keeps_its_hands_off() {
+    let mut replica_set = replica_set(5);
+    replica_set.metadata.deletion_timestamp = Some(Time(at(0)));
+    let plan = plan_for(&replica_set, &[orphan("a"), pod("b")], true);
+    assert_eq!(words(&plan), [""; 0]);
+}
+
+#[test]
+fn the_cheapest_pod_to_lose_goes_first() {
+    let named = |name: &str, change: &dyn Fn(&mut Pod)| {
+        let mut pod = ready(pod(name), 0);
+        change(&mut pod);
+        pod
+    };
+    let restarted = |count| {
+        move |pod: &mut Pod| {
+            let status = ContainerStatus {
+                restart_count: count,
+                ..ContainerStatus::default()
+            };
+            pod.status.as_mut().unwrap().container_statuses = Some(vec![status]);
+        }
+    };
+    let cost = |cost: &'static str| {
+        move |pod: &mut Pod| {
+            let key = "controller.kubernetes.io/pod-deletion-cost";
+            pod.annotations_mut().insert(key.into(), cost.into());
+        }
+    };
+    let created =
+        |second| move |pod: &mut Pod| pod.metadata.creation_timestamp = Some(Time(at(second)));
+    // In each pair the first goes before the second, whatever their names.
+    let pairs = [
+        (
+            "without a node",
+            named("b", &|pod| pod.spec.as_mut().unwrap().node_name = None),
+            named("a", &|_| ()),
+        ),
+        (
+            "pending before unknown",
+            in_phase(pod("b"), "Pending"),
+            in_phase(pod("a"), "Unknown"),
+        ),
+        (
+            "unknown before running",
+            in_phase(pod("b"), "Unknown"),
+            pod("a"),
+        ),
+        ("not ready before ready", pod("b"), ready(pod("a"), 0)),
+        (
+            "the lower cost",
+            named("b", &cost("-5")),
+            named("a", &cost("3")),
+        ),
+        (
+            "a cost that is no number is none",
+            named("b", &cost("cheap")),
+            named("a", &cost("1")),
+        ),
+        (
+            "ready for a much shorter time",
+            ready(pod("b"), 98),
+            ready(pod("a"), 0),
+        ),
+        (
+            "more restarts",
+            named("b", &restarted(3)),
+            named("a", &restarted(1)),
+        ),
+        (
+            "much younger",
+            named("b", &created(98)),
+            named("a", &created(0)),
+        ),
+        (
+            "not ready before cheap",
+            named("b", &|pod| pod.status.as_mut().unwrap().conditions = None),
+            named("a", &cost("-9")),
+        ),
+        (
+            "cheap before younger",
+            named("b", &cost("-9")),
+            ready(pod("a"), 99),
+        ),
+    ];
+    for (name, first, second) in pairs {
+        for pods in [
+            [first.clone(), second.clone()],
+            [second.clone(), first.clone()],
+        ] {
+            assert_eq!(words(&plan(1, &pods)), ["delete b"], "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_node_with_more_pods_of_the_same_kind_loses_one_first() {
+    let on = |name: &str, node: &str| {
+        let mut pod = ready(pod(name), 0);
+        pod.spec.as_mut().unwrap().node_name = Some(node.into());
+        Arc::new(pod)
+    };
+    let pods = [on("a", "quiet"), on("b", "crowded")];
+    let related = [on("a", "quiet"), on("b", "crowded"), on("other", "crowded")];
+    let plan = reconcile(&Observed {
+        replica_set: &replica_set(1),
+        pods: &pods,
+        related: &related,
+        settled: true,
+        creating: 0,
+        now: at(100),
+    });
+    assert_eq!(words(&plan), ["delete b"]);
+}
+
+#[test]
+fn the_status_counts_pods_by_what_they_are() {
+    let mut unlabelled = replica_set(4);
+    let template = unlabelled.spec.template.as_mut().unwrap();
+    template
+        .metadata
+        .as_mut()
+        .unwrap()
+        .labels
+        .as_mut()
+        .unwrap()
+        .insert("tier".into(), "front".into());
+    let mut labelled = pod("labelled");
+    labelled.labels_mut().insert("tier".into(), "front".into());
+    unlabelled.spec.min_ready_seconds = Some(30);
+    let pods = [
+        labelled,
+        ready(pod("for long"), 0),
+        ready(pod("just now"), 90),
+        pod("not"),
+    ];
+    let plan = plan_for(&unlabelled, &pods, true);
+    let status = written(&plan);
+    assert_eq!(status.replicas, 4);
+    assert_eq!(status.fully_labeled_replicas, Some(1));
+    assert_eq!(status.ready_replicas, Some(2));
+    assert_eq!(status.available_replicas, Some(1));
+    // The one that became ready ten seconds ago will be available in twenty.
+    assert_eq!(plan.again_after, Some(Duration::from_secs(20)));
+}
+
+#[test]
+fn pods_that_were_just_asked_to_go_are_not_counted_as_available() {
+    let pods: Vec<_> = ["a", "b", "c"].map(|name| ready(pod(name), 0)).into();
+    let status = written(&plan(1, &pods));
+    assert_eq!((status.replicas, status.available_replicas), (1, Some(1)));
+    assert_eq!(status.terminating_replicas, Some(2));
+}
+
+#[test]
+fn pods_that_were_just_asked_for_are_counted() {
+    assert_eq!(written(&plan(3, &[pod("a")])).replicas, 3);
+    let replica_set = replica_set(3);
+    let observed = Observed {
+        replica_set: &replica_set,
+        pods: &[],
+        related: &[],
+        settled: false,
+        creating: 2,
+        now: at(100),
+    };
+    assert_eq!(written(&reconcile(&observed)).replicas, 2);
+}
+
+#[test]
+fn a_failure_is_a_condition_until_it_is_over() {
+    let mut replica_set = replica_set(2);
+    let failure = Failure::Create("quota exceeded".into());
+    let failed = status(&replica_set, &[], 0, 0, Some(&failure), at(0));
+    let known = conditions::get(&failed.conditions, "ReplicaFailure").unwrap();
+    assert_eq!(known.reason.as_deref(), Some("FailedCreate"));
+    assert_eq!(known.message.as_deref(), Some("quota exceeded"));
+    replica_set.status = Some(failed.clone());
+    // The same failure again changes nothing.
+    assert_eq!(
+        status(&replica_set, &[], 0, 0, Some(&failure), at(9)),
+        failed
+    );
+    assert_eq!(
+        status(&replica_set, &[], 0, 0, None, at(9)).conditions,
+        None
+    );
+}
+
+#[test]
+fn a_status_that_is_right_is_not_written() {
+    let mut replica_set = replica_set(1);
+    let pods = [ready(pod("a"), 0)];
+    replica_set.status = Some(written(&plan_for(&replica_set, &pods, true)));
+    assert_eq!(plan_for(&replica_set, &pods, true).actions, []);
+}
+
+#[test]
+fn batches_grow_so_that_what_always_fails_fails_once() {
+    let sizes = |count| batches(count).collect::<Vec<_>>();
+    assert_eq!(sizes(0), [0; 0]);
+    assert_eq!(sizes(1), [1]);
+    assert_eq!(sizes(10), [1, 2, 4, 3]);
+    assert_eq!(sizes(500), [1, 2, 4, 8, 16, 32, 64, 128, 245]);
+}
+
+#[test]
+fn a_created_pod_is_of_the_template_and_belongs_to_the_replica_set() {
+    let mut replica_set = replica_set(1);
+    let template = replica_set.spec.template.as_mut().unwrap();
+    template.metadata.as_mut().unwrap().annotations = Some([("a".into(), "b".into())].into());
+    let pod = pod_from_template(&replica_set);
+    assert_eq!(pod.metadata.generate_name.as_deref(), Some("web-"));
+    assert_eq!(pod.metadata.labels, Some(labels()));
+    assert_eq!(pod.annotations()["a"], "b");
+    assert_eq!(pod.owner_references(), [controller_reference(&replica_set)]);
+}
