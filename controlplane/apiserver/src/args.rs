@@ -62,6 +62,14 @@ pub struct Args {
     #[arg(long, default_value = "1h", value_parser = duration)]
     pub event_ttl: std::time::Duration,
 
+    /// How many reads are carried out at a time; more wait
+    #[arg(long, default_value_t = 400)]
+    pub max_requests_inflight: usize,
+
+    /// How many writes are carried out at a time; more wait
+    #[arg(long, default_value_t = 200)]
+    pub max_mutating_requests_inflight: usize,
+
     /// A watch lasts at least so many seconds, unless its client says how long
     #[arg(long, default_value_t = 1_800)]
     pub min_request_timeout: u64,

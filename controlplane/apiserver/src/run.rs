@@ -16,7 +16,7 @@ use crate::bootstrap;
 use crate::cache::Caches;
 use crate::resources::ClusterIps;
 use crate::rest::{Api, ApiOptions};
-use crate::serve::{self, Pki, Server, certificates};
+use crate::serve::{self, Inflight, Pki, Server, certificates};
 use crate::storage::{self, Connection, Store};
 
 /// Runs the API server until `stop`.
@@ -49,8 +49,12 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     }
     let api = Arc::new(Api::new(store, caches, options));
     tokio::spawn(bootstrap::keep(api.clone(), advertised, stop.clone()));
+    let inflight = Inflight::new(
+        args.max_requests_inflight,
+        args.max_mutating_requests_inflight,
+    );
     info!(address = %bound, "serving");
-    let server = Arc::new(Server::new(api, stop.clone()));
+    let server = Arc::new(Server::new(api, inflight, stop.clone()));
     serve::serve(listener, tls, server, stop).await;
     Ok(())
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::auth::{self, Attempt};
 use super::body::ReplyBody;
+use super::inflight::Inflight;
 use super::metrics::{Labels, Metrics};
 use super::negotiate::{self, Shape};
 use super::openapi::OpenApi;
@@ -30,6 +31,7 @@ pub struct Server {
     pub(super) metrics: Metrics,
     documents: discovery::Documents,
     openapi: OpenApi,
+    inflight: Inflight,
     stop: CancellationToken,
 }
 
@@ -50,13 +52,14 @@ impl Head {
 }
 
 impl Server {
-    /// Serves `api`. Watches end at `stop`.
-    pub fn new(api: Arc<Api>, stop: CancellationToken) -> Server {
+    /// Serves `api`, so many requests at a time. Watches end at `stop`.
+    pub fn new(api: Arc<Api>, inflight: Inflight, stop: CancellationToken) -> Server {
         Server {
             api,
             metrics: Metrics::default(),
             documents: discovery::Documents::new(),
             openapi: OpenApi::default(),
+            inflight,
             stop,
         }
     }
@@ -116,6 +119,7 @@ impl Server {
                 name: target.name.clone(),
             },
         )?;
+        let _turn = self.inflight.turn(verb).await?;
         let accept = head.header(header::ACCEPT);
         if let Some(review) = reviews::find(target) {
             let request = self.review_request(head, target, body).await?;

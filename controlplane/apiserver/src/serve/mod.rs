@@ -11,6 +11,7 @@ mod discovery;
 mod encode;
 mod health;
 mod http;
+mod inflight;
 mod kubeconfig;
 mod listener;
 mod metrics;
@@ -22,6 +23,7 @@ mod watch_stream;
 
 pub use certificates::Pki;
 pub use http::Server;
+pub use inflight::Inflight;
 pub use kubeconfig::write_kubeconfigs;
 pub use listener::serve;
 pub use metrics::Metrics;
