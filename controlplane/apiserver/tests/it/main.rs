@@ -1,5 +1,7 @@
 //! The API server in this process, over a real kvd and a real etcd, driven by plain HTTPS and by the real kubectl.
 
+mod clients;
+mod faults;
 mod kubectl;
 mod objects;
 mod pages;

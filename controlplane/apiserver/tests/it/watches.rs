@@ -218,3 +218,54 @@ on_each_store!(a_watch_of_tables_tells_rows, async |running| {
     assert_eq!(list["rows"][0]["cells"][0], "a");
     assert_eq!(list["rows"][0]["object"]["kind"], "PartialObjectMetadata");
 });
+
+/// What a watch with these parameters tells before something new happens; RV stands for the version of the last object.
+const SEMANTICS: &[(&str, &[&str])] = &[
+    ("", &["ADDED a", "ADDED b"]),
+    ("resourceVersion=0", &["ADDED a", "ADDED b"]),
+    ("resourceVersion=RV", &[]),
+    (
+        "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true",
+        &["ADDED a", "ADDED b", "BOOKMARK "],
+    ),
+    (
+        "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&resourceVersion=0",
+        &["ADDED a", "ADDED b", "BOOKMARK "],
+    ),
+    (
+        "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&resourceVersion=RV",
+        &["ADDED a", "ADDED b", "BOOKMARK "],
+    ),
+    (
+        "sendInitialEvents=false&resourceVersionMatch=NotOlderThan",
+        &[],
+    ),
+    (
+        "sendInitialEvents=false&resourceVersionMatch=NotOlderThan&resourceVersion=0",
+        &[],
+    ),
+    (
+        "sendInitialEvents=false&resourceVersionMatch=NotOlderThan&resourceVersion=RV",
+        &[],
+    ),
+];
+
+on_each_store!(a_watch_begins_as_its_parameters_say, async |running| {
+    let server = Server::start(running).await;
+    let client = server.client(Some("admin"));
+    make(&client, "a", "x").await;
+    let mut last = make(&client, "b", "x").await;
+    for (parameters, expected) in SEMANTICS {
+        let parameters = parameters.replace("RV", revision(&last));
+        let mut watch = client.watch(&format!("{MAPS}?watch=1&{parameters}")).await;
+        for one in *expected {
+            assert_eq!(watch.told().await, *one, "{parameters}");
+        }
+        make(&client, "new", "x").await;
+        assert_eq!(watch.told().await, "ADDED new", "{parameters}");
+        client.delete(&format!("{MAPS}/new")).await.ok();
+        assert_eq!(watch.told().await, "DELETED new", "{parameters}");
+        // Of the caches at least so new.
+        last = relabel(&client, "b", &format!("v{}", revision(&last))).await;
+    }
+});

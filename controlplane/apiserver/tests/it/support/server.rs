@@ -7,7 +7,7 @@ use clap::Parser;
 use keelson_apiserver::{Args, run};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::stores::free_ports;
 use super::{Client, RunningStore};
@@ -23,8 +23,9 @@ pub struct Server {
     pub port: u16,
     dir: TempDir,
     stop: CancellationToken,
+    _on_drop: DropGuard,
     task: JoinHandle<anyhow::Result<()>>,
-    _store: RunningStore,
+    store: RunningStore,
 }
 
 impl Server {
@@ -36,6 +37,26 @@ impl Server {
     pub async fn start_with(store: RunningStore, flags: &[&str]) -> Server {
         let dir =
             TempDir::with_prefix("keelson-apiserver-").expect("a temporary folder can be made");
+        Server::launch(store, dir, flags).await
+    }
+
+    /// Stops this server and starts another on the same store, with the same certificates.
+    pub async fn restart(self) -> Server {
+        let Server {
+            dir,
+            stop,
+            task,
+            store,
+            ..
+        } = self;
+        stop.cancel();
+        task.await
+            .expect("the server does not panic")
+            .expect("the server ends well");
+        Server::launch(store, dir, &[]).await
+    }
+
+    async fn launch(store: RunningStore, dir: TempDir, flags: &[&str]) -> Server {
         let [port] = free_ports();
         let pki = dir.path().join("pki");
         let mut line = vec![
@@ -52,9 +73,10 @@ impl Server {
         let server = Server {
             port,
             dir,
+            _on_drop: stop.clone().drop_guard(),
             stop,
             task,
-            _store: store,
+            store,
         };
         server.wait().await;
         server
@@ -97,13 +119,10 @@ impl Server {
     }
 
     pub fn store(&self) -> &RunningStore {
-        &self._store
+        &self.store
     }
-}
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        self.task.abort();
+    pub fn store_mut(&mut self) -> &mut RunningStore {
+        &mut self.store
     }
 }

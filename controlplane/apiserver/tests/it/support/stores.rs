@@ -15,9 +15,11 @@ pub enum StoreKind {
 
 /// A store of one member. Dropping it kills it.
 pub struct RunningStore {
+    kind: StoreKind,
     process: Child,
     pub endpoint: String,
-    _dir: TempDir,
+    peer: String,
+    dir: TempDir,
 }
 
 impl RunningStore {
@@ -27,39 +29,27 @@ impl RunningStore {
         let [client, peer] = free_ports();
         let endpoint = format!("http://127.0.0.1:{client}");
         let peer = format!("http://127.0.0.1:{peer}");
-        let program = match kind {
-            StoreKind::Kvd => ours("kvd"),
-            StoreKind::Etcd => program_in_peers("etcd-3.5.1/etcd"),
-        };
-        let log = std::fs::File::create(dir.path().join("log")).expect("a log can be made");
-        let process = Command::new(program)
-            .args(["--name", "m0", "--data-dir"])
-            .arg(dir.path().join("data"))
-            .args([
-                "--listen-client-urls",
-                &endpoint,
-                "--advertise-client-urls",
-                &endpoint,
-            ])
-            .args([
-                "--listen-peer-urls",
-                &peer,
-                "--initial-advertise-peer-urls",
-                &peer,
-            ])
-            .args(["--initial-cluster", &format!("m0={peer}")])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a file can be shared"))
-            .stderr(log)
-            .spawn()
-            .expect("the store starts");
         let store = RunningStore {
-            process,
+            kind,
+            process: spawn(kind, dir.path(), &endpoint, &peer),
             endpoint,
-            _dir: dir,
+            peer,
+            dir,
         };
         store.wait().await;
         store
+    }
+
+    /// Kills the store.
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Starts it again on what it had.
+    pub async fn start_again(&mut self) {
+        self.process = spawn(self.kind, self.dir.path(), &self.endpoint, &self.peer);
+        self.wait().await;
     }
 
     async fn wait(&self) {
@@ -87,9 +77,37 @@ impl RunningStore {
 
 impl Drop for RunningStore {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.kill();
     }
+}
+
+fn spawn(kind: StoreKind, dir: &Path, endpoint: &str, peer: &str) -> Child {
+    let program = match kind {
+        StoreKind::Kvd => ours("kvd"),
+        StoreKind::Etcd => program_in_peers("etcd-3.5.1/etcd"),
+    };
+    let log = std::fs::File::create(dir.join("log")).expect("a log can be made");
+    Command::new(program)
+        .args(["--name", "m0", "--data-dir"])
+        .arg(dir.join("data"))
+        .args([
+            "--listen-client-urls",
+            endpoint,
+            "--advertise-client-urls",
+            endpoint,
+        ])
+        .args([
+            "--listen-peer-urls",
+            peer,
+            "--initial-advertise-peer-urls",
+            peer,
+        ])
+        .args(["--initial-cluster", &format!("m0={peer}")])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a file can be shared"))
+        .stderr(log)
+        .spawn()
+        .expect("the store starts")
 }
 
 pub fn free_ports<const N: usize>() -> [u16; N] {

@@ -1,0 +1,105 @@
+//! What the server does when its store is away, and when many write at once.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{Client, RunningStore, Server, StoreKind, on_each_store};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+async fn is_ready(client: &Client) -> bool {
+    client.get("/readyz").await.code == 200
+}
+
+async fn until_ready(client: &Client) {
+    for _ in 0..400 {
+        if is_ready(client).await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("the server is not ready again");
+}
+
+on_each_store!(the_server_outlives_its_store, async |running| {
+    let mut server = Server::start(running).await;
+    let client = server.client(Some("admin"));
+    client
+        .post(MAPS, &json!({"metadata": {"name": "a"}}))
+        .await
+        .ok();
+    let mut watch = client
+        .watch(&format!("{MAPS}?watch=1&resourceVersion=0"))
+        .await;
+    assert_eq!(watch.told().await, "ADDED a");
+    server.store_mut().kill();
+    assert!(!is_ready(&client).await);
+    assert_eq!(client.get("/livez").await.code, 200);
+    // What may be old is still told.
+    assert_eq!(
+        client.get(&format!("{MAPS}?resourceVersion=0")).await.code,
+        200
+    );
+    let refused = client.post(MAPS, &json!({"metadata": {"name": "b"}})).await;
+    assert!(matches!(refused.code, 503 | 504), "{}", refused.text);
+    server.store_mut().start_again().await;
+    until_ready(&client).await;
+    client
+        .post(MAPS, &json!({"metadata": {"name": "c"}}))
+        .await
+        .ok();
+    // The watch has missed nothing, and never ended.
+    assert_eq!(watch.told().await, "ADDED c");
+});
+
+on_each_store!(a_list_is_fresh_whatever_was_written_last, async |running| {
+    let server = Server::start(running).await;
+    let client = server.client(Some("admin"));
+    client
+        .post(MAPS, &json!({"metadata": {"name": "a"}}))
+        .await
+        .ok();
+    // A key that is none of ours moves the store on, and no watch of ours tells of it.
+    let mut store = server.store().client().await;
+    for _ in 0..5 {
+        store.put("elsewhere", "x", None).await.unwrap();
+        let list = client.get(MAPS).await.ok();
+        assert_eq!(list["items"].as_array().unwrap().len(), 1);
+    }
+});
+
+on_each_store!(writers_that_meet_lose_nothing, async |running| {
+    let server = Server::start(running).await;
+    let client = server.client(Some("admin"));
+    let path = format!("{MAPS}/a");
+    client
+        .post(MAPS, &json!({"metadata": {"name": "a"}}))
+        .await
+        .ok();
+    futures::future::join_all((0..20).map(|number| {
+        let (client, path) = (&client, &path);
+        async move {
+            let patch = json!({"data": {format!("key-{number}"): "x"}});
+            client.patch(path, "merge", &patch).await.ok()
+        }
+    }))
+    .await;
+    let all = client.get(&path).await.ok();
+    assert_eq!(all["data"].as_object().unwrap().len(), 20);
+});
+
+#[tokio::test]
+async fn a_server_on_a_store_of_another_finds_everything() {
+    let mut server = Server::start(RunningStore::start(StoreKind::Etcd).await).await;
+    let client = server.client(Some("admin"));
+    let made = client
+        .post(MAPS, &json!({"metadata": {"name": "a"}}))
+        .await
+        .ok();
+    server = server.restart().await;
+    let client = server.client(Some("admin"));
+    assert_eq!(client.get(&format!("{MAPS}/a")).await.ok(), made);
+    let list = client.get(&format!("{MAPS}?resourceVersion=0")).await.ok();
+    assert_eq!(list["items"][0], made);
+}
