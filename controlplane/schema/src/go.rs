@@ -57,3 +57,17 @@ pub(crate) fn value(value: &serde_json::Value) -> String {
         }
     }
 }
+
+/// What Go calls the type that its JSON parser makes of a value.
+pub(crate) fn type_of(value: &serde_json::Value) -> &'static str {
+    use serde_json::Value;
+    match value {
+        Value::Null => "%!s(<nil>)",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}

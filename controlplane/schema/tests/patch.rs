@@ -254,6 +254,21 @@ mod strategic_merge {
     }
 
     #[test]
+    fn a_new_item_takes_the_place_of_a_deleted_one() {
+        let patched = pod(
+            json!({"containers": [{"name": "sidecar"}, {"name": "old"}]}),
+            json!({
+                "$setElementOrder/containers": [{"name": "new"}],
+                "containers": [{"name": "new"}, {"name": "old", "$patch": "delete"}],
+            }),
+        );
+        assert_eq!(
+            patched,
+            json!({"containers": [{"name": "sidecar"}, {"name": "new"}]})
+        );
+    }
+
+    #[test]
     fn an_order_for_a_list_that_is_not_there_is_of_no_consequence() {
         let patched = pod(
             json!({}),
@@ -283,9 +298,10 @@ mod strategic_merge {
              map[name:b]]\n"
         );
         let no_list = json!({"$setElementOrder/containers": "a"});
+        let expected = "expected a []interface {}, but received a string";
         assert_eq!(
             pod_error(spec, no_list),
-            Error::Invalid("invalid patch format of setElementOrder list".to_owned())
+            Error::Unsupported(expected.to_owned())
         );
     }
 
@@ -374,7 +390,7 @@ mod strategic_merge {
             ),
             (
                 json!({"containers": ["a"]}),
-                "list element types are not identical",
+                "list element types are not identical: [[map[name:a]] [a]]",
             ),
         ];
         for (patch, expected) in cases {

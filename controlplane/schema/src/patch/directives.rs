@@ -13,14 +13,12 @@ pub(super) const DELETE_FROM_LIST: &str = "$deleteFromPrimitiveList/";
 /// In front of a list's name: the order of its items.
 pub(super) const SET_ORDER: &str = "$setElementOrder/";
 
-/// What is left of a value that goes into an object as it stands: without directives and nulls. Nothing, if it says that
-/// it is to be deleted.
+/// What is left of a value that goes into an object as it stands: without nulls, and without what says how it is to be
+/// merged, since there is nothing to merge it with. Nothing, if that is what the value itself is.
 pub(super) fn strip(value: Value) -> Option<Value> {
     match value {
+        Value::Object(object) if object.contains_key(PATCH) => None,
         Value::Object(object) => {
-            if object.get(PATCH).and_then(Value::as_str) == Some("delete") {
-                return None;
-            }
             let plain = object
                 .into_iter()
                 .filter(|(key, value)| !is_directive(key) && !value.is_null());
@@ -72,6 +70,8 @@ pub(super) fn retain_keys(
 pub(super) struct Special {
     pub original: Vec<Value>,
     pub patch: Vec<Value>,
+    /// Whether the list is replaced by what `original` has.
+    pub replaced: bool,
 }
 
 /// Carries out the `$patch` of a list's items.
@@ -100,15 +100,15 @@ pub(super) fn special_items(
             _ => return Err(unknown_patch(&item)),
         }
     }
-    Ok(match replace {
-        true => Special {
-            original: plain,
-            patch: Vec::new(),
-        },
-        false => Special {
-            original,
-            patch: plain,
-        },
+    let (original, patch) = if replace {
+        (plain, Vec::new())
+    } else {
+        (original, plain)
+    };
+    Ok(Special {
+        original,
+        patch,
+        replaced: replace,
     })
 }
 

@@ -43,7 +43,7 @@ pub(super) fn merge(
                 merge_object(field, before, patch).map(Some)?
             }
             (Some(Value::Array(before)), Value::Array(patch)) => {
-                merge_list(field, before, patch).map(Some)?
+                Some(Value::Array(merge_list(field, before, patch)?.items))
             }
             (_, value) => directives::strip(value),
         };
@@ -62,19 +62,30 @@ fn merge_object(field: Option<Field<'_>>, original: Object, patch: Object) -> Re
     Ok(Value::Object(merged))
 }
 
+/// A merged list, and the one by which `$setElementOrder` says where the items that it does not name stood.
+struct Merged {
+    items: Vec<Value>,
+    server: Vec<Value>,
+}
+
 fn merge_list(
     field: Option<Field<'_>>,
     original: Vec<Value>,
     patch: Vec<Value>,
-) -> Result<Value, Error> {
+) -> Result<Merged, Error> {
     if !has_strategy(field, "merge") {
-        return Ok(Value::Array(patch));
+        return Ok(Merged {
+            items: patch,
+            server: original,
+        });
     }
     if original.is_empty() && patch.is_empty() {
-        return Ok(Value::Array(original));
+        return Ok(Merged {
+            items: original,
+            server: Vec::new(),
+        });
     }
-    let identity = identity(field, &original, &patch)?;
-    let (merged, order, server) = match identity {
+    match identity(field, &original, &patch)? {
         Identity::Itself => {
             let mut merged: Vec<Value> = Vec::new();
             for item in original.iter().chain(&patch) {
@@ -82,15 +93,26 @@ fn merge_list(
                     merged.push(item.clone());
                 }
             }
-            (merged, patch, original)
+            let items = order::arrange(merged, &patch, &original, Identity::Itself)?;
+            Ok(Merged {
+                items,
+                server: original,
+            })
         }
         Identity::Key(key) => {
-            let special = directives::special_items(original, patch, key)?;
-            let (order, server) = (special.patch.clone(), special.original.clone());
-            (merge_items(field, special, key)?, order, server)
+            let special = directives::special_items(original.clone(), patch, key)?;
+            let (order, left) = (special.patch.clone(), special.original.clone());
+            let replaced = special.replaced;
+            let merged = merge_items(field, special, key)?;
+            // In Kubernetes, new items take the places of deleted ones in the list that tells the old order.
+            let server = match replaced {
+                true => original,
+                false => merged.iter().take(original.len()).cloned().collect(),
+            };
+            let items = order::arrange(merged, &order, &left, Identity::Key(key))?;
+            Ok(Merged { items, server })
         }
-    };
-    order::arrange(merged, &order, &server, identity).map(Value::Array)
+    }
 }
 
 /// Merges each item of the patch into the one with the same key.
@@ -130,16 +152,17 @@ fn merge_ordered_lists(
         .collect();
     for directive in directives {
         let name = directive.trim_start_matches(SET_ORDER).to_owned();
-        let malformed =
-            || Error::Invalid("invalid patch format of setElementOrder list".to_owned());
-        let Some(Value::Array(order)) = patch.remove(&directive) else {
-            return Err(malformed());
-        };
         let list = |value: Option<Value>| match value {
             None => Ok(None),
             Some(Value::Array(items)) => Ok(Some(items)),
-            Some(_) => Err(malformed()),
+            Some(other) => {
+                let received = crate::go::type_of(&other);
+                Err(Error::Unsupported(format!(
+                    "expected a []interface {{}}, but received a {received}"
+                )))
+            }
         };
+        let order = list(patch.remove(&directive))?.unwrap_or_default();
         // A list that is deleted needs no order.
         if patch.get(&name).is_some_and(Value::is_null) {
             continue;
@@ -153,19 +176,21 @@ fn merge_ordered_lists(
             patched.as_deref().unwrap_or(&order),
         )?;
         order::validate(patched.as_deref().unwrap_or_default(), &order, identity)?;
-        let server = before.clone().unwrap_or_default();
-        let merged = match (before, patched) {
+        let Merged { items, server } = match (before, patched) {
             (None, None) => continue,
-            (Some(before), None) => Value::Array(before),
-            (None, Some(patched)) => directives::strip(Value::Array(patched)).unwrap_or_default(),
+            (Some(before), None) => Merged {
+                server: before.clone(),
+                items: before,
+            },
+            (None, Some(patched)) => Merged {
+                items: patched.into_iter().filter_map(directives::strip).collect(),
+                server: Vec::new(),
+            },
             (Some(before), Some(patched)) => merge_list(field, before, patched)?,
-        };
-        let Value::Array(merged) = merged else {
-            continue;
         };
         original.insert(
             name,
-            Value::Array(order::arrange(merged, &order, &server, identity)?),
+            Value::Array(order::arrange(items, &order, &server, identity)?),
         );
     }
     Ok(())
@@ -201,9 +226,11 @@ fn identity<'f>(
         ));
     }
     if items.any(|item| item.is_object() != first.is_object() || item.is_array()) {
-        return Err(Error::Unsupported(
-            "list element types are not identical".to_owned(),
-        ));
+        let lists = serde_json::json!([original, patch]);
+        return Err(Error::Unsupported(format!(
+            "list element types are not identical: {}",
+            crate::go::value(&lists)
+        )));
     }
     if !first.is_object() {
         return Ok(Identity::Itself);
