@@ -12,8 +12,8 @@ pub(crate) struct Path<'p> {
 #[derive(Clone, Copy)]
 enum Step<'p> {
     Root,
-    /// A field of a struct.
-    Field(&'p str),
+    /// A field of a struct, and the struct inlined there that it comes from, if it does.
+    Field(&'p str, Option<&'p str>),
     /// A key of a map, or of an object of which nothing more is known.
     Key(&'p str),
     Index(usize),
@@ -27,10 +27,10 @@ impl<'p> Path<'p> {
         }
     }
 
-    pub fn field(&'p self, name: &'p str) -> Path<'p> {
+    pub fn field(&'p self, name: &'p str, inlined_from: Option<&'p str>) -> Path<'p> {
         Path {
             parent: Some(self),
-            step: Step::Field(name),
+            step: Step::Field(name, inlined_from),
         }
     }
 
@@ -48,14 +48,17 @@ impl<'p> Path<'p> {
         }
     }
 
-    /// The names of the struct fields on the way, with dots between: where Go's messages say that a value stands.
+    /// The names of the struct fields on the way, with dots between: where Go's messages say that a value stands. To Go,
+    /// a struct that JSON inlines is a field too.
     pub fn go_fields(&self) -> String {
         let mut out = self.parent.map(Path::go_fields).unwrap_or_default();
-        if let Step::Field(name) = self.step {
-            if !out.is_empty() {
-                out.push('.');
+        if let Step::Field(name, inlined_from) = self.step {
+            for name in inlined_from.into_iter().chain([name]) {
+                if !out.is_empty() {
+                    out.push('.');
+                }
+                out.push_str(name);
             }
-            out.push_str(name);
         }
         out
     }
@@ -66,7 +69,7 @@ impl<'p> Path<'p> {
         }
         match self.step {
             Step::Root => {}
-            Step::Field(name) | Step::Key(name) => {
+            Step::Field(name, _) | Step::Key(name) => {
                 if !out.is_empty() {
                     out.push('.');
                 }

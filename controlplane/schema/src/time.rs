@@ -18,18 +18,37 @@ pub enum Precision {
     Micros,
 }
 
-const LAYOUT: &str = "2006-01-02T15:04:05Z07:00";
+impl Precision {
+    /// What Go's messages call the form.
+    fn layout(self) -> &'static str {
+        match self {
+            Precision::Seconds => "2006-01-02T15:04:05Z07:00",
+            Precision::Micros => "2006-01-02T15:04:05.000000Z07:00",
+        }
+    }
+}
+
 const SECONDS_PER_DAY: i64 = 86_400;
 
 /// The same time in UTC, in the one way that the API writes it. An empty text is no time, and an error.
 pub fn canonical(text: &str, precision: Precision) -> Result<String, String> {
-    Timestamp::parse(text).map(|time| time.format(precision))
+    Timestamp::parse_as(text, precision).map(|time| time.format(precision))
 }
 
 impl Timestamp {
     /// Reads an RFC 3339 time; fails with the message of Go's parser.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut parser = Parser { text, rest: text };
+        Self::parse_as(text, Precision::Seconds)
+    }
+
+    /// Any number of digits is fine, whatever is asked for: that is for messages only.
+    fn parse_as(text: &str, precision: Precision) -> Result<Self, String> {
+        let layout = precision.layout();
+        let mut parser = Parser {
+            text,
+            rest: text,
+            layout,
+        };
         let year = parser.number(4, "2006")?;
         parser.literal("-")?;
         let month = parser.number(2, "01")?;
@@ -87,6 +106,7 @@ impl Timestamp {
 struct Parser<'a> {
     text: &'a str,
     rest: &'a str,
+    layout: &'static str,
 }
 
 impl Parser<'_> {
@@ -95,11 +115,8 @@ impl Parser<'_> {
     }
 
     fn error(&self, element: &str) -> String {
-        let rest = crate::go::quoted(self.rest);
-        format!(
-            "{} as \"{LAYOUT}\": cannot parse {rest} as \"{element}\"",
-            self.head()
-        )
+        let (head, rest, layout) = (self.head(), crate::go::quoted(self.rest), self.layout);
+        format!("{head} as \"{layout}\": cannot parse {rest} as \"{element}\"")
     }
 
     fn number(&mut self, digits: usize, element: &str) -> Result<i64, String> {

@@ -164,6 +164,12 @@ fn a_wrong_type_is_refused_in_the_words_that_users_know() {
             "number into Go struct field ResourceRequirements.spec.template.spec.containers.resources.limits of type \
              v1.ResourceList",
         ),
+        // A struct that JSON inlines is a field to Go.
+        (
+            json!({"spec": {"template": {"spec": {"volumes": [{"name": "v", "emptyDir": 1}]}}}}),
+            "number into Go struct field Volume.spec.template.spec.volumes.VolumeSource.emptyDir of type \
+             v1.EmptyDirVolumeSource",
+        ),
         (
             json!({"spec": "x"}),
             "string into Go struct field Deployment.spec of type v1.DeploymentSpec",
@@ -174,6 +180,16 @@ fn a_wrong_type_is_refused_in_the_words_that_users_know() {
         let message = error(kind("apps", "v1", "Deployment"), &body.to_string());
         assert_eq!(message, format!("json: cannot unmarshal {expected}"));
     }
+}
+
+/// As Go does, which goes on after a wrong type, but not after a time that is none.
+#[test]
+fn of_two_wrong_values_the_first_is_told_unless_the_other_cannot_be_read_at_all() {
+    let ty = kind("apps", "v1", "Deployment");
+    let two = json!({"metadata": {"labels": 1}, "spec": {"replicas": "3"}});
+    assert!(error(ty, &two.to_string()).contains("ObjectMeta.metadata.labels"));
+    let time = json!({"kind": 1, "metadata": {"deletionTimestamp": "noon"}});
+    assert!(error(ty, &time.to_string()).starts_with("parsing time \"noon\""));
 }
 
 #[test]

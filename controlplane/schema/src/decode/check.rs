@@ -21,12 +21,16 @@ pub(super) fn check(ty: Type<'_>, parsed: Parsed) -> Result<Decoded, Error> {
     }
     let mut checker = Checker {
         unknown: Vec::new(),
+        first_error: None,
     };
     let place = Place {
         path: Path::root(),
         within: None,
     };
     checker.value_of_type(ty, &mut value, &place, &|| ty.go_name())?;
+    if let Some(error) = checker.first_error {
+        return Err(error);
+    }
 
     let mut faults: Vec<Fault> = Vec::new();
     for fault in found {
@@ -55,6 +59,8 @@ fn is_within(path: &str, outer: &str) -> bool {
 struct Checker {
     /// The paths of the fields that types do not have.
     unknown: Vec<String>,
+    /// Go goes on after a wrong type, and tells of the first unless a type that decodes itself stops it later.
+    first_error: Option<Error>,
 }
 
 /// Where a value stands, and in which struct: messages tell both.
@@ -87,7 +93,12 @@ enum Keep {
 /// What Go calls the type that a value should have had; asked for only when it has not.
 type GoType<'a> = &'a dyn Fn() -> String;
 
+/// Errors that are returned end the walk; others are noted.
 impl Checker {
+    fn note(&mut self, error: Error) {
+        self.first_error.get_or_insert(error);
+    }
+
     fn object(
         &mut self,
         ty: Type<'_>,
@@ -95,43 +106,53 @@ impl Checker {
         path: &Path<'_>,
     ) -> Result<(), Error> {
         let mut result = Ok(());
-        object.retain(|key, value| {
-            if result.is_err() {
-                return true;
-            }
-            let Some(field) = ty.field(key) else {
-                if ty.is_kind() && matches!(key.as_str(), "apiVersion" | "kind") {
-                    let place = Place {
-                        path: path.field(key),
-                        within: Some(ty),
-                    };
-                    let kept = self.scalar(Scalar::String, value, &place, &|| "string".to_owned());
-                    return kept.map(|()| !is_zero(value)).unwrap_or_else(|error| {
-                        result = Err(error);
-                        true
-                    });
-                }
-                if self.unknown.len() < Decoded::FAULTS_MAX {
-                    self.unknown.push(path.key(key).to_string());
-                }
-                return false;
-            };
-            let place = Place {
-                path: path.field(key),
-                within: Some(ty),
-            };
-            match self.field(field, value, &place) {
-                Ok(Keep::Yes) => true,
-                Ok(Keep::No) => false,
+        object.retain(|key, value| match result {
+            Ok(()) => match self.entry(ty, key, value, path) {
+                Ok(keep) => matches!(keep, Keep::Yes),
                 Err(error) => {
                     result = Err(error);
                     true
                 }
-            }
+            },
+            Err(_) => true,
         });
         result?;
         fill(ty, object);
         Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        ty: Type<'_>,
+        key: &str,
+        value: &mut Value,
+        path: &Path<'_>,
+    ) -> Result<Keep, Error> {
+        if let Some(field) = ty.field(key) {
+            let path = path.field(key, field.inlined_from());
+            return self.field(
+                field,
+                value,
+                &Place {
+                    path,
+                    within: Some(ty),
+                },
+            );
+        }
+        if ty.is_kind() && matches!(key, "apiVersion" | "kind") {
+            if !value.is_null() {
+                let place = Place {
+                    path: path.field(key, Some("TypeMeta")),
+                    within: Some(ty),
+                };
+                self.scalar(Scalar::String, value, &place, &|| "string".to_owned());
+            }
+            return Ok(if is_zero(value) { Keep::No } else { Keep::Yes });
+        }
+        if self.unknown.len() < Decoded::FAULTS_MAX {
+            self.unknown.push(path.key(key).to_string());
+        }
+        Ok(Keep::No)
     }
 
     fn field(
@@ -155,7 +176,8 @@ impl Checker {
             }
             Shape::List => {
                 let Value::Array(items) = value else {
-                    return Err(place.wrong_type(json_type(value).to_owned(), field.go_type()));
+                    self.note(place.wrong_type(json_type(value).to_owned(), field.go_type()));
+                    return Ok(Keep::Yes);
                 };
                 for (index, item) in items.iter_mut().enumerate() {
                     if item.is_null() {
@@ -175,8 +197,11 @@ impl Checker {
             }
             Shape::Map => {
                 let Value::Object(entries) = value else {
-                    return Err(place.wrong_type(json_type(value).to_owned(), field.go_type()));
+                    self.note(place.wrong_type(json_type(value).to_owned(), field.go_type()));
+                    return Ok(Keep::Yes);
                 };
+                // A time or anything else that has no zero but null is absent, too.
+                entries.retain(|_, item| !item.is_null() || !zero(field).is_null());
                 for (key, item) in entries.iter_mut() {
                     if item.is_null() {
                         *item = zero(field);
@@ -204,8 +229,23 @@ impl Checker {
     ) -> Result<(), Error> {
         let go_type = || field.go_element_type();
         match field.element() {
-            Element::Scalar(scalar) => self.scalar(scalar, value, place, &go_type),
+            Element::Scalar(scalar) => {
+                self.scalar(scalar, value, place, &go_type);
+                Ok(())
+            }
             Element::Type(ty) => self.value_of_type(ty, value, place, &go_type),
+        }
+    }
+
+    fn scalar(
+        &mut self,
+        scalar: Scalar,
+        value: &mut Value,
+        place: &Place<'_>,
+        go_type: GoType<'_>,
+    ) {
+        if let Err(error) = check_scalar(scalar, value, place, go_type) {
+            self.note(error);
         }
     }
 
@@ -216,98 +256,92 @@ impl Checker {
         place: &Place<'_>,
         go_type: GoType<'_>,
     ) -> Result<(), Error> {
-        match ty.form() {
-            Form::Object => match value {
-                Value::Object(object) => self.object(ty, object, &place.path),
-                other => Err(place.wrong_type(json_type(other).to_owned(), go_type())),
-            },
-            Form::Raw => Ok(()),
-            Form::Fields => match value {
-                Value::Object(_) => Ok(()),
-                // Go keeps the bytes as they are and fails later; here nothing else could be made of them.
-                other => Err(place.wrong_type(json_type(other).to_owned(), go_type())),
-            },
-            Form::Quantity => {
-                let text = match &*value {
+        match (ty.form(), &mut *value) {
+            (Form::Object, Value::Object(object)) => return self.object(ty, object, &place.path),
+            (Form::Raw, _)
+            | (Form::Fields, Value::Object(_))
+            | (Form::IntOrString, Value::String(_)) => {}
+            (Form::Strings, Value::Array(items)) => {
+                for item in items {
+                    self.scalar(Scalar::String, item, place, &|| "string".to_owned());
+                }
+            }
+            (Form::Object | Form::Fields | Form::Strings, other) => {
+                self.note(place.wrong_type(json_type(other).to_owned(), go_type()));
+            }
+            (Form::IntOrString, other) => {
+                check_scalar(Scalar::Int32, other, place, &|| "int32".to_owned())?
+            }
+            (Form::Quantity, other) => {
+                let text = match &*other {
                     Value::String(text) => text.trim().to_owned(),
                     other => other.to_string(),
                 };
-                *value = Value::String(
-                    quantity::canonical(&text)
-                        .map_err(|error| Error::Malformed(error.to_string()))?,
-                );
-                Ok(())
+                let quantity = quantity::canonical(&text)
+                    .map_err(|error| Error::Malformed(error.to_string()))?;
+                *other = Value::String(quantity);
             }
-            Form::Time => self.time(value, place, time::Precision::Seconds),
-            Form::MicroTime => self.time(value, place, time::Precision::Micros),
-            Form::IntOrString => match value {
-                Value::String(_) => Ok(()),
-                other => self.scalar(Scalar::Int32, other, place, &|| "int32".to_owned()),
-            },
-            Form::Strings => match value {
-                Value::Array(items) => items.iter_mut().try_for_each(|item| {
-                    self.scalar(Scalar::String, item, place, &|| "string".to_owned())
-                }),
-                other => Err(place.wrong_type(json_type(other).to_owned(), go_type())),
-            },
+            (Form::Time, other) => check_time(other, place, time::Precision::Seconds)?,
+            (Form::MicroTime, other) => check_time(other, place, time::Precision::Micros)?,
         }
-    }
-
-    fn scalar(
-        &mut self,
-        scalar: Scalar,
-        value: &mut Value,
-        place: &Place<'_>,
-        go_type: GoType<'_>,
-    ) -> Result<(), Error> {
-        let fits = match (scalar, &*value) {
-            (Scalar::String, Value::String(_))
-            | (Scalar::Bool, Value::Bool(_))
-            | (Scalar::Double, Value::Number(_)) => true,
-            (Scalar::Int32, Value::Number(number)) => number
-                .as_i64()
-                .is_some_and(|number| i32::try_from(number).is_ok()),
-            (Scalar::Int64, Value::Number(number)) => number.as_i64().is_some(),
-            (Scalar::Bytes, Value::String(text)) => {
-                let text = text.replace(['\r', '\n'], "");
-                // Decoded and encoded again, so that equal bytes are equal values.
-                let bytes = BASE64_STANDARD
-                    .decode(&text)
-                    .map_err(|error| Error::Malformed(base64_error(&text, error)))?;
-                *value = Value::String(BASE64_STANDARD.encode(bytes));
-                return Ok(());
-            }
-            _ => false,
-        };
-        if fits {
-            return Ok(());
-        }
-        let found = match (scalar, &*value) {
-            (Scalar::Int32 | Scalar::Int64, Value::Number(number)) => format!("number {number}"),
-            (_, value) => json_type(value).to_owned(),
-        };
-        Err(place.wrong_type(found, go_type()))
-    }
-
-    fn time(
-        &mut self,
-        value: &mut Value,
-        place: &Place<'_>,
-        precision: time::Precision,
-    ) -> Result<(), Error> {
-        let Value::String(text) = value else {
-            return Err(place.wrong_type(json_type(value).to_owned(), "string".to_owned()));
-        };
-        *value = time::canonical(text, precision)
-            .map(Value::String)
-            .map_err(Error::Malformed)?;
         Ok(())
     }
 }
 
-/// Gives an object what Go's struct always has: the structs that it holds by value, and zeros that JSON does not omit.
+fn check_scalar(
+    scalar: Scalar,
+    value: &mut Value,
+    place: &Place<'_>,
+    go_type: GoType<'_>,
+) -> Result<(), Error> {
+    let fits = match (scalar, &*value) {
+        (Scalar::String, Value::String(_))
+        | (Scalar::Bool, Value::Bool(_))
+        | (Scalar::Double, Value::Number(_)) => true,
+        (Scalar::Int32, Value::Number(number)) => number
+            .as_i64()
+            .is_some_and(|number| i32::try_from(number).is_ok()),
+        (Scalar::Int64, Value::Number(number)) => number.as_i64().is_some(),
+        (Scalar::Bytes, Value::String(text)) => {
+            let text = text.replace(['\r', '\n'], "");
+            // Decoded and encoded again, so that equal bytes are equal values.
+            let bytes = BASE64_STANDARD
+                .decode(&text)
+                .map_err(|error| Error::Malformed(base64_error(&text, error)))?;
+            *value = Value::String(BASE64_STANDARD.encode(bytes));
+            true
+        }
+        _ => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    let found = match (scalar, &*value) {
+        (Scalar::Int32 | Scalar::Int64, Value::Number(number)) => format!("number {number}"),
+        (_, value) => json_type(value).to_owned(),
+    };
+    Err(place.wrong_type(found, go_type()))
+}
+
+fn check_time(
+    value: &mut Value,
+    place: &Place<'_>,
+    precision: time::Precision,
+) -> Result<(), Error> {
+    let Value::String(text) = value else {
+        return Err(place.wrong_type(json_type(value).to_owned(), "string".to_owned()));
+    };
+    *value = time::canonical(text, precision)
+        .map(Value::String)
+        .map_err(Error::Malformed)?;
+    Ok(())
+}
+
+/// Gives an object what Go's struct always has: the structs and quantities that it holds by value, and zeros that JSON does
+/// not omit.
 ///
-/// Lists, maps and times are left out even then, where Go would write null: nobody needs them.
+/// Lists, maps and times are left out even then, where Go would write null: nobody needs them. So are numbers that may be
+/// strings, so that a port that nobody gave can be told from port 0.
 pub(crate) fn fill(ty: Type<'_>, object: &mut Map<String, Value>) {
     for field in ty.fields().filter(|field| field.shape() == Shape::Single) {
         if object.contains_key(field.name()) {
@@ -316,7 +350,9 @@ pub(crate) fn fill(ty: Type<'_>, object: &mut Map<String, Value>) {
         let value = match field.element() {
             Element::Scalar(_) if field.omits_empty() => continue,
             Element::Scalar(_) => zero(field),
-            Element::Type(inner) if inner.form() == Form::Object => zero(field),
+            Element::Type(inner) if matches!(inner.form(), Form::Object | Form::Quantity) => {
+                zero(field)
+            }
             Element::Type(_) => continue,
         };
         object.insert(field.name().to_owned(), value);

@@ -25,6 +25,9 @@ fn in_go_words(body: &[u8], error: &serde_json::Error) -> String {
         return "unexpected end of JSON input".to_owned();
     }
     let text = error.to_string();
+    if text.starts_with("recursion limit exceeded") {
+        return "exceeded max depth".to_owned();
+    }
     let place = [
         ("expected value", "looking for beginning of value"),
         (

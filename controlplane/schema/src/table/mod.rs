@@ -168,6 +168,8 @@ pub struct Type<'s> {
 pub struct Field<'s> {
     schemas: &'s Schemas,
     data: &'s FieldData,
+    /// The type that it comes from, where that is not the one that was asked.
+    inlined_from: Option<u16>,
 }
 
 impl Schemas {
@@ -305,10 +307,11 @@ impl<'s> Type<'s> {
     /// The fields as the protobuf message has them: inlined types are one field, with an empty name.
     pub(crate) fn wire_fields(&self) -> impl Iterator<Item = Field<'s>> + use<'s> {
         let schemas = self.schemas;
-        self.data()
-            .own
-            .iter()
-            .map(move |data| Field { schemas, data })
+        self.data().own.iter().map(move |data| Field {
+            schemas,
+            data,
+            inlined_from: None,
+        })
     }
 
     /// The field of the protobuf message with this number.
@@ -317,16 +320,22 @@ impl<'s> Type<'s> {
     }
 
     fn resolve(&self, named: Named) -> Field<'s> {
+        let schemas = self.schemas;
         let outer = &self.data().own[usize::from(named.own)];
-        let data = match (named.inner, outer.element) {
+        match (named.inner, outer.element) {
             (Some(inner), ElementId::Type(id)) => {
-                &self.schemas.types[usize::from(id)].own[usize::from(inner)]
+                let data = &schemas.types[usize::from(id)].own[usize::from(inner)];
+                Field {
+                    schemas,
+                    data,
+                    inlined_from: Some(id),
+                }
             }
-            _ => outer,
-        };
-        Field {
-            schemas: self.schemas,
-            data,
+            _ => Field {
+                schemas,
+                data: outer,
+                inlined_from: None,
+            },
         }
     }
 }
@@ -351,6 +360,11 @@ impl<'s> Field<'s> {
     /// Whether the type's fields stand in the JSON object of the type that has this field.
     pub fn is_inlined(&self) -> bool {
         self.data.name.is_empty()
+    }
+
+    /// The name of the inlined type that has the field, if it is not the one that was asked for it.
+    pub fn inlined_from(&self) -> Option<&'s str> {
+        Some(self.schemas.types[usize::from(self.inlined_from?)].name)
     }
 
     /// How many elements it holds.
