@@ -58,9 +58,9 @@ announce:
 		echo "The first build takes about 20 minutes on two cores; most of that is RocksDB, which is built once."; \
 	fi
 
-# Where `make schema` finds the folders k8s.io/api and k8s.io/apimachinery, and what it says they are
+# Where `make schema` finds the folders k8s.io/api and k8s.io/apimachinery, and which release they are of
 PROTOS ?=
-SCHEMA_LABEL ?= Kubernetes API definitions v0.37.0-beta.0 (Kubernetes v1.37)
+SCHEMA_LABEL ?= Kubernetes v1.37.1: k8s.io/api and k8s.io/apimachinery v0.37.1
 
 .PHONY: schema
 schema: ## Make the table of Kubernetes' types anew, from its definitions in PROTOS

@@ -45,7 +45,9 @@ impl Random {
         let mut object = Map::new();
         for field in ty.fields() {
             // The deeper, the fewer, so that objects end.
-            if self.below(2 + depth * depth) < 2 && depth < 12 {
+            let picked = self.below(2 + depth * depth) < 2 && depth < 12;
+            // Typed structs cannot do without these.
+            if picked || field.is_required() {
                 object.insert(field.name().to_owned(), self.field(field, depth));
             }
         }
