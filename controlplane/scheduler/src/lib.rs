@@ -4,3 +4,18 @@
 //! nowhere is told why, and is tried again when something changed that could make it fit.
 //!
 //! **Leaves to others**: running the pod (the node).
+
+mod affinity;
+mod cluster;
+mod decide;
+mod filter;
+mod pod;
+mod ports;
+mod quantity;
+mod queue;
+mod resources;
+mod scheduler;
+mod score;
+mod spread;
+#[cfg(test)]
+mod testing;

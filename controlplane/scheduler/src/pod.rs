@@ -1,0 +1,169 @@
+//! What the scheduler has to know of a pod, taken apart once so that looking at hundreds of nodes costs little.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{
+    NodeSelectorTerm, Pod, PodSpec, Toleration, TopologySpreadConstraint,
+};
+
+use crate::affinity::{Labels, PodTerms, Terms};
+use crate::ports::HostPort;
+use crate::resources::{Resources, assumed_use, requests};
+use crate::spread::Constraint;
+
+/// The scheduler that takes pods which name none.
+pub const DEFAULT_SCHEDULER: &str = "default-scheduler";
+
+/// `namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PodKey {
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+impl std::fmt::Display for PodKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A preference for nodes with certain labels.
+#[derive(Clone, Debug)]
+pub struct Preference {
+    /// 1 to 100.
+    pub weight: i64,
+    /// What a node must match to earn it.
+    pub term: NodeSelectorTerm,
+}
+
+/// A pod as the scheduler sees it.
+#[derive(Clone, Debug)]
+pub struct PodInfo {
+    /// Which pod it is.
+    pub key: PodKey,
+    /// Its UID: a pod of the same name may be another one.
+    pub uid: String,
+    /// Of its labels and its spec: a change of anything else is no reason to try it again.
+    pub fingerprint: u64,
+    /// Its labels.
+    pub labels: Labels,
+    /// The UID of the controller that made it: its siblings should not all be on one node.
+    pub controller: Option<String>,
+    /// Higher goes first.
+    pub priority: i32,
+    /// What it asks for.
+    pub requests: Resources,
+    /// What it is taken to use when nodes are compared.
+    pub assumed_use: Resources,
+    /// The ports it takes on its node.
+    pub ports: Vec<HostPort>,
+    /// Labels that its node must have, and required affinity to nodes.
+    pub node_selector: Labels,
+    /// Required node affinity: one of these terms must match. `None`: no demand.
+    pub node_terms: Option<Terms>,
+    /// Preferred node affinity.
+    pub preferences: Vec<Preference>,
+    /// Which taints it bears.
+    pub tolerations: Vec<Toleration>,
+    /// How it is to be spread over zones and nodes.
+    pub spread: Vec<Constraint>,
+    /// Which pods it must, must not, and should be together with.
+    pub pod_terms: PodTerms,
+}
+
+impl PodInfo {
+    /// Takes a pod apart.
+    pub fn new(pod: &Pod) -> PodInfo {
+        let meta = &pod.metadata;
+        let namespace: Arc<str> = meta.namespace.as_deref().unwrap_or_default().into();
+        let spec = pod.spec.clone().unwrap_or_default();
+        let affinity = spec.affinity.clone().unwrap_or_default();
+        let node_affinity = affinity.node_affinity.clone().unwrap_or_default();
+        let controller = meta
+            .owner_references
+            .iter()
+            .flatten()
+            .find(|owner| owner.controller == Some(true))
+            .map(|owner| owner.uid.clone());
+        let labels = meta.labels.clone().unwrap_or_default();
+        let spread = spec
+            .topology_spread_constraints
+            .iter()
+            .flatten()
+            .map(|constraint: &TopologySpreadConstraint| Constraint::new(constraint, &labels))
+            .collect();
+        PodInfo {
+            key: key_of(pod),
+            uid: meta.uid.clone().unwrap_or_default(),
+            fingerprint: fingerprint(&labels, &spec),
+            controller,
+            priority: spec.priority.unwrap_or(0),
+            requests: requests(&spec),
+            assumed_use: assumed_use(&spec),
+            ports: HostPort::all_of(&spec),
+            node_selector: spec.node_selector.clone().unwrap_or_default(),
+            node_terms: node_affinity
+                .required_during_scheduling_ignored_during_execution
+                .map(|selector| Terms(selector.node_selector_terms)),
+            preferences: node_affinity
+                .preferred_during_scheduling_ignored_during_execution
+                .into_iter()
+                .flatten()
+                .map(|preferred| Preference {
+                    weight: i64::from(preferred.weight),
+                    term: preferred.preference,
+                })
+                .collect(),
+            tolerations: spec.tolerations.clone().unwrap_or_default(),
+            spread,
+            pod_terms: PodTerms::new(&affinity, &namespace, &labels),
+            labels,
+        }
+    }
+}
+
+/// The same within this process for the same labels and spec.
+fn fingerprint(labels: &Labels, spec: &PodSpec) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    labels.hash(&mut hasher);
+    // Maps are sorted, so that equal specs are equal texts. What cannot be written cannot have been read either.
+    serde_json::to_string(spec)
+        .unwrap_or_default()
+        .hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Which pod an object is.
+pub fn key_of(pod: &Pod) -> PodKey {
+    PodKey {
+        namespace: pod.metadata.namespace.as_deref().unwrap_or_default().into(),
+        name: pod.metadata.name.as_deref().unwrap_or_default().into(),
+    }
+}
+
+/// Whether this scheduler is to place a pod now.
+pub fn is_ours(pod: &Pod, scheduler_name: &str) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let wants = spec.scheduler_name.as_deref().unwrap_or(DEFAULT_SCHEDULER);
+    let is_gated = spec
+        .scheduling_gates
+        .as_ref()
+        .is_some_and(|gates| !gates.is_empty());
+    wants == scheduler_name
+        && !is_gated
+        && spec.node_name.as_deref().unwrap_or_default().is_empty()
+        && pod.metadata.deletion_timestamp.is_none()
+        && !has_ended(pod)
+}
+
+/// Whether a pod has run to its end, and takes nothing of its node any more.
+pub fn has_ended(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}

@@ -1,0 +1,369 @@
+//! Pods that wait for a node: those to be tried now, those that were tried in vain and wait a while, and those that
+//! wait until something changes.
+//!
+//! Time comes in as an argument, in milliseconds since the scheduler started.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::filter::Filter;
+use crate::pod::{PodInfo, PodKey};
+
+/// The first wait after a try in vain.
+const BACKOFF_FIRST_MS: u64 = 1_000;
+/// The longest.
+const BACKOFF_MAX_MS: u64 = 10_000;
+/// Who has waited so long for a change is tried all the same, in case one was missed.
+const LONGEST_WAIT_MS: u64 = 5 * 60 * 1_000;
+
+/// Something happened that may let waiting pods fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// There is another node.
+    NodeAdded,
+    /// A node has changed in what these look at.
+    NodeChanged(BTreeSet<Filter>),
+    /// A pod was put on a node, by whomever.
+    PodPlaced,
+    /// A pod has left its node, or ended there.
+    PodGone,
+}
+
+impl Change {
+    /// Whether it may help a pod that `rejected_by` kept out.
+    fn helps(&self, rejected_by: &BTreeSet<Filter>) -> bool {
+        // Without a single node, nobody has rejected it.
+        if rejected_by.is_empty() {
+            return *self == Change::NodeAdded;
+        }
+        match self {
+            Change::NodeAdded => true,
+            Change::NodeChanged(filters) => !filters.is_disjoint(rejected_by),
+            Change::PodPlaced => {
+                rejected_by.contains(&Filter::PodAffinity) || rejected_by.contains(&Filter::Spread)
+            }
+            Change::PodGone => [
+                Filter::Resources,
+                Filter::Ports,
+                Filter::Spread,
+                Filter::PodAffinity,
+            ]
+            .iter()
+            .any(|filter| rejected_by.contains(filter)),
+        }
+    }
+}
+
+/// The order in which pods are tried: by priority, then by who came first.
+type Turn = (Reverse<i32>, u64);
+
+#[derive(Debug)]
+struct Waiting {
+    pod: Arc<PodInfo>,
+    turn: Turn,
+    /// Tries in vain so far.
+    attempts: u32,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// To be tried.
+    Active,
+    /// To be tried at this time.
+    BackOff(u64),
+    /// To be tried when something changes.
+    Unschedulable {
+        since: u64,
+        /// The time before which no change brings it back.
+        not_before: u64,
+        rejected_by: BTreeSet<Filter>,
+    },
+    /// Being tried, or bound.
+    Trying,
+}
+
+/// The queues.
+#[derive(Debug, Default)]
+pub struct Queue {
+    pods: HashMap<PodKey, Waiting>,
+    active: BTreeMap<Turn, PodKey>,
+    backing_off: BTreeSet<(u64, PodKey)>,
+    /// By the time since which they wait.
+    unschedulable: BTreeSet<(u64, PodKey)>,
+    arrivals: u64,
+}
+
+impl Queue {
+    /// A pod without a node was seen. One that has changed since it was seen last is tried again at once.
+    pub fn add(&mut self, pod: Arc<PodInfo>) {
+        let key = pod.key.clone();
+        let known = self.pods.get(&key).filter(|known| known.pod.uid == pod.uid);
+        let is_no_news = |known: &Waiting| {
+            known.pod.fingerprint == pod.fingerprint || matches!(known.state, State::Trying)
+        };
+        if known.is_some_and(is_no_news) {
+            return;
+        }
+        let (arrival, attempts) = match known {
+            Some(known) => (known.turn.1, known.attempts),
+            None => {
+                self.arrivals += 1;
+                (self.arrivals, 0)
+            }
+        };
+        self.remove(&key);
+        let turn = (Reverse(pod.priority), arrival);
+        self.active.insert(turn, key.clone());
+        self.pods.insert(
+            key,
+            Waiting {
+                pod,
+                turn,
+                attempts,
+                state: State::Active,
+            },
+        );
+    }
+
+    /// A pod is gone, or has got a node.
+    pub fn remove(&mut self, key: &PodKey) {
+        let Some(waiting) = self.pods.remove(key) else {
+            return;
+        };
+        match waiting.state {
+            State::Active => {
+                self.active.remove(&waiting.turn);
+            }
+            State::BackOff(until) => {
+                self.backing_off.remove(&(until, key.clone()));
+            }
+            State::Unschedulable { since, .. } => {
+                self.unschedulable.remove(&(since, key.clone()));
+            }
+            State::Trying => {}
+        }
+    }
+
+    /// The next pod to try. It must be given back by [`Queue::failed`], or removed; one that fits nowhere before
+    /// [`Queue::changed`] is told of anything, so that no change falls between the two.
+    pub fn next(&mut self, now: u64) -> Option<Arc<PodInfo>> {
+        self.wake(now);
+        let (_, key) = self.active.pop_first()?;
+        let waiting = self.pods.get_mut(&key)?;
+        waiting.state = State::Trying;
+        Some(waiting.pod.clone())
+    }
+
+    /// No node was found for a pod, or binding it failed (then nobody rejected it, and it is tried again after a while).
+    pub fn failed(&mut self, key: &PodKey, rejected_by: Option<BTreeSet<Filter>>, now: u64) {
+        let Some(waiting) = self.pods.get_mut(key) else {
+            return;
+        };
+        if !matches!(waiting.state, State::Trying) {
+            return;
+        }
+        let wait = BACKOFF_FIRST_MS
+            .saturating_mul(1 << waiting.attempts.min(10))
+            .min(BACKOFF_MAX_MS);
+        waiting.attempts = waiting.attempts.saturating_add(1);
+        let until = now + wait;
+        waiting.state = match rejected_by {
+            Some(rejected_by) => {
+                self.unschedulable.insert((now, key.clone()));
+                State::Unschedulable {
+                    since: now,
+                    not_before: until,
+                    rejected_by,
+                }
+            }
+            None => {
+                self.backing_off.insert((until, key.clone()));
+                State::BackOff(until)
+            }
+        };
+    }
+
+    /// Something happened: whom it may help is tried again, once its back-off is over.
+    pub fn changed(&mut self, change: &Change) {
+        let Queue {
+            pods,
+            unschedulable,
+            backing_off,
+            ..
+        } = self;
+        unschedulable.retain(|(_, key)| {
+            let Some(waiting) = pods.get_mut(key) else {
+                return false;
+            };
+            let until = match &waiting.state {
+                State::Unschedulable {
+                    not_before,
+                    rejected_by,
+                    ..
+                } if change.helps(rejected_by) => *not_before,
+                _ => return true,
+            };
+            backing_off.insert((until, key.clone()));
+            waiting.state = State::BackOff(until);
+            false
+        });
+    }
+
+    /// When [`Queue::next`] may have somebody again, if nobody comes and nothing changes before.
+    pub fn next_wake(&self) -> Option<u64> {
+        if !self.active.is_empty() {
+            return Some(0);
+        }
+        let longest = self
+            .unschedulable
+            .first()
+            .map(|(since, _)| since + LONGEST_WAIT_MS);
+        let backed_off = self.backing_off.first().map(|(until, _)| *until);
+        longest.into_iter().chain(backed_off).min()
+    }
+
+    /// How many wait in all.
+    pub fn len(&self) -> usize {
+        self.pods.len()
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.pods.is_empty()
+    }
+
+    fn wake(&mut self, now: u64) {
+        let long_ago = now.checked_sub(LONGEST_WAIT_MS);
+        while let Some((since, key)) = self.unschedulable.first().cloned()
+            && long_ago.is_some_and(|long_ago| since <= long_ago)
+        {
+            self.unschedulable.remove(&(since, key.clone()));
+            self.activate(key);
+        }
+        while let Some((until, key)) = self.backing_off.first().cloned()
+            && until <= now
+        {
+            self.backing_off.remove(&(until, key.clone()));
+            self.activate(key);
+        }
+    }
+
+    fn activate(&mut self, key: PodKey) {
+        if let Some(waiting) = self.pods.get_mut(&key) {
+            waiting.state = State::Active;
+            self.active.insert(waiting.turn, key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::pod;
+    use serde_json::json;
+
+    fn key(name: &str) -> PodKey {
+        pod(name).info().key.clone()
+    }
+
+    fn next(queue: &mut Queue, now: u64) -> Option<String> {
+        queue.next(now).map(|pod| pod.key.name.to_string())
+    }
+
+    fn queue_of(names: &[&str]) -> Queue {
+        let mut queue = Queue::default();
+        for name in names {
+            queue.add(pod(name).info());
+        }
+        queue
+    }
+
+    fn by(filters: &[Filter]) -> Option<BTreeSet<Filter>> {
+        Some(filters.iter().copied().collect())
+    }
+
+    #[test]
+    fn pods_are_tried_by_priority_and_then_as_they_came() {
+        let mut queue = queue_of(&["a", "b"]);
+        queue.add(pod("urgent").spec("priority", json!(100)).info());
+        let order = [0, 0, 0, 0].map(|now| next(&mut queue, now));
+        assert_eq!(
+            order,
+            [
+                Some("urgent".into()),
+                Some("a".into()),
+                Some("b".into()),
+                None
+            ]
+        );
+    }
+
+    #[test]
+    fn a_pod_that_fits_nowhere_waits_for_a_change_that_may_help() {
+        let mut queue = queue_of(&["a"]);
+        next(&mut queue, 0);
+        queue.failed(&key("a"), by(&[Filter::Resources]), 0);
+        queue.changed(&Change::NodeChanged(BTreeSet::from([Filter::Taints])));
+        assert_eq!(next(&mut queue, 60_000), None);
+        queue.changed(&Change::PodGone);
+        assert_eq!(next(&mut queue, 60_000), Some("a".into()));
+    }
+
+    #[test]
+    fn a_change_does_not_shorten_the_back_off() {
+        let mut queue = queue_of(&["a"]);
+        let mut now = 0;
+        for wait in [1_000, 2_000, 4_000, 8_000, 10_000, 10_000] {
+            assert_eq!(next(&mut queue, now), Some("a".into()), "at {now}");
+            queue.failed(&key("a"), by(&[Filter::Resources]), now);
+            queue.changed(&Change::PodGone);
+            assert_eq!(next(&mut queue, now + wait - 1), None);
+            assert_eq!(queue.next_wake(), Some(now + wait));
+            now += wait;
+        }
+    }
+
+    #[test]
+    fn a_binding_that_failed_is_tried_again_after_a_while() {
+        let mut queue = queue_of(&["a"]);
+        next(&mut queue, 0);
+        queue.failed(&key("a"), None, 0);
+        assert_eq!(next(&mut queue, 999), None);
+        assert_eq!(next(&mut queue, 1_000), Some("a".into()));
+    }
+
+    #[test]
+    fn nobody_waits_for_ever() {
+        let mut queue = queue_of(&["a"]);
+        next(&mut queue, 0);
+        queue.failed(&key("a"), by(&[Filter::NodeAffinity]), 0);
+        assert_eq!(queue.next_wake(), Some(LONGEST_WAIT_MS));
+        assert_eq!(next(&mut queue, LONGEST_WAIT_MS - 1), None);
+        assert_eq!(next(&mut queue, LONGEST_WAIT_MS), Some("a".into()));
+    }
+
+    #[test]
+    fn a_pod_that_was_changed_is_tried_at_once_and_one_that_is_gone_never() {
+        let mut queue = queue_of(&["a", "b"]);
+        next(&mut queue, 0);
+        queue.failed(&key("a"), by(&[Filter::NodeAffinity]), 0);
+        queue.add(pod("a").label("new", "label").info());
+        queue.remove(&key("b"));
+        assert_eq!(next(&mut queue, 0), Some("a".into()));
+        assert_eq!(next(&mut queue, 0), None);
+        assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn without_nodes_only_a_node_helps() {
+        let mut queue = queue_of(&["a"]);
+        next(&mut queue, 0);
+        queue.failed(&key("a"), by(&[]), 0);
+        queue.changed(&Change::PodGone);
+        assert_eq!(next(&mut queue, 5_000), None);
+        queue.changed(&Change::NodeAdded);
+        assert_eq!(next(&mut queue, 5_000), Some("a".into()));
+    }
+}
