@@ -224,16 +224,6 @@ impl Queue {
         longest.into_iter().chain(backed_off).min()
     }
 
-    /// How many wait in all.
-    pub fn len(&self) -> usize {
-        self.pods.len()
-    }
-
-    /// Whether nobody waits.
-    pub fn is_empty(&self) -> bool {
-        self.pods.is_empty()
-    }
-
     fn wake(&mut self, now: u64) {
         let long_ago = now.checked_sub(LONGEST_WAIT_MS);
         while let Some((since, key)) = self.unschedulable.first().cloned()
@@ -353,7 +343,6 @@ mod tests {
         queue.remove(&key("b"));
         assert_eq!(next(&mut queue, 0), Some("a".into()));
         assert_eq!(next(&mut queue, 0), None);
-        assert_eq!(queue.len(), 1);
     }
 
     #[test]
