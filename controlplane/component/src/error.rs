@@ -37,6 +37,28 @@ pub fn is_namespace_terminating(error: &kube::Error) -> bool {
         || (status.code == 403 && status.message.contains("being terminated"))
 }
 
+/// The server's own words, where it had any. The client's error prints the whole answer, twice.
+pub fn message(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// An error with all its causes, on one line, in the server's own words.
+pub fn describe(error: &anyhow::Error) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let api = cause.downcast_ref::<kube::Error>();
+        words.push(api.map_or_else(|| cause.to_string(), message));
+        if api.is_some_and(|error| matches!(error, kube::Error::Api(_))) {
+            // What is behind it is the same again.
+            break;
+        }
+    }
+    words.join(": ")
+}
+
 /// The first error of the API server in a chain of causes.
 pub fn api_error(error: &anyhow::Error) -> Option<&kube::Error> {
     error.chain().find_map(|cause| cause.downcast_ref())
@@ -45,4 +67,46 @@ pub fn api_error(error: &anyhow::Error) -> Option<&kube::Error> {
 /// A failure that is part of optimistic concurrency, and is nobody's fault.
 pub fn is_expected(error: &anyhow::Error) -> bool {
     api_error(error).is_some_and(|error| is_conflict(error) || is_not_found(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+    use kube::core::Status;
+
+    use super::*;
+
+    fn api(code: u16, reason: &str, message: &str) -> kube::Error {
+        kube::Error::Api(Status::failure(message, reason).with_code(code).boxed())
+    }
+
+    #[test]
+    fn errors_are_told_apart_by_code_and_reason() {
+        let taken = api(409, "AlreadyExists", "");
+        let changed = api(409, "Conflict", "");
+        assert!(is_already_exists(&taken) && !is_conflict(&taken));
+        assert!(is_conflict(&changed) && !is_already_exists(&changed));
+        assert!(is_not_found(&api(404, "NotFound", "")));
+        let going = "unable to create new content in namespace dev because it is being terminated";
+        assert!(is_namespace_terminating(&api(403, "Forbidden", going)));
+        assert!(!is_namespace_terminating(&api(403, "Forbidden", "no")));
+    }
+
+    #[test]
+    fn what_somebody_else_changed_is_expected_and_what_fails_is_not() {
+        let wrapped = |error| Err::<(), _>(error).context("writing").unwrap_err();
+        assert!(is_expected(&wrapped(api(409, "Conflict", ""))));
+        assert!(!is_expected(&wrapped(api(500, "InternalError", ""))));
+        assert!(!is_expected(&anyhow::anyhow!("no")));
+    }
+
+    #[test]
+    fn an_error_is_described_once_in_the_servers_words() {
+        let error =
+            Err::<(), _>(api(409, "Conflict", "it has changed")).context("writing the status");
+        assert_eq!(
+            describe(&error.unwrap_err()),
+            "writing the status: it has changed"
+        );
+    }
 }

@@ -188,3 +188,110 @@ impl Writer {
             .map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http_body_util::BodyExt;
+    use k8s_openapi::api::core::v1::Pod;
+    use parking_lot::Mutex;
+    use serde_json::Value;
+
+    use super::*;
+
+    type Requests = Arc<Mutex<Vec<(String, String, Value)>>>;
+
+    /// A server that notes what it is asked, and has forgotten every event of the reason `Forgotten`.
+    fn server(requests: Requests) -> Connect {
+        let answer = move |request: http::Request<kube::client::Body>| {
+            let requests = requests.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body
+                    .collect()
+                    .await
+                    .map_err(std::io::Error::other)?
+                    .to_bytes();
+                let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+                let (method, path) = (head.method.to_string(), head.uri.path().to_owned());
+                let code = if method == "PATCH" && path.contains("forgetful") {
+                    404
+                } else {
+                    200
+                };
+                requests.lock().push((method, path, body.clone()));
+                let reply = match code {
+                    404 => serde_json::json!({"kind": "Status", "code": 404, "reason": "NotFound"}),
+                    _ => serde_json::json!({"metadata": {}, "involvedObject": {}}),
+                };
+                let body = http_body_util::Full::from(reply.to_string());
+                let response = http::Response::builder().status(code).body(body);
+                response.map_err(|error| std::io::Error::other(error.to_string()))
+            }
+        };
+        Connect {
+            client: kube::Client::new(tower::service_fn(answer), "default"),
+            name: "tester".into(),
+            ca_pem: None,
+        }
+    }
+
+    fn pod(name: &str) -> Pod {
+        let mut pod = Pod::default();
+        pod.metadata.name = Some(name.into());
+        pod.metadata.namespace = Some("dev".into());
+        pod
+    }
+
+    async fn recorded(names: &[&str]) -> Vec<(String, String, Value)> {
+        let requests = Requests::default();
+        let (recorder, write) = Recorder::new(
+            server(requests.clone()),
+            "test-controller",
+            CancellationToken::new(),
+        );
+        for name in names {
+            recorder.record(
+                reference(&pod(name)),
+                EventType::Warning,
+                "Failed",
+                "it failed".into(),
+            );
+        }
+        drop(recorder);
+        write.await;
+        requests.lock().clone()
+    }
+
+    #[tokio::test]
+    async fn an_event_is_written_once_and_then_counted_up() {
+        let requests = recorded(&["a", "a"]).await;
+        let (method, path, created) = &requests[0];
+        assert_eq!(
+            (method.as_str(), path.as_str()),
+            ("POST", "/api/v1/namespaces/dev/events")
+        );
+        assert_eq!(created["count"], 1);
+        assert_eq!(created["involvedObject"]["kind"], "Pod");
+        assert_eq!(created["source"]["component"], "test-controller");
+        assert_eq!(created["type"], "Warning");
+        let (method, path, counted) = &requests[1];
+        let name = created["metadata"]["name"].as_str().unwrap();
+        assert_eq!(method, "PATCH");
+        assert!(path.ends_with(name));
+        assert_eq!(counted["count"], 2);
+        assert_eq!(requests.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_event_that_has_expired_is_written_anew() {
+        let requests = recorded(&["forgetful", "forgetful"]).await;
+        let methods: Vec<_> = requests
+            .iter()
+            .map(|(method, ..)| method.as_str())
+            .collect();
+        assert_eq!(methods, ["POST", "PATCH", "POST"]);
+        assert_eq!(requests[2].2["count"], 1);
+    }
+}

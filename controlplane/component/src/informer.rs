@@ -179,6 +179,63 @@ mod tests {
         }
     }
 
+    /// A server without streaming lists, which has one object, and one more for whoever watches.
+    fn old_server(asked: Arc<Mutex<Vec<String>>>) -> kube::Client {
+        let answer = move |request: http::Request<kube::client::Body>| {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            asked.lock().push(query.clone());
+            let object = |name: &str, version: &str| serde_json::to_value(map(name, version));
+            let (code, body) = if query.contains("sendInitialEvents") {
+                let status = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","code":422,
+                    "reason":"Invalid","message":"sendInitialEvents is forbidden"}"#;
+                (422, status.to_owned())
+            } else if query.contains("watch=true") {
+                let added =
+                    serde_json::json!({"type": "ADDED", "object": object("b", "2").unwrap()});
+                (200, format!("{added}\n"))
+            } else {
+                let list = serde_json::json!({
+                    "kind": "ConfigMapList", "apiVersion": "v1",
+                    "metadata": {"resourceVersion": "1"}, "items": [object("a", "1").unwrap()],
+                });
+                (200, list.to_string())
+            };
+            let body = http_body_util::Full::from(body);
+            let response = http::Response::builder().status(code).body(body);
+            std::future::ready(response.map_err(|error| std::io::Error::other(error.to_string())))
+        };
+        kube::Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_without_streaming_lists_is_listed_and_then_watched() {
+        let asked = Arc::default();
+        let api = Api::<ConfigMap>::all(old_server(Arc::clone(&asked)));
+        let informer = Informer::<ConfigMap>::default().fields("metadata.name!=c");
+        let (store, synced) = (informer.store(), informer.synced());
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(informer.run(api, stop.clone()));
+        synced.cancelled().await;
+        assert!(store.get(&crate::Key::new("default", "a")).is_some());
+        while store.get(&crate::Key::new("default", "b")).is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        stop.cancel();
+        running.await.unwrap();
+        let asked = asked.lock();
+        assert!(asked[0].contains("sendInitialEvents=true"));
+        assert!(
+            asked[1..]
+                .iter()
+                .all(|query| !query.contains("sendInitialEvents"))
+        );
+        assert!(
+            asked
+                .iter()
+                .all(|query| query.contains("fieldSelector=metadata.name%21%3Dc"))
+        );
+    }
+
     #[test]
     fn it_has_synced_when_the_list_is_complete_and_not_before() {
         let informer = Informer::<ConfigMap>::default();

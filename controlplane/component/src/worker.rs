@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use crate::Queue;
-use crate::error::is_expected;
+use crate::error::{describe, is_expected};
 
 /// How the work on an item ended, if it did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,9 +55,9 @@ where
                 Ok(Err(error)) => {
                     let failures = queue.retry(item.clone());
                     if is_expected(&error) && failures < 10 {
-                        debug!(%item, failures, "will look again: {error:#}");
+                        debug!(%item, failures, "will look again: {}", describe(&error));
                     } else {
-                        warn!(%item, failures, "will try again: {error:#}");
+                        warn!(%item, failures, "will try again: {}", describe(&error));
                     }
                 }
                 Err(_) => {

@@ -6,7 +6,9 @@ use anyhow::{Context as _, bail};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use keelson_component::error::{is_already_exists, is_namespace_terminating, is_not_found};
+use keelson_component::error::{
+    is_already_exists, is_namespace_terminating, is_not_found, message,
+};
 use keelson_component::{Change, EventType, Key, Outcome, Queue, Store, merge_patch, work};
 use kube::ResourceExt;
 use kube::api::Patch;
@@ -296,10 +298,12 @@ impl Deployments {
             // There is no use in trying again, nor in telling: all of it goes.
             Err(error) if is_namespace_terminating(&error) => Ok(()),
             Err(error) => {
-                let status =
-                    creation_failed(deployment, &name, &error.to_string(), Timestamp::now());
+                let status = creation_failed(deployment, &name, &message(&error), Timestamp::now());
                 self.set_status(deployment, version, &status).await?;
-                let message = format!("Failed to create new replica set {name:?}: {error}");
+                let message = format!(
+                    "Failed to create new replica set {name:?}: {}",
+                    message(&error)
+                );
                 let reason = "ReplicaSetCreateError";
                 self.context
                     .tell(deployment, EventType::Warning, reason, message);

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::stream;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::jiff::Timestamp;
-use keelson_component::error::{is_not_found, is_unsupported};
+use keelson_component::error::{is_not_found, is_unsupported, message};
 use keelson_component::{Change, Key, Outcome, Queue, Store, work};
 use kube::api::{DeleteParams, ListParams, Patch};
 use kube::core::{DynamicObject, PartialObjectMeta};
@@ -100,7 +100,7 @@ impl Namespaces {
                         if let Some(resource) = resource
                             && let Err(error) = self.delete_all(&key.name, resource).await
                         {
-                            failures.push(format!("{name}: {error}"));
+                            failures.push(format!("{name}: {}", message(&error)));
                         }
                     }
                     Action::SetStatus(status) => {
@@ -135,7 +135,7 @@ impl Namespaces {
                 resources.retain(|resource| resource.name() != "events.events.k8s.io");
                 (resources, None)
             }
-            Err(error) => (Vec::new(), Some(error.to_string())),
+            Err(error) => (Vec::new(), Some(message(&error))),
         }
     }
 
@@ -149,7 +149,7 @@ impl Namespaces {
             .iter()
             .map(|resource| async move {
                 let result = self.look_at(namespace, resource).await;
-                result.map_err(|error| format!("{}: {error}", resource.name()))
+                result.map_err(|error| format!("{}: {}", resource.name(), message(&error)))
             })
             .collect();
         let mut left = Vec::new();

@@ -11,7 +11,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use keelson_component::error::{is_conflict, is_not_found};
+use keelson_component::error::{describe, is_conflict, is_not_found};
 use keelson_component::{Change, EventType, Key, Outcome, Queue, Store, work};
 use kube::api::{DeleteParams, Patch};
 use kube::{Api, ResourceExt};
@@ -80,7 +80,7 @@ impl Nodes {
                     .for_each(|result| async move {
                         // The next look decides again.
                         if let Err(error) = result {
-                            debug!("will look again: {error:#}");
+                            debug!("will look again: {}", describe(&error));
                         }
                     })
                     .await;
@@ -197,12 +197,16 @@ impl Evictions {
             }
         });
         let own = this.clone();
-        informers.nodes().on_change(move |change| {
-            if let Change::Applied { old, new } = change {
+        informers.nodes().on_change(move |change| match change {
+            Change::Applied { old, new } => {
                 let before = old.map(|old| taints::taints(old)).unwrap_or_default();
                 if before != taints::taints(new) {
                     own.taints_changed(new);
                 }
+            }
+            Change::Deleted { last } => {
+                let name = last.name_any();
+                own.seen.lock().retain(|(of, _), _| *of != name);
             }
         });
         this
@@ -314,7 +318,7 @@ impl PodGc {
                 let pods = self.pods.all();
                 for action in quarantine.look(&pods, &nodes, &self.settings, elapsed()) {
                     if let Err(error) = self.act(action).await {
-                        warn!("will look again: {error:#}");
+                        warn!("will look again: {}", describe(&error));
                     }
                 }
             }

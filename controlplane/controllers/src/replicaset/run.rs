@@ -8,7 +8,9 @@ use futures::stream;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use keelson_component::error::{is_already_exists, is_namespace_terminating, is_not_found};
+use keelson_component::error::{
+    is_already_exists, is_conflict, is_namespace_terminating, is_not_found, message,
+};
 use keelson_component::{Change, EventType, Key, Outcome, Queue, Store, work};
 use kube::{Resource, ResourceExt};
 use parking_lot::Mutex;
@@ -255,7 +257,7 @@ impl ReplicaSets {
             // There is no use in trying again, nor in telling: all of it goes.
             return None;
         }
-        Some(Failure::Create(message_of(&error)))
+        Some(Failure::Create(message(&error)))
     }
 
     /// Creates one pod, once: an answer that was lost is asked for again under the same name.
@@ -296,7 +298,7 @@ impl ReplicaSets {
                     self.expectations.lock().saw_creation(&uid);
                 }
                 if !is_namespace_terminating(error) {
-                    let message = format!("Error creating: {}", message_of(error));
+                    let message = format!("Error creating: {}", message(error));
                     self.context
                         .tell(replica_set, EventType::Warning, "FailedCreate", message);
                 }
@@ -318,7 +320,7 @@ impl ReplicaSets {
         let results = stream::iter(deletions).buffer_unordered(IN_FLIGHT_MAX);
         let failures = results.filter_map(|result| async { result.err() });
         let failure = failures.collect::<Vec<_>>().await.pop()?;
-        Some(Failure::Delete(message_of(&failure)))
+        Some(Failure::Delete(message(&failure)))
     }
 
     async fn delete_one(&self, replica_set: &ReplicaSet, pod: &Pod) -> kube::Result<()> {
@@ -326,9 +328,7 @@ impl ReplicaSets {
             .context
             .api::<Pod>(&pod.namespace().unwrap_or_default());
         let name = pod.name_any();
-        let gone = |error: &kube::Error| {
-            is_not_found(error) || keelson_component::error::is_conflict(error)
-        };
+        let gone = |error: &kube::Error| is_not_found(error) || is_conflict(error);
         let result = api.delete(&name, &delete_this(pod)).await;
         let Err(error) = result else {
             let message = format!("Deleted pod: {name}");
@@ -342,18 +342,10 @@ impl ReplicaSets {
         if gone(&error) {
             return Ok(());
         }
-        let message = format!("Error deleting: {}", message_of(&error));
+        let message = format!("Error deleting: {}", message(&error));
         self.context
             .tell(replica_set, EventType::Warning, "FailedDelete", message);
         Err(error)
-    }
-}
-
-/// The server's own words, without ours around them.
-fn message_of(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
     }
 }
 
@@ -364,4 +356,118 @@ fn random_name(base: &str) -> String {
     // With the dash and the letters, a label's value may have no more than 63.
     let base: String = base.chars().take(57).collect();
     format!("{base}-{}", letters.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use http_body_util::BodyExt;
+    use keelson_component::{Connect, Recorder};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A server that has pods, and loses its answers, or refuses, as it is told to.
+    #[derive(Default)]
+    struct Server {
+        pods: BTreeMap<String, Value>,
+        /// Of the next creations, how many answers are lost although the pod is created.
+        lost: usize,
+        /// Whether creations are refused.
+        full: bool,
+        requests: usize,
+    }
+
+    impl Server {
+        fn create(&mut self, pod: Value) -> std::io::Result<(u16, Value)> {
+            self.requests += 1;
+            if self.full {
+                let message = "exceeded quota";
+                let refusal = json!({"kind": "Status", "code": 403, "reason": "Forbidden", "message": message});
+                return Ok((403, refusal));
+            }
+            let name = pod["metadata"]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            if self.pods.contains_key(&name) {
+                let taken = json!({"kind": "Status", "code": 409, "reason": "AlreadyExists", "message": ""});
+                return Ok((409, taken));
+            }
+            self.pods.insert(name, pod.clone());
+            if self.lost > 0 {
+                self.lost -= 1;
+                return Err(std::io::Error::other("connection reset"));
+            }
+            Ok((201, pod))
+        }
+    }
+
+    fn controller(server: &Arc<Mutex<Server>>) -> ReplicaSets {
+        let server = server.clone();
+        let answer = move |request: http::Request<kube::client::Body>| {
+            let server = server.clone();
+            async move {
+                let body = request
+                    .into_body()
+                    .collect()
+                    .await
+                    .map_err(std::io::Error::other)?;
+                let pod = serde_json::from_slice(&body.to_bytes())?;
+                let (code, reply) = server.lock().create(pod)?;
+                let body = http_body_util::Full::from(reply.to_string());
+                let response = http::Response::builder().status(code).body(body);
+                response.map_err(|error| std::io::Error::other(error.to_string()))
+            }
+        };
+        let connect = Connect {
+            client: kube::Client::new(tower::service_fn(answer), "default"),
+            name: "tester".into(),
+            ca_pem: None,
+        };
+        let recorder = Recorder::silent();
+        ReplicaSets::new(Context { connect, recorder }, &mut Informers::default())
+    }
+
+    fn replica_set() -> ReplicaSet {
+        let mut set = ReplicaSet::default();
+        set.metadata.name = Some("web".into());
+        set.metadata.namespace = Some("default".into());
+        set.metadata.uid = Some("web-uid".into());
+        set
+    }
+
+    #[tokio::test]
+    async fn a_creation_whose_answer_is_lost_creates_one_pod() {
+        let server = Arc::new(Mutex::new(Server {
+            lost: 3,
+            ..Server::default()
+        }));
+        let controller = controller(&server);
+        assert_eq!(controller.create(&replica_set(), 8).await, None);
+        assert_eq!(server.lock().pods.len(), 8);
+        // They are all to be seen yet.
+        assert_eq!(controller.expectations.lock().creating("web-uid"), 8);
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_is_tried_once_and_expected_no_more() {
+        let server = Arc::new(Mutex::new(Server {
+            full: true,
+            ..Server::default()
+        }));
+        let controller = controller(&server);
+        let failure = controller.create(&replica_set(), 8).await;
+        assert_eq!(failure, Some(Failure::Create("exceeded quota".into())));
+        assert_eq!(server.lock().requests, 1);
+        assert!(controller.expectations.lock().are_met("web-uid", elapsed()));
+    }
+
+    #[test]
+    fn names_fit_into_a_label() {
+        let name = random_name(&"n".repeat(100));
+        assert_eq!(name.len(), 63);
+        assert!(random_name("web").starts_with("web-"));
+    }
 }
