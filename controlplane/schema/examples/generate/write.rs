@@ -233,18 +233,24 @@ impl Table<'_> {
         }
     }
 
+    /// A default as JSON, in which no space stands, since spaces separate flags.
     fn default(&self, package: usize, default: &str) -> anyhow::Result<String> {
-        let Some(name) = default
+        let value = match default
             .strip_prefix("ref(")
             .and_then(|rest| rest.strip_suffix(')'))
-        else {
-            return Ok(default.to_owned());
+        {
+            Some(name) => {
+                let value = self.go.constants.get(&(package, name.to_owned()));
+                serde_json::Value::from(
+                    value
+                        .with_context(|| format!("nothing defines {name}"))?
+                        .as_str(),
+                )
+            }
+            None => serde_json::from_str(default)
+                .with_context(|| format!("the default {default} is no JSON"))?,
         };
-        let value = self.go.constants.get(&(package, name.to_owned()));
-        Ok(format!(
-            "\"{}\"",
-            value.with_context(|| format!("nothing defines {name}"))?
-        ))
+        Ok(value.to_string().replace(' ', r"\u0020"))
     }
 }
 
