@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -11,7 +12,9 @@ use super::Cache;
 use crate::storage::{Change, ROOT, Revision, Store, StoreError, StoreWatch, Stored, WatchBatch};
 
 const PAGE: i64 = 5_000;
-const RETRY: Duration = Duration::from_millis(500);
+const RETRY: Duration = Duration::from_millis(100);
+/// Longer than an election takes.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// Written to move the watch on, where the store cannot be asked how far it is.
 const MARKER: &str = "/registry/.keelson/marker";
 
@@ -72,15 +75,25 @@ impl Feed {
             *at = Some(start);
             let mut watch = self.store.watch(&format!("{ROOT}/"), start).await?;
             self.advance(start);
+            // Since when the watch owes a sign of life.
+            let mut silent_since = None;
             loop {
                 tokio::select! {
                     biased;
                     batch = watch.next() => {
                         let batch = batch?;
+                        silent_since = None;
                         self.take(&batch);
                         *at = Some((*at).unwrap_or(0).max(batch.reached));
                     }
-                    Some(()) = asked.recv() => self.ask(&mut watch).await?,
+                    Some(()) = asked.recv() => {
+                        self.ask(&mut watch).await?;
+                        silent_since.get_or_insert_with(Instant::now);
+                    }
+                    () = silence(silent_since) => {
+                        let why = "the watch does not say how far it is";
+                        return Err(StoreError::Unavailable(why.to_owned()));
+                    }
                 }
             }
         }
@@ -149,6 +162,15 @@ impl Feed {
             *reached = to.max(*reached);
             moves
         });
+    }
+}
+
+/// Until a watch that owes a sign of life has been silent for too long: the member that it hangs on may be no more than a
+/// connection that is still open.
+async fn silence(since: Option<Instant>) {
+    match since {
+        Some(since) => tokio::time::sleep_until(since + SILENCE_MAX).await,
+        None => std::future::pending().await,
     }
 }
 

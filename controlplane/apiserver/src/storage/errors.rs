@@ -25,6 +25,13 @@ pub enum StoreError {
     Other(String),
 }
 
+impl StoreError {
+    /// Whether the call certainly never left this process: no connection could be made.
+    pub(super) fn was_not_sent(&self) -> bool {
+        matches!(self, StoreError::Unavailable(why) if why.contains("tcp connect error"))
+    }
+}
+
 impl From<etcd_client::Error> for StoreError {
     fn from(error: etcd_client::Error) -> StoreError {
         let etcd_client::Error::GRpcStatus(status) = &error else {
@@ -41,9 +48,11 @@ impl From<etcd_client::Error> for StoreError {
         } else if message.contains("request timed out") || message.contains("Timeout expired") {
             StoreError::Timeout
         } else {
+            // The codes are gRPC's: cancelled, unknown, deadline exceeded, unavailable.
             match status.code() as i32 {
                 4 => StoreError::Timeout,
                 14 => StoreError::Unavailable(message),
+                1 | 2 if message.contains("transport error") => StoreError::Unavailable(message),
                 _ => StoreError::Other(message),
             }
         }
@@ -60,7 +69,7 @@ impl From<StoreError> for ApiError {
             StoreError::Timeout => {
                 ApiError::timeout("Timeout: request did not complete within the allotted time")
             }
-            StoreError::Unavailable(why) => ApiError::unavailable(format!("etcdserver: {why}")),
+            StoreError::Unavailable(why) => ApiError::unavailable(why),
             StoreError::Future | StoreError::Other(_) => ApiError::internal(error),
         }
     }

@@ -1,17 +1,21 @@
 //! The calls on an etcd that the API server makes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, GetOptions, KeyValue, KvClient, LeaseClient,
-    MaintenanceClient, PutOptions, Txn, TxnOp, TxnOpResponse, WatchClient,
+    Client, Compare, CompareOp, ConnectOptions, GetOptions, GetResponse, KeyValue, KvClient,
+    LeaseClient, MaintenanceClient, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
+    WatchClient,
 };
 
-use super::{ROOT, Revision, StoreError};
+use super::{Revision, StoreError};
 
 /// The longest that one call may take.
 const CALL_MAX: Duration = Duration::from_secs(30);
+/// For how long a call that did no harm is made again, on whichever member answers.
+const TRY_MAX: Duration = Duration::from_secs(2);
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// A list may be larger than gRPC's usual 4 MiB.
 const MESSAGE_BYTES_MAX: usize = 512 << 20;
 
@@ -82,7 +86,8 @@ impl Store {
         // Watches must end when the member they hang on has lost its leader, and idle connections be known to live.
         let options = ConnectOptions::new()
             .with_connect_timeout(Duration::from_secs(3))
-            .with_keep_alive(Duration::from_secs(30), Duration::from_secs(10))
+            // Not more often: etcd takes pings that come within five seconds for an attack.
+            .with_keep_alive(Duration::from_secs(10), Duration::from_secs(5))
             .with_keep_alive_while_idle(true)
             .with_require_leader(true);
         let client = Client::connect(&to.endpoints, Some(options)).await?;
@@ -120,15 +125,15 @@ impl Store {
     /// The store's revision, by a read that no stale member answers.
     pub async fn revision(&self) -> Result<Revision, StoreError> {
         // A key that is never written: only the header is of interest.
-        let key = format!("{ROOT}/.revision");
+        const KEY: &str = "/registry/.revision";
         let options = GetOptions::new().with_count_only();
-        let reply = timed(self.kv.clone().get(key, Some(options))).await?;
+        let reply = self.read(KEY, &options).await?;
         Ok(reply.header().map_or(0, |header| header.revision()))
     }
 
     /// The object at `key` now.
     pub async fn get(&self, key: &str) -> Result<Option<Stored>, StoreError> {
-        let mut reply = timed(self.kv.clone().get(key, None)).await?;
+        let mut reply = self.read(key, &GetOptions::new()).await?;
         Ok(reply.take_kvs().pop().map(Stored::from))
     }
 
@@ -145,7 +150,7 @@ impl Store {
             Some(start) => (start, options.with_range(prefix_end(prefix))),
             None => (prefix, options.with_prefix()),
         };
-        let mut reply = timed(self.kv.clone().get(key, Some(options))).await?;
+        let mut reply = self.read(key, &options).await?;
         let now = reply.header().map_or(0, |header| header.revision());
         Ok(ListPage {
             more: reply.more(),
@@ -247,7 +252,7 @@ impl Store {
             .when(compares)
             .and_then(operations)
             .or_else(vec![TxnOp::get(key, None)]);
-        let reply = timed(self.kv.clone().txn(txn)).await?;
+        let reply = self.transact(&txn).await?;
         if reply.succeeded() {
             return Ok(Ok(reply.header().map_or(0, |header| header.revision())));
         }
@@ -256,6 +261,33 @@ impl Store {
             _ => None,
         });
         Ok(Err(found.map(Stored::from)))
+    }
+
+    /// A read, made again if the member that was asked is not available: it changes nothing.
+    async fn read(&self, key: &str, options: &GetOptions) -> Result<GetResponse, StoreError> {
+        let deadline = Instant::now() + TRY_MAX;
+        loop {
+            let reply = timed(self.kv.clone().get(key, Some(options.clone()))).await;
+            match reply {
+                Err(StoreError::Unavailable(_)) if Instant::now() < deadline => {
+                    tokio::time::sleep(TRY_AGAIN_AFTER).await;
+                }
+                reply => return reply,
+            }
+        }
+    }
+
+    /// A transaction, made again only if it certainly was not sent.
+    async fn transact(&self, txn: &Txn) -> Result<TxnResponse, StoreError> {
+        let deadline = Instant::now() + TRY_MAX;
+        loop {
+            match timed(self.kv.clone().txn(txn.clone())).await {
+                Err(error) if error.was_not_sent() && Instant::now() < deadline => {
+                    tokio::time::sleep(TRY_AGAIN_AFTER).await;
+                }
+                reply => return reply,
+            }
+        }
     }
 
     /// Writes a key of the API server's own, whatever is there.
