@@ -12,7 +12,7 @@ mod resource;
 mod rules;
 mod text;
 
-pub use core::service::{ClusterIps, service_claims};
+pub use core::addresses::{ClusterIps, service_claims};
 pub use resource::{Column, Conversion, Field, Resource, Subresource};
 pub use rules::{Grace, Rules};
 

@@ -51,9 +51,9 @@ pub trait Rules: Sync {
     /// What is wrong with a change.
     fn validate_update(&self, _new: &Value, _old: &Value, _errors: &mut Vec<FieldError>) {}
 
-    /// What the caller should be told, though it is done.
-    fn warnings(&self, _object: &Value) -> Vec<String> {
-        Vec::new()
+    /// What everyone is told who reads or writes such objects.
+    fn deprecation(&self) -> Option<&'static str> {
+        None
     }
 
     /// For how long a deleted object stays, of which `asked` was asked for; none: it goes at once.

@@ -52,6 +52,13 @@ impl Api {
 
     /// Carries a request out that is allowed.
     pub async fn handle(&self, verb: &str, request: &Request) -> ApiResult<Outcome> {
+        let mut outcome = self.carry_out(verb, request).await?;
+        let deprecation = request.resource.rules.deprecation();
+        outcome.warnings.extend(deprecation.map(str::to_owned));
+        Ok(outcome)
+    }
+
+    async fn carry_out(&self, verb: &str, request: &Request) -> ApiResult<Outcome> {
         let offered = match request.subresource {
             Some(part) => part.verbs,
             None => request.resource.verbs,

@@ -24,11 +24,10 @@ impl Api {
     pub(super) async fn create(&self, request: &Request) -> ApiResult<Outcome> {
         let resource = request.resource;
         let options = WriteOptions::of(request)?;
-        let (mut object, mut warnings) =
+        let (mut object, warnings) =
             codec::decode_body(request, gvk(resource), options.validation)?;
         admission::check_namespace_of(request, &mut object)?;
         admission::namespace_is_open(self, request).await?;
-        warnings.extend(resource.rules.warnings(&object));
         let object = self.create_object(resource, object, &options).await?;
         let reply = Reply::Object {
             code: 201,

@@ -11,12 +11,11 @@ impl Api {
         let options = WriteOptions::of(request)?;
         let patch = codec::decode_patch(request)?;
         let change = Change::of(request, &options);
-        let (object, mut warnings) = self
+        let (object, warnings) = self
             .modify(&change, |old| {
                 codec::apply_patch(&patch, old, gvk(resource), options.validation)
             })
             .await?;
-        warnings.extend(resource.rules.warnings(&object));
         Ok(Outcome {
             reply: Reply::object(resource, object),
             warnings,

@@ -63,11 +63,10 @@ impl Api {
     pub(super) async fn update(&self, request: &Request) -> ApiResult<Outcome> {
         let resource = request.resource;
         let options = WriteOptions::of(request)?;
-        let (mut object, mut warnings) =
+        let (mut object, warnings) =
             codec::decode_body(request, gvk(resource), options.validation)?;
         admission::check_namespace_of(request, &mut object)?;
         check_name_of(request, &mut object)?;
-        warnings.extend(resource.rules.warnings(&object));
         let change = Change::of(request, &options);
         let changed = self
             .modify(&change, |_| Ok((object.clone(), Vec::new())))

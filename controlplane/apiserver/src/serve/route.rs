@@ -55,7 +55,9 @@ pub fn target(path: &str) -> Option<Target> {
         name: rest.next().unwrap_or_default(),
         subresource: rest.next().unwrap_or_default(),
     };
-    rest.next().is_none().then_some(target)
+    let is_odd = |text: &str| text.contains(['/', '%']) || matches!(text, "." | "..");
+    let is_plain = !is_odd(&target.namespace) && !is_odd(&target.name);
+    (is_plain && rest.next().is_none()).then_some(target)
 }
 
 impl Target {
@@ -165,6 +167,8 @@ mod tests {
             "/apis/apps/v1",
             "/healthz",
             "/api/v1/a/b/c/d",
+            "/api/v1/nodes/a%2Fb",
+            "/api/v1/namespaces/%2E%2E/pods/a",
         ] {
             assert_eq!(shown(none), None, "{none}");
         }

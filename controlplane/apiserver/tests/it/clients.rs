@@ -14,16 +14,19 @@ pages: first second
 gone: 404 Not Found
 ";
 
-on_each_store!(pythons_client_lists_watches_informs_and_patches, async |running| {
-    let server = Server::start(running).await;
-    let mut command = Command::new(program_in_peers("python-kubernetes/bin/python"));
-    command
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/python.py"))
-        .arg(server.pki().join("admin.kubeconfig"));
-    // The server runs on these threads too.
-    let output = tokio::task::spawn_blocking(move || command.output().expect("python starts"))
-        .await
-        .expect("python ends");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(String::from_utf8_lossy(&output.stdout), SAYS, "{errors}");
-});
+on_each_store!(
+    pythons_client_lists_watches_informs_and_patches,
+    async |running| {
+        let server = Server::start(running).await;
+        let mut command = Command::new(program_in_peers("python-kubernetes/bin/python"));
+        command
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/python.py"))
+            .arg(server.pki().join("admin.kubeconfig"));
+        // The server runs on these threads too.
+        let output = tokio::task::spawn_blocking(move || command.output().expect("python starts"))
+            .await
+            .expect("python ends");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), SAYS, "{errors}");
+    }
+);

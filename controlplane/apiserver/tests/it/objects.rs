@@ -431,6 +431,37 @@ async fn endpoints_are_deprecated_and_say_so() {
 }
 
 #[tokio::test]
+async fn events_go_away_by_themselves() {
+    let running = RunningStore::start(StoreKind::Etcd).await;
+    let server = Server::start_with(running, &["--event-ttl=30m"]).await;
+    let client = server.client(Some("admin"));
+    let event =
+        json!({"metadata": {"name": "a"}, "involvedObject": {"name": "p", "namespace": "default"}});
+    client.post(&format!("{DEFAULT}/events"), &event).await.ok();
+    let mut store = server.store().client().await;
+    let stored = store.get("/registry/events/default/a", None).await.unwrap();
+    let lease = stored.kvs()[0].lease();
+    assert_ne!(lease, 0);
+    let left = store.lease_time_to_live(lease, None).await.unwrap();
+    // Those of one minute share a lease, which lasts that minute longer.
+    assert!(
+        (1_800..=1_860).contains(&left.granted_ttl()),
+        "{}",
+        left.granted_ttl()
+    );
+    let map = client
+        .post(&format!("{DEFAULT}/configmaps"), &map("a"))
+        .await
+        .ok();
+    assert_eq!(map["metadata"]["name"], "a");
+    let stored = store
+        .get("/registry/configmaps/default/a", None)
+        .await
+        .unwrap();
+    assert_eq!(stored.kvs()[0].lease(), 0);
+}
+
+#[tokio::test]
 async fn events_are_the_same_in_both_groups() {
     let (_server, client) = start().await;
     let core = json!({"metadata": {"name": "a"}, "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"},

@@ -35,7 +35,7 @@ informer.add_event_handler("ADDED", lambda one: one.metadata.name == "second" an
 informer.start()
 core.create_namespaced_config_map("default", config_map("second"))
 print("informed:", seen.wait(10))
-informer.stop()
+# Its thread ends with the program: stop() waits for the watch to end, which may be in an hour.
 
 labels = {"app": "web"}
 template = client.V1PodTemplateSpec(

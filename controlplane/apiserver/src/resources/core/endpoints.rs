@@ -36,8 +36,7 @@ pub static ENDPOINTS: Resource = Resource {
     conversion: None,
 };
 
-/// What everyone is told who reads or writes Endpoints.
-pub const DEPRECATED: &str =
+const DEPRECATED: &str =
     "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
 
 /// The first three addresses with their ports.
@@ -96,8 +95,8 @@ impl Rules for EndpointsRules {
         }
     }
 
-    fn warnings(&self, _object: &Value) -> Vec<String> {
-        vec![DEPRECATED.to_owned()]
+    fn deprecation(&self) -> Option<&'static str> {
+        Some(DEPRECATED)
     }
 
     fn creates_on_update(&self) -> bool {

@@ -1,12 +1,9 @@
 //! Services: an address that stays while pods come and go.
 
-use std::net::Ipv4Addr;
-
 use serde_json::{Value, json};
 
 use crate::resources::{Column, EVERY_VERB, Resource, Rules, Subresource, text};
 use crate::status::FieldError;
-use crate::storage::ROOT;
 use crate::validate::names;
 use crate::value;
 
@@ -98,77 +95,6 @@ fn ports(object: &Value) -> String {
         })
         .collect();
     text::or_none(ports.join(","))
-}
-
-/// The range from which services get their addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClusterIps {
-    base: u32,
-    size: u32,
-}
-
-impl ClusterIps {
-    /// Reads `10.96.0.0/12`.
-    pub fn parse(cidr: &str) -> Option<ClusterIps> {
-        let (address, bits) = cidr.split_once('/')?;
-        let address: Ipv4Addr = address.parse().ok()?;
-        let bits: u32 = bits.parse().ok().filter(|bits| (8..=30).contains(bits))?;
-        let size = 1_u32 << (32 - bits);
-        Some(ClusterIps {
-            base: u32::from(address) & !(size - 1),
-            size,
-        })
-    }
-
-    /// The address of the `kubernetes` service: the first.
-    pub fn first(&self) -> Ipv4Addr {
-        Ipv4Addr::from(self.base + 1)
-    }
-
-    /// Whether services may have the address: it lies in the range, and is neither its first nor its last.
-    pub fn holds(&self, address: Ipv4Addr) -> bool {
-        let offset = u32::from(address).wrapping_sub(self.base);
-        (1..self.size - 1).contains(&offset)
-    }
-
-    /// The address that `random` points at. The lower sixteenth of the range (16 to 256 addresses) is left to those
-    /// who ask for one by name, as in Kubernetes.
-    pub fn pick(&self, random: u32) -> Ipv4Addr {
-        let reserved = (self.size / 16).clamp(16, 256).min(self.size / 2);
-        let free = self.size - 1 - reserved;
-        Ipv4Addr::from(self.base + reserved + random % free)
-    }
-}
-
-/// The keys that a service holds beside its own: its address, and its node ports.
-pub fn service_claims(service: &Value) -> Vec<String> {
-    let mut claims = Vec::new();
-    let ip = value::str_at(service, &["spec", "clusterIP"]);
-    if ip.parse::<Ipv4Addr>().is_ok() {
-        claims.push(format!("{ROOT}/ipaddresses/{ip}"));
-    }
-    for port in value::list_at(service, &["spec", "ports"]) {
-        let protocol = value::str_at(port, &["protocol"]);
-        if let Some(node) = value::int_at(port, &["nodePort"]).filter(|port| *port > 0) {
-            claims.push(format!("{ROOT}/.keelson/nodeports/{node}-{protocol}"));
-        }
-    }
-    if let Some(port) = value::int_at(service, &["spec", "healthCheckNodePort"]).filter(|p| *p > 0)
-    {
-        claims.push(format!("{ROOT}/.keelson/nodeports/{port}-TCP"));
-    }
-    claims
-}
-
-impl std::fmt::Display for ClusterIps {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{}/{}",
-            Ipv4Addr::from(self.base),
-            32 - self.size.trailing_zeros()
-        )
-    }
 }
 
 struct ServiceRules;
@@ -385,20 +311,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_picked_inside_the_range_and_above_what_is_reserved() {
-        let ips = ClusterIps::parse("10.96.0.0/24").unwrap();
-        assert_eq!(ips.first(), Ipv4Addr::new(10, 96, 0, 1));
-        for random in 0..1_000 {
-            let ip = ips.pick(random);
-            assert!(ips.holds(ip) && ip.octets()[3] >= 16, "{ip}");
-        }
-        assert!(!ips.holds(Ipv4Addr::new(10, 96, 0, 0)));
-        assert!(!ips.holds(Ipv4Addr::new(10, 96, 0, 255)));
-        assert!(!ips.holds(Ipv4Addr::new(10, 96, 1, 1)));
-        assert!(ClusterIps::parse("10.96.0.0").is_none());
-    }
-
-    #[test]
     fn a_replaced_service_keeps_its_address_and_node_ports() {
         let old = json!({"spec": {"type": "NodePort", "clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"],
             "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30001}]}});
@@ -410,18 +322,5 @@ mod tests {
         new["spec"]["clusterIP"] = "10.96.0.10".into();
         ServiceRules.validate_update(&new, &old, &mut errors);
         assert_eq!(errors.len(), 1);
-    }
-
-    #[test]
-    fn a_service_claims_its_address_and_node_ports() {
-        let service = json!({"spec": {"clusterIP": "10.96.0.9", "ports": [{"protocol": "TCP", "nodePort": 30001}]}});
-        assert_eq!(
-            service_claims(&service),
-            [
-                "/registry/ipaddresses/10.96.0.9",
-                "/registry/.keelson/nodeports/30001-TCP"
-            ]
-        );
-        assert!(service_claims(&json!({"spec": {"clusterIP": "None"}})).is_empty());
     }
 }
