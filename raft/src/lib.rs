@@ -26,6 +26,7 @@ mod network;
 mod progress;
 mod proposals;
 mod reconfiguration;
+mod renewals;
 mod shared;
 mod snapshots;
 mod state_dir;
