@@ -16,6 +16,7 @@ mod applier;
 mod barrier;
 mod desk;
 mod duties;
+mod handover;
 mod leadership;
 mod leases;
 mod log_store;

@@ -401,9 +401,7 @@ impl<P: Parts> Member<P> {
 
     /// Hands leadership over if this member leads, stops taking part, and flushes the state.
     pub async fn stop(&self) {
-        if self.shared.is_leader() {
-            self.hand_over().await;
-        }
+        self.shared.hand_over().await;
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.barrier.close();
         if self.shared.raft().shutdown().await.is_err() {
@@ -413,17 +411,6 @@ impl<P: Parts> Member<P> {
         self.shared.running.lock().take();
         if let Err(error) = self.shared.flush().await {
             tracing::warn!(%error, "could not flush the state; it will be replayed from the log");
-        }
-    }
-
-    /// Hands leadership to a voter that is there to take it, and waits until it has begun to.
-    async fn hand_over(&self) {
-        let shared = &self.shared;
-        for to in shared.successors() {
-            if shared.yield_leadership(to).await {
-                return;
-            }
-            tracing::info!(to = format!("{to:x}"), "leadership was not handed over");
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use crate::common::{Running, TIMING, cluster, grant, leader, put};
+use crate::common::{Running, TIMING, cluster, grant, leader, put, until};
+use futures::future::Either;
 use keelson_proto::commandpb;
 use keelson_store::{LeaseId, Revision};
 
@@ -205,6 +206,46 @@ async fn a_lease_that_is_renewed_is_never_said_to_be_gone_while_leadership_moves
     });
     let renewals = futures::future::join_all(renewals);
     futures::future::select(Box::pin(moves), Box::pin(renewals)).await;
+    for running in members {
+        running.stop().await;
+    }
+}
+
+/// Writes without a pause, through every member and many at once, until it is dropped.
+async fn write_without_a_pause(members: &[Running]) {
+    let value = "v".repeat(4 << 10);
+    let writers = (0..300).map(|number| {
+        let (key, value) = (format!("key{number}"), &value);
+        async move {
+            loop {
+                // Moving leadership may cost a write its answer.
+                let through = &members[number % members.len()].member;
+                let _ = through.propose(put(&key, value)).await;
+            }
+        }
+    });
+    futures::future::join_all(writers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_moves_though_there_are_always_writes_under_way() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let members = cluster(dir.path(), 3).await;
+    let from = leader(&members).await;
+    let (to, writer) = (members[(from + 1) % 3].member.id(), &members[from]);
+    let moving = async {
+        until("much is under way", || {
+            (writer.member.status().applied_index > 2_000).then_some(())
+        })
+        .await;
+        writer.member.move_leader(to).await
+    };
+    let writing = write_without_a_pause(&members);
+    let moved = match futures::future::select(Box::pin(moving), Box::pin(writing)).await {
+        Either::Left((moved, _)) => moved,
+        Either::Right(_) => unreachable!("they never stop writing"),
+    };
+    assert_eq!(moved, Ok(()));
     for running in members {
         running.stop().await;
     }
