@@ -206,7 +206,7 @@ impl<P: Parts> Shared<P> {
     }
 
     /// The member has answered this leader within an election timeout.
-    fn answers(&self, id: u64) -> bool {
+    pub(crate) fn answers(&self, id: u64) -> bool {
         if id == self.id.0 {
             return true;
         }
