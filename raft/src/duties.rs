@@ -28,13 +28,10 @@ const UPKEEP_TICK: Duration = Duration::from_millis(250);
 pub(crate) async fn lead<P: Parts>(shared: Arc<Shared<P>>) {
     let mut leading_term = None;
     while !shared.stopping() {
-        let (leads, term) = (
-            shared.is_leader(),
-            shared.metrics(|metrics| metrics.current_term),
-        );
+        let (leads, term) = shared.leads_in();
         shared.hub.set_term(term);
         if on(Bug::ExpiryByDeposedLeader) && leading_term.is_some() {
-            expire_leases(&shared).await;
+            expire_leases(&shared, term).await;
             P::Rt::sleep(LEASE_TICK).await;
             continue;
         }
@@ -55,7 +52,7 @@ pub(crate) async fn lead<P: Parts>(shared: Arc<Shared<P>>) {
             }
             leading_term = Some(term);
         }
-        expire_leases(&shared).await;
+        expire_leases(&shared, term).await;
         P::Rt::sleep(LEASE_TICK).await;
     }
 }
@@ -80,7 +77,8 @@ async fn begin_term<P: Parts>(shared: &Arc<Shared<P>>) -> bool {
     }
 }
 
-async fn expire_leases<P: Parts>(shared: &Arc<Shared<P>>) {
+/// Revokes what has run out by the clock of this term.
+async fn expire_leases<P: Parts>(shared: &Arc<Shared<P>>, term: u64) {
     loop {
         let due = shared.leases.expired((shared.now)());
         if due.is_empty() {
@@ -97,8 +95,9 @@ async fn expire_leases<P: Parts>(shared: &Arc<Shared<P>>) {
             let _ = shared.propose(command).await;
             return;
         }
-        // Proposed here and nowhere else: only the one that keeps the clock may say that it has run out.
-        let offered = shared.propose_here(command.encode_to_vec().into());
+        // Proposed here and in this term, or nowhere: only the one that keeps the clock may say that it has run out. Who
+        // is deposed and leads again may not have noticed, and another leader has renewed in between.
+        let offered = shared.propose_in(term, command.encode_to_vec().into());
         match P::Rt::timeout(shared.timing.request_timeout(), offered).await {
             Ok(Ok(_)) => {}
             Ok(Err(Offered::NotAppended | Offered::Failed(_))) | Err(_) => {
