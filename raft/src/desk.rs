@@ -65,9 +65,8 @@ impl<P: Parts> Answer for Desk<P> {
 }
 
 async fn answer<P: Parts>(shared: &Arc<Shared<P>>, request: Request) -> Reply {
-    // Who is about to stop is not there any more: nobody should hand it leadership, or wait for openraft's error.
     if shared.stopping() {
-        return Reply::Failed("this member stops".into());
+        return gone(&request);
     }
     match request {
         Request::Append(append) => append_entries(shared, append).await,
@@ -121,6 +120,22 @@ async fn answer<P: Parts>(shared: &Arc<Shared<P>>, request: Request) -> Reply {
             })
         }
         Request::ClusterProbe(probe) => cluster_probe(shared, probe),
+    }
+}
+
+/// Who is about to stop is not there any more: nobody should hand it leadership, or wait for openraft's error. What it was
+/// to do for a client it has certainly not done, and another leader can.
+fn gone(request: &Request) -> Reply {
+    let not_leader = Trouble::NotLeader.to_pb();
+    match request {
+        Request::Propose(_) => Reply::Propose(peerpb::ProposeReply {
+            index: 0,
+            result: Some(peerpb::propose_reply::Result::Trouble(not_leader)),
+        }),
+        Request::MemberChange(_) => Reply::MemberChange(peerpb::MemberChangeReply {
+            result: Some(peerpb::member_change_reply::Result::Trouble(not_leader)),
+        }),
+        _ => Reply::Failed("this member stops".into()),
     }
 }
 

@@ -224,8 +224,11 @@ impl<P: Parts> Member<P> {
         }
 
         let member = Member { shared };
-        if let Some(found) = config.found {
-            initialize(member.shared.clone(), found).await?;
+        if let Some(found) = config.found
+            && let Err(error) = initialize(member.shared.clone(), found).await
+        {
+            member.stop().await;
+            return Err(error);
         }
         Ok(member)
     }
@@ -402,13 +405,14 @@ impl<P: Parts> Member<P> {
     /// Hands leadership over if this member leads, stops taking part, and flushes the state.
     pub async fn stop(&self) {
         self.shared.hand_over().await;
+        // All of it at once, and before anything is waited for: who asked for this may not wait to the end.
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.barrier.close();
+        self.shared.hub.close();
+        self.shared.running.lock().take();
         if self.shared.raft().shutdown().await.is_err() {
             tracing::warn!("openraft did not stop cleanly");
         }
-        self.shared.hub.close();
-        self.shared.running.lock().take();
         if let Err(error) = self.shared.flush().await {
             tracing::warn!(%error, "could not flush the state; it will be replayed from the log");
         }

@@ -143,6 +143,14 @@ impl Engines {
         Ok(engine)
     }
 
+    /// Nobody uses any of them.
+    pub fn are_let_go(&self) -> bool {
+        let engines = self.0.lock();
+        engines
+            .values()
+            .all(|engine| Arc::strong_count(engine) == 1)
+    }
+
     /// How many checkpoints were made to be sent.
     pub fn sent(&self) -> usize {
         let name = |dir: &PathBuf| dir.file_name()?.to_str().map(str::to_owned);
