@@ -1,6 +1,7 @@
 //! What a member does by itself, much of it while it leads: lease expiry, finishing changes of the membership, noticing
 //! its own removal, flushing, purging, letting watchers catch up.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -177,8 +178,11 @@ pub(crate) fn spawn_catch_up<P: Parts>(shared: Arc<Shared<P>>) -> std::io::Resul
     std::thread::Builder::new()
         .name("watch".into())
         .spawn(move || {
-            if let Err(error) = keelson_watch::run_catch_up(&shared.hub) {
-                shared.fail(error.to_string());
+            let ended = AssertUnwindSafe(|| keelson_watch::run_catch_up(&shared.hub));
+            match catch_unwind(ended) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => shared.fail(error.to_string()),
+                Err(_) => shared.fail("the thread that lets watchers catch up panicked".into()),
             }
         })?;
     Ok(())

@@ -1,6 +1,7 @@
 //! A member: started, asked, stopped.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -208,6 +209,8 @@ impl<P: Parts> Member<P> {
             .unwrap_or_else(|_| unreachable!("this is the only place that sets it"));
 
         let spawn = |task: BoxFuture<'static, ()>| {
+            let failing = shared.clone();
+            let task = or_fail(task, move |why| failing.fail(why));
             // Whatever a task waits for, it lets go of the member as soon as that stops.
             let task = future::select(stopped.clone(), task).map(drop);
             drop(P::Rt::spawn(task));
@@ -419,6 +422,21 @@ impl<P: Parts> Member<P> {
     }
 }
 
+/// Runs one of a member's own tasks. A runtime lets a task that panics vanish in silence, and the member would go on
+/// without expiring leases, or without noticing that it was removed: it must fail instead.
+fn or_fail(
+    task: BoxFuture<'static, ()>,
+    fail: impl FnOnce(String) + Send + 'static,
+) -> BoxFuture<'static, ()> {
+    let task = AssertUnwindSafe(task).catch_unwind();
+    Box::pin(task.map(|ended| {
+        if let Err(panic) = ended {
+            fail("one of its own tasks panicked".into());
+            resume_unwind(panic);
+        }
+    }))
+}
+
 /// Every founder initializes with the identical map; one that already is, is.
 async fn initialize<P: Parts>(
     shared: Arc<Shared<P>>,
@@ -479,4 +497,22 @@ fn raft_config(cluster_id: u64, timing: Timing) -> Result<openraft::Config, Stri
         ..openraft::Config::default()
     };
     config.validate().map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+
+    #[test]
+    fn a_task_that_panics_is_the_members_end() {
+        let (told, failure) = oneshot::channel();
+        let task = or_fail(Box::pin(async { panic!("on purpose") }), |why| {
+            drop(told.send(why))
+        });
+        let ended = std::panic::catch_unwind(AssertUnwindSafe(|| block_on(task)));
+        assert!(ended.is_err(), "the runtime sees it too");
+        assert!(block_on(failure).is_ok(), "the member was not told");
+    }
 }
