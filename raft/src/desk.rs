@@ -72,10 +72,7 @@ async fn answer<P: Parts>(shared: &Arc<Shared<P>>, request: Request) -> Reply {
         Request::Append(append) => append_entries(shared, append).await,
         Request::Vote(ask) => vote(shared, ask).await,
         Request::TransferLeader(transfer) => transfer_leader(shared, transfer).await,
-        Request::SnapshotBegin(begin) => {
-            shared.heard_from_leader();
-            shared.snapshot_begin(begin).await
-        }
+        Request::SnapshotBegin(begin) => snapshot_begin(shared, begin).await,
         Request::SnapshotChunk(chunk) => shared.snapshot_chunk(chunk).await,
         Request::SnapshotEnd(end) => shared.snapshot_end(end).await,
         Request::Propose(propose) => Reply::Propose(propose_here(shared, propose).await),
@@ -230,6 +227,16 @@ async fn transfer_leader<P: Parts>(
         Err(error) => error.to_string(),
     };
     Reply::TransferLeader(peerpb::TransferLeaderReply { refused })
+}
+
+async fn snapshot_begin<P: Parts>(shared: &Arc<Shared<P>>, begin: peerpb::SnapshotBegin) -> Reply {
+    let vote = begin.vote.as_ref().map(vote_from_pb);
+    // A leader that was deposed, and does not know, must not push aside what its successor sends.
+    if vote < Some(shared.metrics(|metrics| metrics.vote)) {
+        return Reply::Failed("another member leads".into());
+    }
+    shared.heard_from_leader();
+    shared.snapshot_begin(begin).await
 }
 
 async fn propose_here<P: Parts>(

@@ -188,7 +188,8 @@ pub(crate) fn spawn_catch_up<P: Parts>(shared: Arc<Shared<P>>) -> std::io::Resul
     Ok(())
 }
 
-/// Flushes the state machine when there is enough to flush or nothing else to do, and drops log that is not needed.
+/// Flushes the state machine when there is enough to flush or nothing else to do, and drops what is not needed of the log
+/// and of snapshots.
 pub(crate) async fn upkeep<P: Parts>(shared: Arc<Shared<P>>) {
     let mut flushed_bytes = 0;
     let mut flushed_index = shared.progress.applied();
@@ -196,6 +197,7 @@ pub(crate) async fn upkeep<P: Parts>(shared: Arc<Shared<P>>) {
     let mut idle_since = (shared.now)();
     while !shared.stopping() {
         P::Rt::sleep(UPKEEP_TICK).await;
+        shared.clear_abandoned_transfer().await;
         let now = (shared.now)();
         let (index, bytes) = (shared.progress.applied(), shared.log.appended_bytes());
         if index != seen_index {
