@@ -72,7 +72,7 @@ test: deps peers announce ## Check format and lints, and run every test
 
 .PHONY: sim
 sim: build ## Simulate a thousand seeds of faults, one line each
-	$(bin)/sim --seeds 1000 $(SIM_FLAGS)
+	$(bin)/sim --seeds 1000 --save tests/sim/tests/regressions.txt $(SIM_FLAGS)
 
 .PHONY: jepsen
 jepsen: build ## Attack a cluster of real processes for a minute, and judge what its clients saw
