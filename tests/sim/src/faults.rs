@@ -61,7 +61,10 @@ impl Faults {
                 format!("member {id} loses power")
             }
             1 | 2 => {
-                cluster.node(id)?.lose_power_in_a_write();
+                cluster
+                    .node(id)
+                    .filter(|node| node.running().is_some())?
+                    .lose_power_in_a_write();
                 format!("member {id} is about to lose power in a write")
             }
             3 => {
