@@ -7,3 +7,4 @@ mod http;
 mod member;
 mod old_clients;
 mod shutdown;
+mod snapshot;
