@@ -14,6 +14,8 @@ SIM_FLAGS ?=
 JEPSEN_FLAGS ?=
 # What `make jepsen-long` is told, as in: make jepsen-long LONG_FLAGS="--jobs 2 --minutes 240 --rounds 9"
 LONG_FLAGS ?=
+# What `make mutants` is told, as in: make mutants MUTANTS_FLAGS="--only sync-skipped,page-reads-now"
+MUTANTS_FLAGS ?=
 # What `make bench` is told, as in: make bench BENCH_FLAGS="--seconds 30"
 BENCH_FLAGS ?=
 
@@ -80,7 +82,7 @@ test: deps peers announce ## Check format and lints, and run every test
 
 .PHONY: sim
 sim: build ## Simulate a thousand seeds of faults, one line each
-	$(bin)/sim --seeds 1000 $(SIM_FLAGS)
+	$(bin)/sim --seeds 1000 --save tests/sim/tests/regressions.txt $(SIM_FLAGS)
 
 .PHONY: jepsen
 jepsen: build ## Attack a cluster of real processes for a minute, and judge what its clients saw
@@ -93,6 +95,10 @@ jepsen-long: build faulty ## Run every workload under every nemesis; goes on whe
 .PHONY: faulty
 faulty: deps announce ## Build kvd-faulty and sim-faulty, which have the bugs and failpoints that test the tests
 	cargo build $(cargo_all) --features keelson-kvd/planted,keelson-sim/planted --bin kvd-faulty --bin sim-faulty
+
+.PHONY: mutants
+mutants: build faulty ## Plant every known bug, one after the other, and see that it is caught
+	$(bin)/mutants $(MUTANTS_FLAGS)
 
 .PHONY: bench
 bench: build peers ## Measure kvd beside etcd: operations a second, latency, memory, bytes written

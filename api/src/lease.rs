@@ -6,7 +6,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use keelson_proto::commandpb::command;
 use keelson_proto::etcdserverpb::lease_server;
 use keelson_proto::etcdserverpb::{
@@ -24,6 +24,9 @@ use crate::kv::{blocking, other_reply};
 
 /// A stream that requires a leader outlives the leader by so many election timeouts.
 const LEADERLESS_TIMEOUTS: u32 = 3;
+
+/// Renewals of one stream that are under way at once.
+const RENEWALS_AT_ONCE: usize = 128;
 
 /// What TimeToLive says of a lease that is not there.
 const NO_LEASE_TTL: i64 = -1;
@@ -80,23 +83,27 @@ impl<P: Parts> lease_server::Lease for Lease<P> {
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         self.0.admit(request.metadata(), Learner::No)?;
-        let needs_leader = requires_leader(request.metadata());
+        let lost = if requires_leader(request.metadata()) {
+            leader_lost_for_long(self.0.clone()).boxed()
+        } else {
+            futures::future::pending().boxed()
+        };
         let context = self.0.clone();
-        let requests = request.into_inner();
-        let replies = futures::stream::try_unfold(
-            (context, requests),
-            move |(context, mut requests)| async move {
-                let request = tokio::select! {
-                    request = requests.message() => request?,
-                    lost = leader_lost_for_long(&context), if needs_leader => return Err(lost),
+        // Answered in their order. Those that are there together share a proof of leadership: one after the other, the
+        // thousands of leases that a client keeps on one stream would wait for each other.
+        let renewals = request.into_inner().map(move |request| {
+            let context = context.clone();
+            async move { renew(&context, request?.id).await }
+        });
+        let renewals = renewals.buffered(RENEWALS_AT_ONCE).boxed();
+        let replies =
+            futures::stream::try_unfold((renewals, lost), |(mut renewals, mut lost)| async move {
+                let reply = tokio::select! {
+                    reply = renewals.next() => reply.transpose()?,
+                    status = &mut lost => return Err(status),
                 };
-                let Some(LeaseKeepAliveRequest { id }) = request else {
-                    return Ok(None);
-                };
-                let response = renew(&context, id).await?;
-                Ok::<_, Status>(Some((response, (context, requests))))
-            },
-        );
+                Ok::<_, Status>(reply.map(|reply| (reply, (renewals, lost))))
+            });
         Ok(Response::new(replies.boxed()))
     }
 
@@ -166,7 +173,7 @@ async fn renew<P: Parts>(context: &Context<P>, id: i64) -> Result<LeaseKeepAlive
 }
 
 /// Resolves once no leader has been heard of for several election timeouts.
-async fn leader_lost_for_long<P: Parts>(context: &Context<P>) -> Status {
+async fn leader_lost_for_long<P: Parts>(context: Arc<Context<P>>) -> Status {
     let mut missed = 0;
     while missed < LEADERLESS_TIMEOUTS {
         tokio::time::sleep(context.options.election_timeout).await;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::Stream;
 use keelson_proto::commandpb::State;
 use keelson_proto::etcdserverpb::SnapshotResponse;
-use keelson_raft::Parts;
+use keelson_raft::{Parts, Trouble};
 use keelson_store::Revision;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -139,15 +139,26 @@ pub(crate) async fn checkpoint<P: Parts>(context: &Context<P>) -> Result<Checkpo
             .scratch_dir
             .join(format!("snapshot-{:016x}", rand::random::<u64>())),
     );
-    let state = context.member.backup(&dir.0).await.map_err(Failure::from)?;
-    blocking(move || {
-        let archive = Archive::of(&dir.0, Head::of(&state)).map_err(|source| Failure::Io {
-            context: "listing a snapshot",
-            source,
-        })?;
-        Ok(Checkpoint { archive, _dir: dir })
-    })
-    .await
+    let member = context.member.clone();
+    // A task of its own, which owns the directory: a client that goes meanwhile must not leave one behind that is made after
+    // it was removed, and whose links keep files on the disk.
+    let made = tokio::spawn(async move {
+        let state = member.backup(&dir.0).await.map_err(Failure::from)?;
+        blocking(move || {
+            let archive = Archive::of(&dir.0, Head::of(&state)).map_err(|source| Failure::Io {
+                context: "listing a snapshot",
+                source,
+            })?;
+            Ok(Checkpoint { archive, _dir: dir })
+        })
+        .await
+    });
+    match made.await {
+        Ok(checkpoint) => checkpoint,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime shuts down.
+        Err(_) => Err(Failure::from(Trouble::Stopped).into()),
+    }
 }
 
 enum Step {

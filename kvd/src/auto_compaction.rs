@@ -21,6 +21,8 @@ pub enum Retention {
 
 /// The longest time between two compactions of a period.
 const PERIOD_MAX: Duration = Duration::from_secs(60 * 60);
+/// The shortest time between two looks: a period may be as short as somebody likes.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// The time between two looks at the number of revisions.
 const REVISIONS_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// The revision is noted so often in a period.
@@ -51,7 +53,9 @@ impl AutoCompaction {
     /// How long to wait between two calls of [`AutoCompaction::look`].
     pub fn interval(&self) -> Duration {
         match self.retention {
-            Retention::Period(period) => period.min(PERIOD_MAX) / NOTES_A_PERIOD,
+            Retention::Period(period) => {
+                (period.min(PERIOD_MAX) / NOTES_A_PERIOD).max(INTERVAL_MIN)
+            }
             Retention::Revisions(_) => REVISIONS_INTERVAL,
         }
     }
@@ -125,6 +129,12 @@ mod tests {
             compactions(&mut policy, 261),
             [(240, 100), (250, 200), (260, 300)]
         );
+    }
+
+    #[test]
+    fn a_period_of_no_length_to_speak_of_does_not_keep_a_member_busy() {
+        let policy = AutoCompaction::new(Retention::Period(Duration::from_nanos(5)));
+        assert_eq!(policy.interval(), Duration::from_millis(100));
     }
 
     #[test]

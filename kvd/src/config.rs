@@ -10,7 +10,7 @@ use keelson_proto::commandpb::{Membership, Node, Voters};
 use keelson_store::MemberId;
 
 use crate::auto_compaction::Retention;
-use crate::flags::{FlagError, Settings};
+use crate::flags::{FlagError, Settings, Source};
 use crate::logging::{LogConfig, LogFormat, LogOutput};
 use crate::values::{self, Listen, ValueError};
 
@@ -18,6 +18,12 @@ use crate::values::{self, Listen, ValueError};
 const ELECTION_MS_MAX: u64 = 50_000;
 /// An election timeout is at least so many heartbeats, as in etcd.
 const HEARTBEATS_AN_ELECTION: u64 = 5;
+
+/// The largest request that may be allowed: half of what the raft log takes for an entry. One that it did not take would end
+/// the leader, and the next one.
+const REQUEST_BYTES_MAX: usize = keelson_log::PAYLOAD_BYTES_MAX / 2;
+/// Idle clients are pinged no oftener, as by etcd's gRPC library.
+const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
 
 const CLIENT_URL: &str = "http://localhost:2379";
 const PEER_URL: &str = "http://localhost:2380";
@@ -150,7 +156,10 @@ impl Config {
     pub fn from_settings(settings: &Settings, people_look: bool) -> Result<Config, FlagError> {
         let read = Read(settings);
         let name: String = read.text("name", "default");
-        let data_dir = PathBuf::from(read.text("data-dir", &format!("{name}.etcd")));
+        // Empty, as etcd's own example of a configuration file has it, is not given.
+        let data_dir = Some(read.text("data-dir", "")).filter(|dir| !dir.is_empty());
+        let data_dir =
+            data_dir.map_or_else(|| PathBuf::from(format!("{name}.etcd")), PathBuf::from);
         let heartbeat_ms: u64 = read.parsed("heartbeat-interval", "100", values::number)?;
         let election_ms: u64 = read.parsed("election-timeout", "1000", values::number)?;
         check_timing(settings, heartbeat_ms, election_ms)?;
@@ -190,13 +199,14 @@ impl Config {
             max_learners: read.at_least("max-learners", "1", 1)?,
             quota_bytes: read.parsed("quota-backend-bytes", "0", values::number)?,
             max_txn_ops: read.at_least("max-txn-ops", "128", 1)?,
-            max_request_bytes: read.at_least("max-request-bytes", "1572864", 1)?,
+            max_request_bytes: request_bytes(&read)?,
             max_concurrent_streams: read.at_least("max-concurrent-streams", "4294967295", 1)?,
-            keepalive_interval: Some(read.parsed("grpc-keepalive-interval", "2h", time)?)
-                .filter(|t| !t.is_zero()),
-            keepalive_timeout: read.parsed("grpc-keepalive-timeout", "20s", time)?,
+            keepalive_interval: Some(read.time("grpc-keepalive-interval", "2h")?)
+                .filter(|t| !t.is_zero())
+                .map(|t| t.max(KEEPALIVE_MIN)),
+            keepalive_timeout: read.time("grpc-keepalive-timeout", "20s")?,
             retention: retention(&read)?,
-            watch_progress: read.parsed("watch-progress-notify-interval", "10m", time)?,
+            watch_progress: read.time("watch-progress-notify-interval", "10m")?,
             log: log(&read, people_look)?,
         })
     }
@@ -246,6 +256,18 @@ impl Read<'_> {
         parse(&self.text(name, default)).map_err(|error| self.0.invalid(name, error))
     }
 
+    /// A time; in a configuration file also, as etcd's have it, a number of nanoseconds.
+    fn time(&self, name: &str, default: &str) -> Result<Duration, FlagError> {
+        let in_file = self
+            .0
+            .get(name)
+            .is_some_and(|setting| matches!(setting.source, Source::File(_)));
+        self.parsed(name, default, |text| match text.parse::<u64>() {
+            Ok(ns) if in_file => Ok(Duration::from_nanos(ns)),
+            _ => values::duration(text),
+        })
+    }
+
     /// The value of a flag whose absence, or emptiness, means something.
     fn optional<T>(
         &self,
@@ -274,19 +296,20 @@ impl Read<'_> {
     }
 }
 
-/// A time, or, as etcd's configuration files have it, a number of nanoseconds.
-fn time(text: &str) -> Result<Duration, ValueError> {
-    match text.parse::<u64>() {
-        Ok(ns) => Ok(Duration::from_nanos(ns)),
-        Err(_) => values::duration(text),
+fn request_bytes(read: &Read<'_>) -> Result<usize, FlagError> {
+    let bytes = read.at_least("max-request-bytes", "1572864", 1)?;
+    if bytes > REQUEST_BYTES_MAX {
+        let problem = format!("must be at most {REQUEST_BYTES_MAX}");
+        return Err(read.0.invalid("max-request-bytes", problem));
     }
+    Ok(bytes)
 }
 
 fn check_timing(settings: &Settings, heartbeat_ms: u64, election_ms: u64) -> Result<(), FlagError> {
     if heartbeat_ms == 0 {
         return Err(settings.invalid("heartbeat-interval", "must be greater than 0"));
     }
-    if election_ms < HEARTBEATS_AN_ELECTION * heartbeat_ms {
+    if election_ms < heartbeat_ms.saturating_mul(HEARTBEATS_AN_ELECTION) {
         return Err(settings.invalid(
             "election-timeout",
             format!("{election_ms} ms must be at least {HEARTBEATS_AN_ELECTION} times the heartbeat's {heartbeat_ms} ms"),
@@ -498,10 +521,35 @@ mod tests {
         assert!(problem(&["--heartbeat-interval=0"]).starts_with("--heartbeat-interval: "));
         assert!(problem(&["--election-timeout=60000"]).contains("at most 50000"));
         assert!(
+            problem(&["--heartbeat-interval=3689348814741910324"]).contains("at least 5 times")
+        );
+        assert!(
             problem(&["--election-timeout=1s"])
                 .starts_with("--election-timeout: \"1s\" is not a number")
         );
         assert!(config(&["--heartbeat-interval=20", "--election-timeout=100"]).is_ok());
+    }
+
+    #[test]
+    fn a_time_has_a_unit_and_idle_clients_are_not_pinged_all_the_time() {
+        let interval = |text: &str| {
+            config(&[&format!("--grpc-keepalive-interval={text}")])
+                .map(|config| config.keepalive_interval)
+        };
+        assert_eq!(interval("0s"), Ok(None));
+        assert_eq!(interval("1ms"), Ok(Some(Duration::from_secs(1))));
+        assert!(interval("5").is_err(), "5 of what?");
+        assert!(problem(&["--watch-progress-notify-interval=5"]).contains("is not a time"));
+    }
+
+    #[test]
+    fn a_data_directory_that_is_empty_is_not_given() {
+        let args = [
+            "--name=a",
+            "--initial-cluster=a=http://localhost:2380",
+            "--data-dir=",
+        ];
+        assert_eq!(config(&args).unwrap().data_dir, PathBuf::from("a.etcd"));
     }
 
     #[test]
@@ -592,6 +640,7 @@ mod tests {
     fn malformed_values_name_the_flag() {
         assert!(problem(&["--listen-peer-urls=127.0.0.1:1"]).starts_with("--listen-peer-urls: "));
         assert!(problem(&["--quota-backend-bytes=8GB"]).starts_with("--quota-backend-bytes: "));
+        assert!(problem(&["--max-request-bytes=100000000"]).contains("must be at most 33554432"));
         assert!(problem(&["--max-txn-ops=0"]).starts_with("--max-txn-ops: must be at least 1"));
         assert!(problem(&["--log-level=loud"]).starts_with("--log-level: "));
         assert!(

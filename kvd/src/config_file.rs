@@ -49,6 +49,10 @@ fn parse(path: &str, text: &str) -> Result<Settings, FlagError> {
             continue;
         }
         let flag = find(&name).ok_or_else(|| bad(format!("{name} is not a setting of kvd")))?;
+        // A name with nothing after it, as in etcd's example, is not set.
+        if value.is_null() {
+            continue;
+        }
         let text = word(&value).ok_or_else(|| bad(format!("{name} must be a single value")))?;
         settings.set(flag, text, source);
     }
@@ -115,6 +119,14 @@ mod tests {
             Some("stderr,/tmp/x")
         );
         assert_eq!(settings.place("name"), "name in f");
+    }
+
+    #[test]
+    fn a_name_with_nothing_after_it_is_not_set() {
+        let settings = parse("f", "data-dir:\nquota-backend-bytes:\nname: a\n").unwrap();
+        assert_eq!(value(&settings, "data-dir"), None);
+        assert_eq!(value(&settings, "quota-backend-bytes"), None);
+        assert_eq!(value(&settings, "name").as_deref(), Some("a"));
     }
 
     #[test]

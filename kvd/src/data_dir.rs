@@ -13,8 +13,9 @@
 //!
 //! [`inspect`] looks and touches nothing: a directory that is not ours, or not for this member, stays as it is.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use keelson_store::MemberId;
@@ -30,6 +31,9 @@ const IDENTITY_NEW: &str = "IDENTITY.new";
 const LOG: &str = "log";
 const STATE: &str = "state";
 const SCRATCH: &str = "scratch";
+
+/// What a member stores is read through it, or not at all.
+const MODE: u32 = 0o700;
 
 /// What a directory without an identity may hold: what an interrupted start has left.
 const UNFINISHED: [&str; 5] = [LOCK, IDENTITY_NEW, LOG, STATE, SCRATCH];
@@ -163,33 +167,47 @@ fn parse(path: &Path, text: &str) -> Result<Identity, DataDirError> {
 pub struct DataDir {
     path: PathBuf,
     /// Unlocked when the process ends, however it ends.
-    _lock: File,
+    locks: Vec<File>,
+}
+
+/// Locks a directory for this process alone.
+fn lock(path: &Path) -> Result<File, DataDirError> {
+    let file = path.join(LOCK);
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&file);
+    let lock = lock.map_err(io_error(&file, "cannot be written"))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(DataDirError::InUse {
+            path: path.to_owned(),
+        }),
+        Err(error) => Err(io_error(&file, "cannot be locked")(error.into())),
+    }
 }
 
 impl DataDir {
-    /// Takes the directory, which is made if it is not there.
+    /// Takes the directory, which is made if it is not there: for its owner alone, as etcd makes it. One that is there
+    /// keeps the mode that somebody gave it.
     pub fn lock(path: &Path) -> Result<DataDir, DataDirError> {
-        fs::create_dir_all(path).map_err(io_error(path, "cannot be made"))?;
-        let file = path.join(LOCK);
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&file);
-        let lock = lock.map_err(io_error(&file, "cannot be written"))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(DataDirError::InUse {
-                    path: path.to_owned(),
-                });
-            }
-            Err(error) => return Err(io_error(&file, "cannot be locked")(error.into())),
-        }
+        let mut make = DirBuilder::new();
+        make.recursive(true).mode(MODE);
+        make.create(path)
+            .map_err(io_error(path, "cannot be made"))?;
         Ok(DataDir {
             path: path.to_owned(),
-            _lock: lock,
+            locks: vec![lock(path)?],
         })
+    }
+
+    /// Takes the raft log's directory too, if that is elsewhere: it is there already.
+    pub fn lock_log(&mut self, path: &Path) -> Result<(), DataDirError> {
+        if path != self.log() {
+            self.locks.push(lock(path)?);
+        }
+        Ok(())
     }
 
     /// Removes the snapshots that were on their way when the process before this one ended.
@@ -331,6 +349,19 @@ mod tests {
     }
 
     #[test]
+    fn a_new_directory_is_its_owners_alone_and_an_old_one_stays_as_it_is() {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let dir = dir();
+        let new = dir.path().join("new");
+        DataDir::lock(&new).unwrap();
+        assert_eq!(mode(&new), 0o700);
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o750)).unwrap();
+        DataDir::lock(&new).unwrap();
+        assert_eq!(mode(&new), 0o750);
+    }
+
+    #[test]
     fn two_never_share_a_directory() {
         let dir = dir();
         let first = DataDir::lock(dir.path()).unwrap();
@@ -340,6 +371,18 @@ mod tests {
         ));
         drop(first);
         DataDir::lock(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn two_never_share_a_raft_log_either() {
+        let (dir, log) = (dir(), dir());
+        let mut first = DataDir::lock(&dir.path().join("a")).unwrap();
+        first.lock_log(log.path()).unwrap();
+        let mut second = DataDir::lock(&dir.path().join("b")).unwrap();
+        assert!(matches!(
+            second.lock_log(log.path()),
+            Err(DataDirError::InUse { .. })
+        ));
     }
 
     #[test]

@@ -1,12 +1,20 @@
-//! How much room the disk has, and how much of it the store may take.
+//! How much room the disks have, how much of it the store may take, and when there is too little to go on.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
 
 /// The share of the disk that is left to others and to files that are being rewritten: a tenth.
 const RESERVE_DIVISOR: u64 = 10;
 /// And no less than this, on a disk that has it.
 const RESERVE_BYTES_MIN: u64 = 1 << 30;
+/// The raft log takes room for a whole segment at once; a disk that has not that much ends without having been low.
+const LOW_BYTES_MIN: u64 = 2 * SEGMENT_BYTES;
+/// What a segment of the raft log takes.
+const SEGMENT_BYTES: u64 = 64 << 20;
+/// What a member needs to open its store, and to write down what it had not yet before it was stopped.
+const START_BYTES: u64 = 16 << 20;
 /// The store keeps history beside the newest values, so its files are larger than what the quota counts.
 const FILES_A_BYTE: u64 = 2;
 
@@ -41,8 +49,62 @@ impl Room {
 
     /// Whether writing must stop before the disk is full: when half of the reserve is gone.
     pub fn is_low(self) -> bool {
-        self.free < self.reserve() / 2
+        self.free < (self.reserve() / 2).max(LOW_BYTES_MIN)
     }
+}
+
+/// A disk on which a member cannot start.
+#[derive(Debug, Error)]
+#[allow(missing_docs)]
+pub enum DiskError {
+    #[error(
+        "the disk is full: {path} has {free} bytes free, and a start needs {needed}; nothing was touched"
+    )]
+    Full {
+        path: PathBuf,
+        free: u64,
+        needed: u64,
+    },
+    #[error("the room on the disk of {path} is not known: {source}")]
+    Unknown { path: PathBuf, source: io::Error },
+}
+
+/// Whether a member can start with its data at `data_dir` and its raft log at `wal_dir`, if that is elsewhere. A start
+/// that fails for want of room half-way would leave its traces.
+pub fn check_start(
+    data_dir: &Path,
+    wal_dir: Option<&Path>,
+    first_start: bool,
+) -> Result<(), DiskError> {
+    let segment = if first_start { SEGMENT_BYTES } else { 0 };
+    let mut needed = vec![(data_dir, START_BYTES)];
+    match wal_dir {
+        Some(wal_dir) => needed.push((wal_dir, segment)),
+        None => needed[0].1 += segment,
+    }
+    for (path, needed) in needed {
+        let free = room_for(path)
+            .map_err(|source| DiskError::Unknown {
+                path: path.to_owned(),
+                source,
+            })?
+            .free;
+        if free < needed {
+            return Err(DiskError::Full {
+                path: path.to_owned(),
+                free,
+                needed,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The room where a path is, or will be made.
+fn room_for(path: &Path) -> io::Result<Room> {
+    let absolute = std::path::absolute(path)?;
+    let there = absolute.ancestors().find(|path| path.exists());
+    Room::at(there.unwrap_or(Path::new("/")))
 }
 
 #[cfg(test)]
@@ -98,6 +160,33 @@ mod tests {
             }
             .is_low()
         );
+    }
+
+    #[test]
+    fn a_disk_without_room_for_two_segments_of_the_log_is_low_whatever_its_size() {
+        let small = |free| Room {
+            total: GIB / 8,
+            free,
+        };
+        assert!(small(100 << 20).is_low());
+    }
+
+    #[test]
+    fn the_logs_segments_are_as_large_as_is_believed_here() {
+        let segment_bytes = keelson_log::Options::default().segment_bytes;
+        assert_eq!(SEGMENT_BYTES, u64::from(segment_bytes));
+    }
+
+    #[test]
+    fn a_start_is_looked_at_where_the_directories_will_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let to_be = dir.path().join("a/b");
+        assert_eq!(
+            room_for(&to_be).unwrap().total,
+            Room::at(dir.path()).unwrap().total
+        );
+        check_start(&to_be, Some(dir.path()), true).unwrap();
+        assert!(!to_be.exists());
     }
 
     #[test]

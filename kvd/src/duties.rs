@@ -13,8 +13,8 @@ use crate::disk::Room;
 
 /// How long to wait before something that failed is tried again.
 const RETRY: Duration = Duration::from_millis(200);
-/// How often the disk is looked at.
-const DISK_TICK: Duration = Duration::from_secs(10);
+/// How often the disks are looked at: in less time than a fast writer takes for half of the smallest reserve.
+const DISK_TICK: Duration = Duration::from_millis(500);
 /// How often it is looked who leads.
 const LEADER_TICK: Duration = Duration::from_millis(100);
 
@@ -89,23 +89,36 @@ pub async fn compact_by_policy<P: Parts>(member: Member<P>, api: Api<P>, retenti
     }
 }
 
-/// Raises the NOSPACE alarm before the disk is full.
-pub async fn watch_the_disk<P: Parts>(api: Api<P>, path: PathBuf) {
+/// Raises the NOSPACE alarm before a disk is full on which this member keeps its data.
+pub async fn watch_the_disks<P: Parts>(api: Api<P>, places: Vec<PathBuf>) {
+    let mut said = false;
     loop {
-        tokio::time::sleep(DISK_TICK).await;
-        match Room::at(&path) {
-            Ok(room) if room.is_low() => {
-                tracing::warn!(free_bytes = room.free, path = %path.display(), "the disk is almost full");
+        match low_place(&places) {
+            Some((path, room)) => {
+                // Once: it may stay so for days.
+                if !std::mem::replace(&mut said, true) {
+                    let (free_bytes, path) = (room.free, path.display());
+                    tracing::warn!(free_bytes, %path, "the disk is almost full: raising the NOSPACE alarm");
+                }
                 if let Err(error) = api.raise_no_space().await {
-                    tracing::warn!(%error, "the NOSPACE alarm could not be raised");
+                    tracing::debug!(%error, "the NOSPACE alarm could not be raised");
                 }
             }
-            Ok(_) => {}
-            Err(error) => {
-                tracing::warn!(%error, path = %path.display(), "the disk's free room is not known")
-            }
+            None => said = false,
         }
+        tokio::time::sleep(DISK_TICK).await;
     }
+}
+
+/// A place whose disk is almost full, if there is one.
+fn low_place(places: &[PathBuf]) -> Option<(&PathBuf, Room)> {
+    places.iter().find_map(|path| match Room::at(path) {
+        Ok(room) => room.is_low().then_some((path, room)),
+        Err(error) => {
+            tracing::debug!(%error, path = %path.display(), "the disk's free room is not known");
+            None
+        }
+    })
 }
 
 /// Counts how often another leader is seen.

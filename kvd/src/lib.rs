@@ -54,8 +54,9 @@ pub fn program(
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line, with its causes: what a person or a launcher shows of a member that did not start.
-            eprintln!("kvd: {}", one_line(&error));
+            // One line, with its causes: what a person or a launcher shows of a member that did not start. Nobody may be
+            // reading.
+            let _ = writeln!(std::io::stderr(), "kvd: {}", one_line(&error));
             ExitCode::FAILURE
         }
     }

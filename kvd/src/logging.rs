@@ -70,6 +70,9 @@ pub fn start(config: &LogConfig) -> Result<(), LogError> {
     let filter = EnvFilter::new(format!("{}{quiet}", config.level));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // By default it would print that a line could not be printed, and panic in whatever thread that was when nobody
+        // reads standard error any more.
+        .log_internal_errors(false)
         .with_writer(everywhere);
     match config.format {
         LogFormat::Json => builder

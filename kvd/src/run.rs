@@ -1,7 +1,8 @@
 //! A member's life: everything checked, sockets bound, data opened, served, and stopped in order.
 
 use std::convert::Infallible;
-use std::path::Path;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,15 +27,17 @@ use tokio::task::JoinSet;
 use crate::bootstrap::{self, Plan};
 use crate::config::Config;
 use crate::data_dir::{self, DataDir};
-use crate::disk::Room;
+use crate::disk::{self, Room};
 use crate::duties;
 #[cfg(feature = "planted")]
 use crate::failpoints::{FaultyDir as DiskDir, FaultyEngine as RocksEngine};
 use crate::listen::{self, Sockets};
 use crate::measured::{MeasuredDir, MeasuredEngine};
 
-/// The longest that a peer's word about the cluster is waited for, at the first start.
-const PROBE_PATIENCE_MAX: Duration = Duration::from_secs(2);
+/// The bounds within which a peer's word about the cluster is waited for, at the first start, for an election timeout.
+/// Founders that start together wait all of it, since none answers before it has asked; and an answer that comes too late
+/// lets a member that has lost its data start as a new one, however short elections are.
+const PROBE_PATIENCE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(2);
 /// How long a peer connection may stand still.
 const PEER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long clients may take to finish at shutdown.
@@ -62,10 +65,13 @@ pub async fn run(config: Config) -> Result<()> {
     if data.is_some() {
         dir = Some(DataDir::lock(&config.data_dir)?);
     }
+    disk::check_start(&config.data_dir, config.wal_dir.as_deref(), data.is_none())?;
     let sockets = listen::bind(&config)?;
-    let patience = config.election.min(PROBE_PATIENCE_MAX);
+    let patience = config
+        .election
+        .clamp(*PROBE_PATIENCE.start(), *PROBE_PATIENCE.end());
     let plan = bootstrap::plan(&config.bootstrap, data, patience).await?;
-    let dir = match dir {
+    let mut dir = match dir {
         Some(dir) => dir,
         None => DataDir::lock(&config.data_dir)?,
     };
@@ -73,7 +79,7 @@ pub async fn run(config: Config) -> Result<()> {
     let metrics = Arc::new(Metrics::new());
     let (in_use, mut closed) = mpsc::channel::<Infallible>(1);
     let open_engine = open_engine(&metrics, Arc::new(in_use));
-    let opened = open(&config, &dir, plan, data.is_none(), &metrics)?;
+    let opened = open(&config, &mut dir, plan, data.is_none(), &metrics)?;
     let options = Options {
         max_request_bytes: config.max_request_bytes,
         max_txn_ops: config.max_txn_ops,
@@ -90,10 +96,7 @@ pub async fn run(config: Config) -> Result<()> {
     for listener in peer {
         peers.spawn(tcp::serve(listener, member.desk()));
     }
-    let outcome = tokio::select! {
-        outcome = take_part(&config, options, &member, client, metrics, &mut stop) => outcome,
-        reason = member.failed() => Err(anyhow!("this member cannot go on: {reason}")),
-    };
+    let outcome = take_part(&config, options, &member, client, metrics, &mut stop).await;
     if tokio::time::timeout(STOP_DEADLINE, member.stop())
         .await
         .is_err()
@@ -104,9 +107,13 @@ pub async fn run(config: Config) -> Result<()> {
     }
     peers.shutdown().await;
     drop(member);
-    log.shutdown().context("the raft log")?;
+    let logged = log
+        .shutdown()
+        .with_context(|| at("the raft log", &log_path(&config, &dir)));
     // Nobody sends: this ends when the last of the engines is closed.
     let _ = tokio::time::timeout(STOP_DEADLINE, closed.recv()).await;
+    // It names the file that has failed; who stopped because of it knows less.
+    logged?;
     if outcome.is_ok() {
         tracing::info!("stopped");
     }
@@ -144,16 +151,24 @@ struct Opened {
     quota_bytes: i64,
 }
 
+fn log_path(config: &Config, dir: &DataDir) -> PathBuf {
+    config.wal_dir.clone().unwrap_or_else(|| dir.log())
+}
+
+/// Names a part of a member's data.
+fn at(what: &str, path: &Path) -> String {
+    format!("{what} in {}", path.display())
+}
+
 fn open(
     config: &Config,
-    dir: &DataDir,
+    dir: &mut DataDir,
     plan: Plan,
     first_start: bool,
     metrics: &Metrics,
 ) -> Result<Opened> {
     dir.empty_scratch()?;
-    let at = |what: &str, path: &Path| format!("{what} in {}", path.display());
-    let log_path = config.wal_dir.clone().unwrap_or_else(|| dir.log());
+    let log_path = log_path(config, dir);
     if !first_start && !has_segments(&log_path) {
         // Going on without the votes and entries that it has promised to keep could lose acknowledged writes.
         bail!(
@@ -162,6 +177,7 @@ fn open(
         );
     }
     let log_dir = DiskDir::open(&log_path).with_context(|| at("the raft log", &log_path))?;
+    dir.lock_log(&log_path)?;
     let log_dir = MeasuredDir {
         dir: log_dir,
         sync_seconds: metrics.wal_fsync_seconds.clone(),
@@ -176,7 +192,7 @@ fn open(
     }
     let log = ThreadedLog::start(log)?;
     let state_path = dir.state();
-    if found.purged.is_some() && !state_path.exists() {
+    if found.purged.is_some() && !StateDir::is_at(&state_path) {
         bail!(
             "the state in {} is gone, and the raft log no longer holds all of it: remove this member from the cluster, \
              and add it again",
@@ -301,15 +317,12 @@ async fn take_part(
     stop: &mut Stop,
 ) -> Result<()> {
     let mut tasks = JoinSet::new();
-    tokio::select! {
-        recovered = member.recovered() => recovered.map_err(|trouble| anyhow!("recovering: {trouble}"))?,
-        // One that was removed before it was stopped hears from nobody, and would recover for ever.
-        () = duties::removed(member) => return said_removed(),
-        why = stop.asked() => return said(why),
-    }
+    // From the start: probes and monitors are answered before the member has recovered, and calls wait for that.
     let api = Api::new(member.clone(), options, metrics.clone());
     tasks.spawn(duties::count_leaders(member.clone(), metrics));
-    tasks.spawn(duties::watch_the_disk(api.clone(), config.data_dir.clone()));
+    let places = [Some(&config.data_dir), config.wal_dir.as_ref()];
+    let places = places.into_iter().flatten().cloned().collect();
+    tasks.spawn(duties::watch_the_disks(api.clone(), places));
     if let Some(retention) = config.retention {
         tasks.spawn(duties::compact_by_policy(
             member.clone(),
@@ -326,7 +339,8 @@ async fn take_part(
     let serving = serve(sockets, &api, server_options);
     let living = async {
         let outcome = live(config, member, stop).await;
-        // Clients go elsewhere while this member still leads, if it does: their last requests are answered.
+        // Clients go elsewhere while this member still leads, if it does: their last requests are answered. Those of one
+        // that failed are told so.
         api.stop();
         outcome
     };
@@ -337,9 +351,10 @@ async fn take_part(
 /// Lasts as long as this member is to take part.
 async fn live(config: &Config, member: &Member<Production>, stop: &mut Stop) -> Result<()> {
     let introduced = async {
-        if duties::introduce(member, &config.name, &config.advertise_client)
-            .await
-            .is_ok()
+        if member.recovered().await.is_ok()
+            && duties::introduce(member, &config.name, &config.advertise_client)
+                .await
+                .is_ok()
         {
             let urls: Vec<&str> = config
                 .listen_client
@@ -352,8 +367,10 @@ async fn live(config: &Config, member: &Member<Production>, stop: &mut Stop) -> 
     };
     tokio::select! {
         () = introduced => Ok(()),
+        // One that was removed before it was stopped hears from nobody, and would recover for ever.
         () = duties::removed(member) => said_removed(),
         why = stop.asked() => said(why),
+        reason = member.failed() => Err(anyhow!("this member cannot go on: {reason}")),
     }
 }
 

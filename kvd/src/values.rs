@@ -25,7 +25,8 @@ pub enum ValueError {
     NotAnAddress(String),
 }
 
-/// A time as Go writes it: `1h30m`, `1.5s`, `100ms`; a bare `0` too.
+/// A time as Go writes it: `1h30m`, `1.5s`, `100ms`; a bare `0` too. As in Go, it ends after some 292 years: what is
+/// longer could not be added to any point in time.
 pub fn duration(text: &str) -> Result<Duration, ValueError> {
     let bad = || ValueError::Time(text.to_owned());
     if text == "0" {
@@ -58,7 +59,10 @@ pub fn duration(text: &str) -> Result<Duration, ValueError> {
     if text.is_empty() {
         Err(bad())
     } else {
-        Duration::try_from_secs_f64(seconds).map_err(|_| bad())
+        Duration::try_from_secs_f64(seconds)
+            .ok()
+            .filter(|time| time.as_nanos() <= i64::MAX as u128)
+            .ok_or_else(bad)
     }
 }
 
@@ -147,7 +151,9 @@ mod tests {
         ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for bad in ["", "5", "s", "5 s", "-1s", "1d", "1.2.3s", "ten"] {
+        for bad in [
+            "", "5", "s", "5 s", "-1s", "1d", "1.2.3s", "ten", "2562048h",
+        ] {
             assert_eq!(duration(bad), Err(ValueError::Time(bad.into())), "{bad}");
         }
     }

@@ -65,18 +65,14 @@ impl<P: Parts> Answer for Desk<P> {
 }
 
 async fn answer<P: Parts>(shared: &Arc<Shared<P>>, request: Request) -> Reply {
-    // Who is about to stop is not there any more: nobody should hand it leadership, or wait for openraft's error.
     if shared.stopping() {
-        return Reply::Failed("this member stops".into());
+        return gone(&request);
     }
     match request {
         Request::Append(append) => append_entries(shared, append).await,
         Request::Vote(ask) => vote(shared, ask).await,
         Request::TransferLeader(transfer) => transfer_leader(shared, transfer).await,
-        Request::SnapshotBegin(begin) => {
-            shared.heard_from_leader();
-            shared.snapshot_begin(begin).await
-        }
+        Request::SnapshotBegin(begin) => snapshot_begin(shared, begin).await,
         Request::SnapshotChunk(chunk) => shared.snapshot_chunk(chunk).await,
         Request::SnapshotEnd(end) => shared.snapshot_end(end).await,
         Request::Propose(propose) => Reply::Propose(propose_here(shared, propose).await),
@@ -121,6 +117,22 @@ async fn answer<P: Parts>(shared: &Arc<Shared<P>>, request: Request) -> Reply {
             })
         }
         Request::ClusterProbe(probe) => cluster_probe(shared, probe),
+    }
+}
+
+/// Who is about to stop is not there any more: nobody should hand it leadership, or wait for openraft's error. What it was
+/// to do for a client it has certainly not done, and another leader can.
+fn gone(request: &Request) -> Reply {
+    let not_leader = Trouble::NotLeader.to_pb();
+    match request {
+        Request::Propose(_) => Reply::Propose(peerpb::ProposeReply {
+            index: 0,
+            result: Some(peerpb::propose_reply::Result::Trouble(not_leader)),
+        }),
+        Request::MemberChange(_) => Reply::MemberChange(peerpb::MemberChangeReply {
+            result: Some(peerpb::member_change_reply::Result::Trouble(not_leader)),
+        }),
+        _ => Reply::Failed("this member stops".into()),
     }
 }
 
@@ -215,6 +227,16 @@ async fn transfer_leader<P: Parts>(
         Err(error) => error.to_string(),
     };
     Reply::TransferLeader(peerpb::TransferLeaderReply { refused })
+}
+
+async fn snapshot_begin<P: Parts>(shared: &Arc<Shared<P>>, begin: peerpb::SnapshotBegin) -> Reply {
+    let vote = begin.vote.as_ref().map(vote_from_pb);
+    // A leader that was deposed, and does not know, must not push aside what its successor sends.
+    if vote < Some(shared.metrics(|metrics| metrics.vote)) {
+        return Reply::Failed("another member leads".into());
+    }
+    shared.heard_from_leader();
+    shared.snapshot_begin(begin).await
 }
 
 async fn propose_here<P: Parts>(

@@ -1,22 +1,22 @@
-//! What a member does by itself, most of it while it leads: lease expiry, finishing promotions, flushing, snapshots.
+//! What a member does by itself, much of it while it leads: lease expiry, finishing changes of the membership, noticing
+//! its own removal, flushing, purging, letting watchers catch up.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use keelson_planted::{Bug, on};
 use keelson_proto::commandpb::{Command, LeaseExpire, command};
-use keelson_store::{LeaseId, engine::Engine};
+use keelson_proto::peerpb;
+use keelson_store::engine::Engine;
 use openraft::AsyncRuntime;
 use prost::Message;
 
 use crate::barrier::leader_read_index;
-use crate::leases::Renewal;
 use crate::proposals::Offered;
 use crate::shared::{Parts, Shared};
 use crate::transport::{Lane, Reply, Request, Transport};
-use crate::trouble::Trouble;
-use keelson_proto::peerpb;
 
 /// How often expired leases, and members that have caught up, are looked for. etcd looks every 500 ms.
 const LEASE_TICK: Duration = Duration::from_millis(100);
@@ -29,13 +29,10 @@ const UPKEEP_TICK: Duration = Duration::from_millis(250);
 pub(crate) async fn lead<P: Parts>(shared: Arc<Shared<P>>) {
     let mut leading_term = None;
     while !shared.stopping() {
-        let (leads, term) = (
-            shared.is_leader(),
-            shared.metrics(|metrics| metrics.current_term),
-        );
+        let (leads, term) = shared.leads_in();
         shared.hub.set_term(term);
         if on(Bug::ExpiryByDeposedLeader) && leading_term.is_some() {
-            expire_leases(&shared).await;
+            expire_leases(&shared, term).await;
             P::Rt::sleep(LEASE_TICK).await;
             continue;
         }
@@ -56,7 +53,7 @@ pub(crate) async fn lead<P: Parts>(shared: Arc<Shared<P>>) {
             }
             leading_term = Some(term);
         }
-        expire_leases(&shared).await;
+        expire_leases(&shared, term).await;
         P::Rt::sleep(LEASE_TICK).await;
     }
 }
@@ -81,7 +78,8 @@ async fn begin_term<P: Parts>(shared: &Arc<Shared<P>>) -> bool {
     }
 }
 
-async fn expire_leases<P: Parts>(shared: &Arc<Shared<P>>) {
+/// Revokes what has run out by the clock of this term.
+async fn expire_leases<P: Parts>(shared: &Arc<Shared<P>>, term: u64) {
     loop {
         let due = shared.leases.expired((shared.now)());
         if due.is_empty() {
@@ -98,8 +96,9 @@ async fn expire_leases<P: Parts>(shared: &Arc<Shared<P>>) {
             let _ = shared.propose(command).await;
             return;
         }
-        // Proposed here and nowhere else: only the one that keeps the clock may say that it has run out.
-        let offered = shared.propose_here(command.encode_to_vec().into());
+        // Proposed here and in this term, or nowhere: only the one that keeps the clock may say that it has run out. Who
+        // is deposed and leads again may not have noticed, and another leader has renewed in between.
+        let offered = shared.propose_in(term, command.encode_to_vec().into());
         match P::Rt::timeout(shared.timing.request_timeout(), offered).await {
             Ok(Ok(_)) => {}
             Ok(Err(Offered::NotAppended | Offered::Failed(_))) | Err(_) => {
@@ -179,14 +178,18 @@ pub(crate) fn spawn_catch_up<P: Parts>(shared: Arc<Shared<P>>) -> std::io::Resul
     std::thread::Builder::new()
         .name("watch".into())
         .spawn(move || {
-            if let Err(error) = keelson_watch::run_catch_up(&shared.hub) {
-                shared.fail(error.to_string());
+            let ended = AssertUnwindSafe(|| keelson_watch::run_catch_up(&shared.hub));
+            match catch_unwind(ended) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => shared.fail(error.to_string()),
+                Err(_) => shared.fail("the thread that lets watchers catch up panicked".into()),
             }
         })?;
     Ok(())
 }
 
-/// Flushes the state machine when there is enough to flush or nothing else to do, and drops log that is not needed.
+/// Flushes the state machine when there is enough to flush or nothing else to do, and drops what is not needed of the log
+/// and of snapshots.
 pub(crate) async fn upkeep<P: Parts>(shared: Arc<Shared<P>>) {
     let mut flushed_bytes = 0;
     let mut flushed_index = shared.progress.applied();
@@ -194,6 +197,7 @@ pub(crate) async fn upkeep<P: Parts>(shared: Arc<Shared<P>>) {
     let mut idle_since = (shared.now)();
     while !shared.stopping() {
         P::Rt::sleep(UPKEEP_TICK).await;
+        shared.clear_abandoned_transfer().await;
         let now = (shared.now)();
         let (index, bytes) = (shared.progress.applied(), shared.log.appended_bytes());
         if index != seen_index {
@@ -237,120 +241,5 @@ async fn purge<P: Parts>(shared: &Arc<Shared<P>>) {
         .min(persisted.index);
     if upto > first {
         let _ = shared.raft().trigger().purge_log(upto).await;
-    }
-}
-
-/// What is asked of the leader about a lease. Both may safely be asked again.
-#[derive(Clone, Copy)]
-enum Ask {
-    Renew(LeaseId),
-    Remaining(LeaseId),
-}
-
-impl<P: Parts> Shared<P> {
-    /// Renews a lease, wherever the leader is. Seconds; 0 if there is no such lease.
-    pub(crate) async fn lease_renew(self: &Arc<Self>, id: LeaseId) -> Result<i64, Trouble> {
-        self.ask_about(Ask::Renew(id)).await
-    }
-
-    /// Seconds that a lease has left, from whoever leads; -1 if there is no such lease.
-    pub(crate) async fn lease_remaining(self: &Arc<Self>, id: LeaseId) -> Result<i64, Trouble> {
-        self.ask_about(Ask::Remaining(id)).await
-    }
-
-    async fn ask_about(self: &Arc<Self>, ask: Ask) -> Result<i64, Trouble> {
-        let start = (self.now)();
-        loop {
-            let answered = match (self.named_leader(), ask) {
-                (Some(id), Ask::Renew(lease)) if id == self.id.0 => self.renew_here(lease).await,
-                (Some(id), Ask::Remaining(lease)) if id == self.id.0 => {
-                    self.remaining_here(lease).await
-                }
-                (Some(id), ask) => self.ask_member(id, ask).await,
-                (None, _) => Err(Trouble::NotLeader),
-            };
-            match answered {
-                Err(Trouble::NotLeader) => {}
-                answered => return answered,
-            }
-            if self.stopping() {
-                return Err(Trouble::Stopped);
-            }
-            if (self.now)().saturating_sub(start) > self.timing.request_timeout() {
-                return Err(if self.named_leader().is_none() {
-                    Trouble::NoLeader
-                } else {
-                    Trouble::Timeout
-                });
-            }
-            self.leadership_may_have_changed().await;
-        }
-    }
-
-    async fn ask_member(&self, to: u64, ask: Ask) -> Result<i64, Trouble> {
-        use peerpb::{lease_remaining_reply, lease_renew_reply};
-        let request = match ask {
-            Ask::Renew(id) => Request::LeaseRenew(peerpb::LeaseRenew { id: id.0 }),
-            Ask::Remaining(id) => Request::LeaseRemaining(peerpb::LeaseRemaining { id: id.0 }),
-        };
-        match self.ask_leader(to, request).await {
-            Some(Reply::LeaseRenew(peerpb::LeaseRenewReply {
-                result: Some(result),
-            })) => match result {
-                lease_renew_reply::Result::Ttl(ttl) => Ok(ttl),
-                lease_renew_reply::Result::Trouble(trouble) => Err(Trouble::from_pb(&trouble)),
-            },
-            Some(Reply::LeaseRemaining(peerpb::LeaseRemainingReply {
-                result: Some(result),
-            })) => match result {
-                lease_remaining_reply::Result::Ttl(ttl) => Ok(ttl),
-                lease_remaining_reply::Result::Trouble(trouble) => Err(Trouble::from_pb(&trouble)),
-            },
-            _ => Err(Trouble::NotLeader),
-        }
-    }
-
-    /// Renews a lease as the leader, which this member proves in between: a deposed leader's clock is worth nothing,
-    /// and what it does not know of may not be applied yet.
-    pub(crate) async fn renew_here(self: &Arc<Self>, id: LeaseId) -> Result<i64, Trouble> {
-        let start = (self.now)();
-        loop {
-            match self.leases.renew((self.now)(), id) {
-                Renewal::NotLeading => return Err(Trouble::NotLeader),
-                // It is being revoked: the answer is what comes of that.
-                Renewal::Expiring => self.metrics_may_have_changed().await,
-                Renewal::Renewed(_) | Renewal::Unknown => {
-                    if !on(Bug::RenewalWithoutProof) {
-                        self.barrier_as_leader().await?;
-                    }
-                    // Asked again, since meanwhile it may have run out, or this member have stepped down.
-                    match self.leases.renew((self.now)(), id) {
-                        Renewal::Renewed(ttl) => return Ok(ttl),
-                        Renewal::Unknown => return Ok(0),
-                        Renewal::NotLeading => return Err(Trouble::NotLeader),
-                        Renewal::Expiring => {}
-                    }
-                }
-            }
-            if (self.now)().saturating_sub(start) > self.timing.request_timeout() {
-                return Err(Trouble::Timeout);
-            }
-        }
-    }
-
-    /// Seconds that a lease has left, as the leader; -1 if there is no such lease.
-    pub(crate) async fn remaining_here(self: &Arc<Self>, id: LeaseId) -> Result<i64, Trouble> {
-        self.barrier_as_leader().await?;
-        let remaining = self.leases.remaining((self.now)(), id);
-        remaining.ok_or(Trouble::NotLeader)
-    }
-
-    /// Joins the next read barrier, which must be proved by this member's own leadership.
-    async fn barrier_as_leader(&self) -> Result<(), Trouble> {
-        if self.proof().await? == self.id {
-            Ok(())
-        } else {
-            Err(Trouble::NotLeader)
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! A member: started, asked, stopped.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -208,6 +209,8 @@ impl<P: Parts> Member<P> {
             .unwrap_or_else(|_| unreachable!("this is the only place that sets it"));
 
         let spawn = |task: BoxFuture<'static, ()>| {
+            let failing = shared.clone();
+            let task = or_fail(task, move |why| failing.fail(why));
             // Whatever a task waits for, it lets go of the member as soon as that stops.
             let task = future::select(stopped.clone(), task).map(drop);
             drop(P::Rt::spawn(task));
@@ -224,8 +227,11 @@ impl<P: Parts> Member<P> {
         }
 
         let member = Member { shared };
-        if let Some(found) = config.found {
-            initialize(member.shared.clone(), found).await?;
+        if let Some(found) = config.found
+            && let Err(error) = initialize(member.shared.clone(), found).await
+        {
+            member.stop().await;
+            return Err(error);
         }
         Ok(member)
     }
@@ -401,31 +407,34 @@ impl<P: Parts> Member<P> {
 
     /// Hands leadership over if this member leads, stops taking part, and flushes the state.
     pub async fn stop(&self) {
-        if self.shared.is_leader() {
-            self.hand_over().await;
-        }
+        self.shared.hand_over().await;
+        // All of it at once, and before anything is waited for: who asked for this may not wait to the end.
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.barrier.close();
+        self.shared.hub.close();
+        self.shared.running.lock().take();
         if self.shared.raft().shutdown().await.is_err() {
             tracing::warn!("openraft did not stop cleanly");
         }
-        self.shared.hub.close();
-        self.shared.running.lock().take();
         if let Err(error) = self.shared.flush().await {
             tracing::warn!(%error, "could not flush the state; it will be replayed from the log");
         }
     }
+}
 
-    /// Hands leadership to a voter that is there to take it, and waits until it has begun to.
-    async fn hand_over(&self) {
-        let shared = &self.shared;
-        for to in shared.successors() {
-            if shared.yield_leadership(to).await {
-                return;
-            }
-            tracing::info!(to = format!("{to:x}"), "leadership was not handed over");
+/// Runs one of a member's own tasks. A runtime lets a task that panics vanish in silence, and the member would go on
+/// without expiring leases, or without noticing that it was removed: it must fail instead.
+fn or_fail(
+    task: BoxFuture<'static, ()>,
+    fail: impl FnOnce(String) + Send + 'static,
+) -> BoxFuture<'static, ()> {
+    let task = AssertUnwindSafe(task).catch_unwind();
+    Box::pin(task.map(|ended| {
+        if let Err(panic) = ended {
+            fail("one of its own tasks panicked".into());
+            resume_unwind(panic);
         }
-    }
+    }))
 }
 
 /// Every founder initializes with the identical map; one that already is, is.
@@ -488,4 +497,22 @@ fn raft_config(cluster_id: u64, timing: Timing) -> Result<openraft::Config, Stri
         ..openraft::Config::default()
     };
     config.validate().map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+
+    #[test]
+    fn a_task_that_panics_is_the_members_end() {
+        let (told, failure) = oneshot::channel();
+        let task = or_fail(Box::pin(async { panic!("on purpose") }), |why| {
+            drop(told.send(why))
+        });
+        let ended = std::panic::catch_unwind(AssertUnwindSafe(|| block_on(task)));
+        assert!(ended.is_err(), "the runtime sees it too");
+        assert!(block_on(failure).is_ok(), "the member was not told");
+    }
 }

@@ -1,11 +1,10 @@
-//! Which changes of the membership are allowed, and handing leadership over. [`crate::reconfiguration`] carries changes
-//! out.
+//! Which changes of the membership are allowed, and asking whoever leads for them. [`crate::reconfiguration`] carries
+//! them out.
 //!
 //! A new voter starts as a learner marked as pending, and whoever leads promotes it once it has caught up: adding a
 //! member never costs the cluster its quorum. To clients it is a voter that has not started, in lists and in the
 //! strict check alike.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -207,7 +206,7 @@ impl<P: Parts> Shared<P> {
     }
 
     /// The member has answered this leader within an election timeout.
-    fn answers(&self, id: u64) -> bool {
+    pub(crate) fn answers(&self, id: u64) -> bool {
         if id == self.id.0 {
             return true;
         }
@@ -235,101 +234,6 @@ impl<P: Parts> Shared<P> {
                 .map(|id| id.index());
             matching.is_some_and(|index| (index + 1) * denominator >= (last + 1) * numerator)
         })
-    }
-
-    /// Hands leadership to a voter whose log is whole, and waits until it leads. As in etcd, the leader must be asked.
-    pub(crate) async fn move_leader(&self, to: u64) -> Result<(), Trouble> {
-        if !self.is_leader() {
-            return Err(match self.named_leader() {
-                None => Trouble::NoLeader,
-                Some(_) => Trouble::NotLeader,
-            });
-        }
-        let is_voter = self.metrics(|metrics| {
-            metrics
-                .membership_config
-                .voter_ids()
-                .any(|voter| voter == to)
-        });
-        if !is_voter {
-            return Err(Trouble::BadTransferee);
-        }
-        if to == self.id.0 {
-            return Ok(());
-        }
-        let work = async {
-            while !self.caught_up(to, 1, 1) {
-                self.metrics_may_have_changed().await;
-            }
-            self.raft()
-                .trigger()
-                .transfer_leader(to)
-                .await
-                .map_err(|_| Trouble::Stopped)?;
-            loop {
-                match self.named_leader() {
-                    Some(id) if id == to => return Ok(()),
-                    Some(id) if id != self.id.0 => return Err(Trouble::LeaderChanged),
-                    _ => self.metrics_may_have_changed().await,
-                }
-            }
-        };
-        // As long as an election may take.
-        match P::Rt::timeout(3 * self.timing.election, work).await {
-            Ok(result) => result,
-            Err(_) => Err(Trouble::TimeoutLeaderFail),
-        }
-    }
-
-    /// The other voters, the one with the longest log first.
-    pub(crate) fn successors(&self) -> Vec<u64> {
-        self.metrics(|metrics| {
-            let Some(replication) = metrics.replication.as_ref() else {
-                return Vec::new();
-            };
-            let matching = |id: &u64| {
-                let at = replication.get(id).and_then(|at| at.as_ref());
-                Reverse(at.map(|at| at.index()))
-            };
-            let voters = metrics.membership_config.voter_ids();
-            let mut others: Vec<u64> = voters.filter(|id| *id != self.id.0).collect();
-            others.sort_by_key(matching);
-            others
-        })
-    }
-
-    /// Before this member stops: makes another one stand for election, and gives up if that one is not there. Says
-    /// whether this member leads no more; it may stop before it would have learned who leads now.
-    pub(crate) async fn yield_leadership(&self, to: u64) -> bool {
-        let work = async {
-            let mut asked = false;
-            while self.is_leader() {
-                if !self.is_there(to).await {
-                    return false;
-                }
-                if !asked && self.caught_up(to, 1, 1) {
-                    asked = true;
-                    if self.raft().trigger().transfer_leader(to).await.is_err() {
-                        return false;
-                    }
-                }
-                self.metrics_may_have_changed().await;
-            }
-            true
-        };
-        P::Rt::timeout(2 * self.timing.election, work)
-            .await
-            .unwrap_or(false)
-    }
-
-    /// The member answers, and is not about to stop itself.
-    async fn is_there(&self, id: u64) -> bool {
-        let ask = Request::ClusterProbe(peerpb::ClusterProbe {
-            member_id: self.id.0,
-        });
-        let answer = self.net.call(id, Lane::Heartbeat, ask);
-        let answer = P::Rt::timeout(self.timing.election, answer).await;
-        matches!(answer, Ok(Ok(Reply::ClusterProbe(_))))
     }
 }
 

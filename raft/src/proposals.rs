@@ -13,16 +13,21 @@ use keelson_proto::commandpb::{self, Command};
 use keelson_proto::peerpb;
 use keelson_store::{Outcome, Refusal, Revision};
 use openraft::AsyncRuntime;
-use openraft::errors::{ClientWriteError, RaftError};
+use openraft::errors::ClientWriteError;
+use openraft::impls::ProgressResponder;
+use openraft::raft::ClientWriteResult;
 use prost::Message;
 
 use crate::shared::{Parts, Shared};
 use crate::transport::{CallError, Lane, Reply, Request, Transport};
 use crate::trouble::Trouble;
-use crate::types::Proposal;
+use crate::types::{Proposal, Types};
 
 /// Committed but not applied entries above which new proposals are refused (etcd's number).
 const UNAPPLIED_MAX: u64 = 5_000;
+
+/// What openraft answers to a command.
+type Answer<P> = ClientWriteResult<Types<<P as Parts>::Rt>>;
 
 impl<P: Parts> Shared<P> {
     /// Proposes a command and waits until it is applied here: who asks this member afterwards finds what it wrote.
@@ -80,6 +85,19 @@ impl<P: Parts> Shared<P> {
 
     /// Offers an encoded command to this member's openraft, once. Gives its index, too.
     pub(crate) async fn propose_here(&self, command: Bytes) -> Result<(u64, Outcome), Offered> {
+        self.offer(command, None).await
+    }
+
+    /// The same, but only if this member still leads in this term.
+    pub(crate) async fn propose_in(
+        &self,
+        term: u64,
+        command: Bytes,
+    ) -> Result<(u64, Outcome), Offered> {
+        self.offer(command, Some(term)).await
+    }
+
+    async fn offer(&self, command: Bytes, term: Option<u64>) -> Result<(u64, Outcome), Offered> {
         let unapplied = self.metrics(|metrics| {
             let index =
                 |id: &Option<crate::types::RaftLogId>| id.as_ref().map_or(0, |id| id.index());
@@ -88,13 +106,20 @@ impl<P: Parts> Shared<P> {
         if unapplied > UNAPPLIED_MAX {
             return Err(Offered::Failed(Trouble::TooManyRequests));
         }
-        match self.raft().client_write(Proposal(command)).await {
-            Ok(response) => Ok((response.log_id.index(), response.data)),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
-                Err(Offered::NotAppended)
-            }
-            Err(RaftError::APIError(_)) => Err(Offered::Failed(Trouble::LeaderChanged)),
-            Err(RaftError::Fatal(_)) => Err(Offered::Failed(Trouble::Stopped)),
+        let (responder, answer) = ProgressResponder::<_, Answer<P>>::complete_only();
+        let mut write = self.raft().write(Proposal(command)).responder(responder);
+        if let Some(term) = term {
+            write = write.with_leader(term);
+        }
+        let stopped = Err(Offered::Failed(Trouble::Stopped));
+        if write.await.is_err() {
+            return stopped;
+        }
+        match answer.await {
+            Ok(Ok(written)) => Ok((written.log_id.index(), written.data)),
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(Offered::NotAppended),
+            Ok(Err(_)) => Err(Offered::Failed(Trouble::LeaderChanged)),
+            Err(_) => stopped,
         }
     }
 

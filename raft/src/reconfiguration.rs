@@ -18,10 +18,20 @@ use openraft::{AsyncRuntime, ChangeMembers};
 use crate::members::promotion;
 use crate::shared::{Parts, Shared};
 use crate::trouble::Trouble;
-use crate::types::{Peer, RaftMembership, membership_to_pb};
+use crate::types::{Peer, membership_to_pb};
 
 /// Held while a change is made: the next one is checked against what this one leaves.
 type Turn = OwnedMutexGuard<()>;
+
+/// What the membership is to become.
+enum Wanted {
+    /// What was asked for.
+    Asked(Change),
+    /// A new member that has caught up votes.
+    Promoted(u64),
+    /// What a leader before began is finished, and no more.
+    Whole,
+}
 
 impl<P: Parts> Shared<P> {
     /// Changes the membership as the leader; [`Trouble::NotLeader`] if nothing was changed since this member does not
@@ -30,67 +40,68 @@ impl<P: Parts> Shared<P> {
         self: &Arc<Self>,
         change: Change,
     ) -> Result<Membership, Trouble> {
-        let turn = self.changing.clone().lock_owned().await;
-        if !self.is_leader() {
-            return Err(Trouble::NotLeader);
+        // Who asks through another member waits there, and cannot call this off.
+        let turn = self.changing.clone().lock_owned();
+        match P::Rt::timeout(self.timing.request_timeout(), turn).await {
+            Ok(turn) => self.carry_out(turn, Wanted::Asked(change)).await,
+            Err(_) => Err(Trouble::Timeout),
         }
-        let (changes, retain) = self.check(change)?;
-        self.carry_out(turn, changes, retain).await
     }
 
     /// Makes voters of the new members that have caught up.
     pub(crate) async fn finish_promotions(self: &Arc<Self>) {
-        let pending = |membership: &RaftMembership| {
-            let mut pending = membership.nodes().filter(|(_, peer)| peer.pending_voter);
-            // Close enough that the rest arrives within a round trip or two.
-            let ready = pending.find(|(id, _)| self.caught_up(**id, 999, 1_000));
-            ready.map(|(id, peer)| (*id, peer.clone()))
-        };
-        if pending(&self.raft_membership()).is_none() {
+        if self.ready_to_vote().is_none() {
             return;
         }
         let turn = self.changing.clone().lock_owned().await;
-        let Some((id, peer)) = pending(&self.raft_membership()) else {
+        let Some(id) = self.ready_to_vote() else {
             return;
         };
         let member = format!("{id:x}");
-        match self.carry_out(turn, promotion(id, &peer), true).await {
+        match self.carry_out(turn, Wanted::Promoted(id)).await {
             Ok(_) => tracing::info!(member, "a new member has caught up and votes now"),
             Err(error) => tracing::debug!(member, %error, "a promotion has to wait"),
         }
     }
 
+    /// A new member that is there, and so close behind that the rest arrives within a round trip or two.
+    fn ready_to_vote(&self) -> Option<u64> {
+        let membership = self.raft_membership();
+        let mut pending = membership.nodes().filter(|(_, peer)| peer.pending_voter);
+        let ready = pending.find(|(id, _)| self.answers(**id) && self.caught_up(**id, 999, 1_000));
+        ready.map(|(id, _)| *id)
+    }
+
     /// Completes a change of voters that another leader began, and was deposed or died in between.
     pub(crate) async fn finish_half_made_change(self: &Arc<Self>) {
-        let is_half_made =
-            || self.is_leader() && self.raft_membership().get_joint_config().len() > 1;
-        if !is_half_made() {
+        if !self.is_half_made() {
             return;
         }
         let turn = self.changing.clone().lock_owned().await;
         // One that this member makes itself is finished by then.
-        if !is_half_made() {
+        if !self.is_half_made() {
             return;
         }
-        let no_change = ChangeMembers::AddVoterIds(BTreeSet::new());
-        // Voters are only ever taken away to be removed.
-        match self.carry_out(turn, no_change, false).await {
+        match self.carry_out(turn, Wanted::Whole).await {
             Ok(_) => tracing::info!("completed a change of members that another leader began"),
             Err(error) => tracing::debug!(%error, "a change of members cannot be completed yet"),
         }
+    }
+
+    fn is_half_made(&self) -> bool {
+        self.is_leader() && self.raft_membership().get_joint_config().len() > 1
     }
 
     /// Carries a change out on a task of its own: who asked for it may go before it is made.
     async fn carry_out(
         self: &Arc<Self>,
         turn: Turn,
-        changes: ChangeMembers<u64, Peer>,
-        retain: bool,
+        wanted: Wanted,
     ) -> Result<Membership, Trouble> {
         let (done, made) = oneshot::channel();
         let shared = self.clone();
         drop(P::Rt::spawn(async move {
-            let result = shared.make(changes, retain).await;
+            let result = shared.make(wanted).await;
             drop(turn);
             // Who asked may have gone.
             let _ = done.send(result);
@@ -102,11 +113,39 @@ impl<P: Parts> Shared<P> {
         made.await.unwrap_or(Err(Trouble::Stopped))
     }
 
-    async fn make(
+    async fn make(&self, wanted: Wanted) -> Result<Membership, Trouble> {
+        if !self.is_leader() {
+            return Err(Trouble::NotLeader);
+        }
+        if self.is_half_made() {
+            // Before anything else: the next change would carry this one to its end in its own way, and might keep as a
+            // learner whom this one takes away. Voters are only ever taken away to be removed.
+            let no_change = ChangeMembers::AddVoterIds(BTreeSet::new());
+            match (self.commit(no_change, false).await, &wanted) {
+                (whole, Wanted::Whole) => return whole,
+                (Ok(_), _) => {}
+                // Nothing of what was asked for was made.
+                (Err(Trouble::LeaderChanged), _) => return Err(Trouble::NotLeader),
+                (Err(trouble), _) => return Err(trouble),
+            }
+        }
+        let (changes, retain) = match wanted {
+            Wanted::Asked(change) => self.check(change)?,
+            Wanted::Promoted(id) => match self.raft_membership().get_node(&id) {
+                Some(peer) if peer.pending_voter => (promotion(id, peer), true),
+                _ => return Err(Trouble::MemberNotFound),
+            },
+            Wanted::Whole => return Ok(self.membership()),
+        };
+        self.commit(changes, retain).await
+    }
+
+    async fn commit(
         &self,
         changes: ChangeMembers<u64, Peer>,
         retain: bool,
     ) -> Result<Membership, Trouble> {
+        let before = self.raft_membership();
         let error = match self.raft().change_membership(changes, retain).await {
             Ok(response) => {
                 let made = response.membership.as_ref().map(membership_to_pb);
@@ -116,6 +155,10 @@ impl<P: Parts> Shared<P> {
             Err(RaftError::Fatal(_)) => return Err(Trouble::Stopped),
         };
         Err(match error {
+            // The second of two entries can be refused when the first is committed: not to be asked for again.
+            ClientWriteError::ForwardToLeader(_) if self.raft_membership() != before => {
+                Trouble::LeaderChanged
+            }
             ClientWriteError::ForwardToLeader(_) => Trouble::NotLeader,
             ClientWriteError::ChangeMembershipError(error) => match error {
                 ChangeMembershipError::InProgress(_)

@@ -113,7 +113,7 @@ pub(crate) struct Shared<P: Parts> {
     pub(crate) stopping: AtomicBool,
     /// Dropped to end the member's own tasks.
     pub(crate) running: Mutex<Option<oneshot::Sender<Infallible>>>,
-    /// A peer told that this member was removed from the cluster.
+    /// This member was removed from the cluster, as a peer says or as it has applied itself.
     pub(crate) removed: AtomicBool,
     /// Why this member cannot go on, when it is not openraft that says so.
     pub(crate) failure: Mutex<Option<String>>,
@@ -145,6 +145,14 @@ impl<P: Parts> Shared<P> {
     pub(crate) fn is_leader(&self) -> bool {
         self.roles(|roles| roles.state == ServerState::Leader)
             && self.metrics(|metrics| metrics.running_state.is_ok())
+    }
+
+    /// Whether this member leads, and the term: both of one moment.
+    pub(crate) fn leads_in(&self) -> (bool, u64) {
+        self.metrics(|metrics| {
+            let leads = metrics.state == ServerState::Leader && metrics.running_state.is_ok();
+            (leads, metrics.current_term)
+        })
     }
 
     /// No word from a leader, or as a leader from a quorum, for an election timeout: openraft would go on naming it.

@@ -9,6 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use keelson_planted::{Bug, on};
@@ -24,6 +25,9 @@ use crate::transport::{CallError, Lane, Reply, Request, Transport};
 use crate::types::{RaftVote, log_id_from_pb, stored_membership_from_pb, vote_from_pb, vote_to_pb};
 
 const CHUNK_BYTES: u64 = 1 << 20;
+/// What was received of a snapshot is kept for so long when no more of it comes. A leader that cannot go on sending tries
+/// again within a second.
+const ABANDONED_AFTER: Duration = Duration::from_secs(600);
 
 /// What openraft carries as a snapshot's data.
 pub(crate) enum SnapshotSource {
@@ -192,8 +196,9 @@ impl<P: Parts> Shared<P> {
 
     pub(crate) async fn snapshot_begin(&self, begin: peerpb::SnapshotBegin) -> Reply {
         let dir = self.snapshot_dir("incoming");
+        let now = (self.now)();
         let prepared = self.receiving(move |incoming| {
-            let prepared = Incoming::prepare(dir, begin, incoming.take())?;
+            let prepared = Incoming::prepare(dir, begin, incoming.take(), now)?;
             Ok(incoming.insert(prepared).have.clone())
         });
         match prepared.await {
@@ -203,8 +208,9 @@ impl<P: Parts> Shared<P> {
     }
 
     pub(crate) async fn snapshot_chunk(&self, chunk: peerpb::SnapshotChunk) -> Reply {
+        let now = (self.now)();
         let written = self.receiving(move |incoming| match incoming {
-            Some(incoming) => incoming.write(&chunk),
+            Some(incoming) => incoming.write(&chunk, now),
             None => Err(bad("no snapshot is being received")),
         });
         match written.await {
@@ -221,6 +227,23 @@ impl<P: Parts> Shared<P> {
     ) -> io::Result<T> {
         let incoming = self.incoming.clone();
         self.blocking(move || work(&mut incoming.lock())).await?
+    }
+
+    /// Gives the room back that an unfinished transfer takes which nobody goes on with.
+    pub(crate) async fn clear_abandoned_transfer(&self) {
+        let now = (self.now)();
+        // Held while something is being written: then it goes on.
+        let abandoned = self.incoming.try_lock().is_some_and(|incoming| {
+            let incoming = incoming.as_ref();
+            incoming.is_some_and(|incoming| incoming.is_abandoned(now))
+        });
+        if !abandoned {
+            return;
+        }
+        let cleared = self.receiving(move |incoming| Incoming::clear_abandoned(incoming, now));
+        if let Err(error) = cleared.await {
+            tracing::warn!(%error, "could not remove an unfinished snapshot");
+        }
     }
 
     pub(crate) async fn snapshot_end(&self, end: peerpb::SnapshotEnd) -> Reply {
@@ -377,14 +400,28 @@ pub(crate) struct Incoming {
     membership: Option<commandpb::StoredMembership>,
     files: Vec<peerpb::SnapshotFile>,
     have: Vec<u64>,
+    /// When something was last received.
+    touched: Duration,
 }
 
 impl Incoming {
+    fn is_abandoned(&self, now: Duration) -> bool {
+        now.saturating_sub(self.touched) > ABANDONED_AFTER
+    }
+
+    fn clear_abandoned(incoming: &mut Option<Incoming>, now: Duration) -> io::Result<()> {
+        match incoming.take_if(|incoming| incoming.is_abandoned(now)) {
+            Some(abandoned) => fs::remove_dir_all(abandoned.dir),
+            None => Ok(()),
+        }
+    }
+
     /// Makes ready for an offer; keeps of an earlier one what it shares with it.
     fn prepare(
         dir: PathBuf,
         offer: peerpb::SnapshotBegin,
         previous: Option<Incoming>,
+        now: Duration,
     ) -> io::Result<Incoming> {
         if offer.files.iter().any(|file| {
             file.name.is_empty() || file.name.starts_with('.') || file.name.contains('/')
@@ -432,10 +469,11 @@ impl Incoming {
             membership: offer.membership,
             files: offer.files,
             have,
+            touched: now,
         })
     }
 
-    fn write(&mut self, chunk: &peerpb::SnapshotChunk) -> io::Result<()> {
+    fn write(&mut self, chunk: &peerpb::SnapshotChunk, now: Duration) -> io::Result<()> {
         let at = chunk.file as usize;
         if chunk.last != self.last {
             return Err(bad("a chunk of another snapshot"));
@@ -454,6 +492,7 @@ impl Incoming {
             .open(self.dir.join(&file.name))?;
         target.write_all_at(&chunk.data, chunk.offset)?;
         *have += chunk.data.len() as u64;
+        self.touched = now;
         Ok(())
     }
 
@@ -469,5 +508,45 @@ impl Incoming {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer() -> peerpb::SnapshotBegin {
+        peerpb::SnapshotBegin {
+            files: vec![peerpb::SnapshotFile {
+                name: "one".into(),
+                size: 4,
+                crc32c: crc32c::crc32c(b"four"),
+            }],
+            ..peerpb::SnapshotBegin::default()
+        }
+    }
+
+    #[test]
+    fn an_unfinished_transfer_is_cleared_away_when_nobody_goes_on_with_it() {
+        let temporary = tempfile::tempdir().expect("a directory");
+        let dir = temporary.path().join("incoming");
+        let begun = Duration::from_secs(5);
+        let prepared = Incoming::prepare(dir.clone(), offer(), None, begun).expect("room");
+        let mut incoming = Some(prepared);
+        let gone_on = begun + ABANDONED_AFTER;
+        let chunk = peerpb::SnapshotChunk {
+            data: Bytes::from_static(b"fo"),
+            crc32c: crc32c::crc32c(b"fo"),
+            ..peerpb::SnapshotChunk::default()
+        };
+        let receiving = incoming.as_mut().expect("prepared");
+        receiving.write(&chunk, gone_on).expect("in its place");
+
+        Incoming::clear_abandoned(&mut incoming, gone_on + ABANDONED_AFTER).expect("in order");
+        assert_eq!(incoming.as_ref().expect("it may go on").have, [2]);
+
+        let later = gone_on + ABANDONED_AFTER + Duration::from_secs(1);
+        Incoming::clear_abandoned(&mut incoming, later).expect("in order");
+        assert!(incoming.is_none() && !dir.exists());
     }
 }

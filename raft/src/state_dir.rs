@@ -16,6 +16,12 @@ pub struct StateDir {
 }
 
 impl StateDir {
+    /// Whether there is a directory with a state in it. Changes nothing.
+    pub fn is_at(path: &Path) -> bool {
+        let dir = StateDir { path: path.into() };
+        dir.current().is_ok_and(|current| current.is_dir())
+    }
+
     /// Opens or makes the directory, and removes what an interrupted install or transfer left behind.
     pub fn open(path: impl Into<PathBuf>) -> io::Result<StateDir> {
         let dir = StateDir { path: path.into() };
@@ -23,6 +29,15 @@ impl StateDir {
         let current = match fs::read_to_string(dir.path.join(POINTER)) {
             Ok(name) => name.trim().to_string(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // There is no state before there is a pointer: without one, what is there is not left over.
+                if let Some(state) = dir.some_directory()? {
+                    let what = format!(
+                        "{} is missing, and {} is there: the state is damaged",
+                        dir.path.join(POINTER).display(),
+                        state.display()
+                    );
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+                }
                 dir.point_at("0")?;
                 "0".to_string()
             }
@@ -43,6 +58,16 @@ impl StateDir {
             }
         }
         Ok(dir)
+    }
+
+    fn some_directory(&self) -> io::Result<Option<PathBuf>> {
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                return Ok(Some(entry.path()));
+            }
+        }
+        Ok(None)
     }
 
     /// The directory itself.
@@ -104,4 +129,34 @@ pub(crate) fn sync_files(dir: &Path) -> io::Result<()> {
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_whose_pointer_is_gone_is_damaged_and_not_left_over() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("state");
+        let dir = StateDir::open(&path).unwrap();
+        assert!(!StateDir::is_at(&path));
+        fs::create_dir(dir.current().unwrap()).unwrap();
+        assert!(StateDir::is_at(&path));
+        fs::remove_file(path.join(POINTER)).unwrap();
+        let error = StateDir::open(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(path.join("0").is_dir());
+    }
+
+    #[test]
+    fn what_the_pointer_does_not_name_is_left_over() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(home.path()).unwrap();
+        fs::create_dir(dir.current().unwrap()).unwrap();
+        fs::create_dir(home.path().join("outgoing-3")).unwrap();
+        StateDir::open(home.path()).unwrap();
+        assert!(home.path().join("0").is_dir());
+        assert!(!home.path().join("outgoing-3").exists());
+    }
 }

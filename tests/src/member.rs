@@ -26,6 +26,8 @@ pub struct Member {
     /// Where its peers are told to dial: `peer_port`, or a proxy in front of it.
     advertised_peer_port: u16,
     environment: Vec<(String, OsString)>,
+    /// What is put before the program on its command line: another program, which runs it.
+    through: Vec<OsString>,
     /// Holds `data` and `log`.
     dir: PathBuf,
     process: Option<Child>,
@@ -49,6 +51,7 @@ impl Member {
             peer_port,
             advertised_peer_port: peer_port,
             environment: Vec::new(),
+            through: Vec::new(),
             dir,
             process: None,
         }
@@ -64,6 +67,12 @@ impl Member {
     /// Starts it with this variable in its environment.
     pub fn with_environment(mut self, name: &str, value: impl Into<OsString>) -> Member {
         self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Runs it through another program, which must become it without a process in between.
+    pub fn through(mut self, words: Vec<OsString>) -> Member {
+        self.through = words;
         self
     }
 
@@ -137,7 +146,14 @@ impl Member {
 
     /// The program with the flags that every start has, and none of the caller's environment that it would read.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = match self.through.split_first() {
+            None => Command::new(&self.program),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&self.program);
+                command
+            }
+        };
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("ETCD") {
                 command.env_remove(name);

@@ -1,14 +1,13 @@
 //! What must be refused, is refused with one clear line (or the API's own error), and nothing else comes to harm.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use keelson_proto::etcdserverpb as pb;
 use keelson_tests::client::Client;
 use keelson_tests::cluster::{Cluster, Spec};
+use keelson_tests::files::contents;
 use keelson_tests::member::Member;
 use keelson_tests::peers::Server;
 use keelson_tests::tool::{self, Said};
@@ -468,25 +467,4 @@ async fn alarms(client: &Client) -> Vec<pb::AlarmMember> {
     };
     let listed = client.maintenance().alarm(request).await;
     listed.expect("alarms are listed").into_inner().alarms
-}
-
-/// Every file under `dir` with its contents.
-fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![dir.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder can be read") {
-            let path = entry.expect("a folder can be read").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let name = path
-                    .strip_prefix(dir)
-                    .expect("it lies in there")
-                    .to_path_buf();
-                found.insert(name, fs::read(&path).expect("a file can be read"));
-            }
-        }
-    }
-    found
 }

@@ -8,6 +8,7 @@ use etcd_client::{
     Txn, TxnOp, WatchOptions,
 };
 use keelson_tests::cluster::{Cluster, Spec, member_id};
+use keelson_tests::http;
 use keelson_tests::peers;
 use keelson_tests::tool::{self, Said};
 use keelson_tests::turn::Turn;
@@ -519,44 +520,19 @@ async fn a_monitor_is_answered_over_plain_http_on_the_client_port() {
     let turn = Turn::take().await;
     let cluster = Cluster::start(&turn, Spec::under_test(3)).await;
     for url in cluster.client_urls() {
-        let (status, body) = http_get(&url, "/health").await;
+        let (status, body) = http::get(&url, "/health").await.expect("it answers");
         assert_eq!(status, "HTTP/1.1 200 OK");
         assert!(body.contains("\"health\":\"true\""), "{body}");
-        let (status, body) = http_get(&url, "/version").await;
+        let (status, body) = http::get(&url, "/version").await.expect("it answers");
         assert_eq!(status, "HTTP/1.1 200 OK");
         assert!(
             body.contains("\"etcdserver\":") && body.contains("\"etcdcluster\":"),
             "{body}"
         );
-        let (status, body) = http_get(&url, "/metrics").await;
+        let (status, body) = http::get(&url, "/metrics").await.expect("it answers");
         assert_eq!(status, "HTTP/1.1 200 OK");
         let has = |line: &str| body.lines().any(|found| found == line);
         assert!(has("etcd_server_has_leader 1"), "{body}");
         assert!(body.contains("\nprocess_resident_memory_bytes "), "{body}");
     }
-}
-
-/// The status line and the body.
-async fn http_get(url: &str, path: &str) -> (String, String) {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    let address = url.strip_prefix("http://").expect("it is plain HTTP");
-    let mut stream = tokio::net::TcpStream::connect(address)
-        .await
-        .expect("it listens");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream
-        .write_all(request.as_bytes())
-        .await
-        .expect("it reads");
-    let mut answer = String::new();
-    let read = wait::soon("the end of the answer", stream.read_to_string(&mut answer)).await;
-    read.expect("the answer is text");
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .expect("the answer has a head");
-    (
-        head.lines().next().unwrap_or_default().to_owned(),
-        body.to_owned(),
-    )
 }

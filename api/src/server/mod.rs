@@ -40,6 +40,10 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// What a stream may hold that its client does not read.
 const STREAM_SEND_BYTES: usize = 64 << 10;
 
+/// So many calls that their client has cancelled may arrive at once; more end the connection, with all its watches. The
+/// HTTP/2 library's own bound is 20, which any client exceeds that cancels what it had under way.
+const CANCELLED_CALLS_MAX: usize = 10_000;
+
 /// How long nothing is accepted after accepting failed: mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -180,6 +184,7 @@ impl<P: Parts> Acceptor<P> {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_send_buf_size(STREAM_SEND_BYTES)
+            .max_pending_accept_reset_streams(CANCELLED_CALLS_MAX)
             .max_concurrent_streams(self.options.max_concurrent_streams)
             .keep_alive_interval(self.options.keepalive_interval)
             .keep_alive_timeout(self.options.keepalive_timeout);
@@ -246,7 +251,11 @@ impl<P: Parts> Api<P> {
 
         let context = || self.context.clone();
         // etcd's room for what gRPC adds to a request; what is beyond never gets so far as to be refused by size.
-        let limit = self.context.options.max_request_bytes + 512 * 1024;
+        let limit = self
+            .context
+            .options
+            .max_request_bytes
+            .saturating_add(512 * 1024);
         Routes::new(KvServer::new(crate::kv::Kv(context())).max_decoding_message_size(limit))
             .add_service(WatchService::new(
                 self.context.member.hub().clone(),

@@ -1,17 +1,9 @@
 //! The bytes of clients that are no longer made, and are still in use.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
+use crate::frames::{
+    Connection, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, frame,
+};
 use crate::member::Running;
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const GOAWAY: u8 = 7;
-const END_STREAM: u8 = 0x1;
-const END_HEADERS: u8 = 0x4;
 
 /// What etcdctl 3.4 sends for `--endpoints http://127.0.0.1:34791 endpoint status`: its `:authority` is that URL.
 const STATUS_HEADERS: &str = "8386459760a924882d9dcb6571afa066a925a87510ac6e48d36a3f41909d29aee30c044eae05c0b86e32\
@@ -26,33 +18,22 @@ fn hex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(byte).collect()
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let head = [&[a, b, c, kind, flags][..], &stream.to_be_bytes()].concat();
-    [&head, payload].concat()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_authority_that_is_a_url_is_answered_however_often_it_is_referred_to() {
     let running = Running::start().await;
-    let mut socket = TcpStream::connect(running.address).await.unwrap();
-    let mut bytes = PREFACE.to_vec();
-    bytes.extend(hex("000000040000000000"));
+    let mut connection = Connection::open(&running).await;
     for (stream, headers) in [(1, STATUS_HEADERS), (3, STATUS_HEADERS_AGAIN)] {
-        bytes.extend(frame(HEADERS, END_HEADERS, stream, &hex(headers)));
-        bytes.extend(frame(DATA, END_STREAM, stream, &[0; 5]));
+        connection
+            .send(&frame(HEADERS, END_HEADERS, stream, &hex(headers)))
+            .await;
+        connection
+            .send(&frame(DATA, END_STREAM, stream, &[0; 5]))
+            .await;
     }
-    socket.write_all(&bytes).await.unwrap();
     let mut answered = Vec::new();
     while answered.len() < 2 {
-        let mut head = [0; 9];
-        socket.read_exact(&mut head).await.unwrap();
-        let [0, b, c, kind, _, id @ ..] = head else {
-            panic!("a frame of more than 64 KiB: {head:?}");
-        };
-        let mut payload = vec![0; usize::from(u16::from_be_bytes([b, c]))];
-        socket.read_exact(&mut payload).await.unwrap();
-        let stream = u32::from_be_bytes(id);
+        let arrived = connection.next().await.unwrap();
+        let (kind, stream, payload) = (arrived.kind, arrived.stream, arrived.payload);
         assert!(
             ![RST_STREAM, GOAWAY].contains(&kind),
             "{stream}: {payload:?}"

@@ -135,7 +135,7 @@ impl Settings {
             match flag.standing {
                 Standing::Built => {}
                 Standing::Ignored(why) => warnings.push(format!("{place} has no effect: {why}")),
-                Standing::Refused(_) if is_off(&setting.value) => {}
+                Standing::Refused(_) if is_off(flag, &setting.value) => {}
                 Standing::Refused(why) => return Err(FlagError::Refused { place, why }),
             }
         }
@@ -143,9 +143,9 @@ impl Settings {
     }
 }
 
-/// Whether the value of a flag turns off what it is about.
-fn is_off(value: &str) -> bool {
-    matches!(value, "" | "false" | "0")
+/// Whether the value of a flag turns off what it is about. A file may have any name but these.
+fn is_off(flag: &Flag, value: &str) -> bool {
+    matches!(value, "" | "false" | "0") || flag.switch && crate::values::switch(value) == Ok(false)
 }
 
 fn place(name: &str, source: &Source) -> String {
@@ -364,9 +364,13 @@ mod tests {
     #[test]
     fn security_that_is_turned_off_needs_nothing_to_be_built() {
         assert_eq!(
-            run(&["--client-cert-auth=false", "--cert-file="])
-                .unwrap()
-                .vet(),
+            run(&[
+                "--client-cert-auth=FALSE",
+                "--peer-auto-tls=f",
+                "--cert-file="
+            ])
+            .unwrap()
+            .vet(),
             Ok(vec![])
         );
     }

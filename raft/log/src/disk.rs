@@ -1,8 +1,8 @@
 //! Real files: `fdatasync`, and space reserved with `fallocate`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FallocateFlags;
@@ -22,10 +22,10 @@ pub struct DiskDir {
 }
 
 impl DiskDir {
-    /// Opens `path`, and creates it (durably) if only its last component is missing.
+    /// Opens `path`, and creates it (durably, and for its owner alone) if only its last component is missing.
     pub fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
-        match fs::create_dir(&path) {
+        match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {
                 let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
                 File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;

@@ -10,6 +10,7 @@
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -247,6 +248,18 @@ impl<D: LogDir> RaftLog<D> {
         completions
     }
 
+    /// Ready when there is something to [`step`](RaftLog::step) for. Remembers one task only. For those who run the log
+    /// without a thread.
+    pub fn poll_work(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut memory = self.shared.memory.lock();
+        if memory.queue.is_empty() {
+            memory.worker = Some(cx.waker().clone());
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+
     /// The part of a step that others wait for.
     pub(crate) fn write_batch(&self) -> Completions {
         let mut writer = self.shared.writer.lock();
@@ -347,8 +360,12 @@ impl<D: LogDir> RaftLog<D> {
         match applied {
             Ok(request) => {
                 memory.push(request, done);
+                let worker = memory.worker.take();
                 drop(memory);
                 self.shared.work.notify_one();
+                if let Some(worker) = worker {
+                    worker.wake();
+                }
             }
             Err(error) => {
                 drop(memory);

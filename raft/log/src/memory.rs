@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::task::Waker;
 
 use bytes::Bytes;
 
@@ -42,6 +43,8 @@ pub(crate) struct Memory<F> {
     /// Appending blocks while the queue is full. Set while a thread drains it.
     pub bounded: bool,
     pub stop: Option<Stop>,
+    /// Who runs the steps without a thread, and waits for something to be queued.
+    pub worker: Option<Waker>,
 }
 
 /// Why no request is taken any more.
@@ -87,6 +90,7 @@ impl<F> Memory<F> {
             appended_bytes: 0,
             bounded: false,
             stop: None,
+            worker: None,
         }
     }
 

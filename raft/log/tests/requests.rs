@@ -3,6 +3,9 @@
 mod common;
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
 
 use bytes::Bytes;
 use common::{append, content, done, entries, entry, id, open, purge, truncate};
@@ -280,4 +283,26 @@ fn a_directory_that_cannot_be_is_one_clear_error() {
     let root = tempfile::tempdir().expect("a directory");
     let error = DiskDir::open(root.path().join("no/such/parent")).expect_err("no parent");
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn who_runs_the_log_without_a_thread_is_woken_when_there_is_something_to_do() {
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    let (log, _) = open(&SimDir::new());
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    let cx = &mut Context::from_waker(&waker);
+    assert!(log.poll_work(cx).is_pending());
+    log.save_committed(Some(id(1, 0)));
+    assert!(woken.0.load(Ordering::Relaxed));
+    assert!(log.poll_work(cx).is_ready());
+    log.step().run();
+    assert!(log.poll_work(cx).is_pending());
 }

@@ -34,20 +34,21 @@ const PENDING: usize = 1_024;
 /// Bytes gathered for one write.
 const WRITE_BYTES: usize = 1 << 20;
 
-/// Who this member is and whom it knows. Cheap to clone.
+/// The connections to the other members. Cheap to clone; they are closed when the last clone is dropped.
 #[derive(Clone)]
 pub struct TcpTransport {
-    inner: Arc<Inner>,
+    runtime: tokio::runtime::Handle,
+    caller: Arc<Caller>,
+    lines: Arc<Mutex<BTreeMap<(u64, Lane), Line>>>,
 }
 
-struct Inner {
+/// Who this member is and whom it knows. No line is held here: a line holds this.
+struct Caller {
     me: u64,
     cluster_id: u64,
     /// To connect, and for sent data to be acknowledged by the other machine.
     patience: Duration,
-    runtime: tokio::runtime::Handle,
     peers: ArcSwap<BTreeMap<u64, Vec<String>>>,
-    lines: Mutex<BTreeMap<(u64, Lane), Line>>,
     removed: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -111,17 +112,17 @@ impl TcpTransport {
         patience: Duration,
         removed: impl Fn() + Send + Sync + 'static,
     ) -> Self {
-        let inner = Inner {
+        let caller = Caller {
             me,
             cluster_id,
             patience,
-            runtime: tokio::runtime::Handle::current(),
             peers: ArcSwap::default(),
-            lines: Mutex::default(),
             removed: Box::new(removed),
         };
         TcpTransport {
-            inner: Arc::new(inner),
+            runtime: tokio::runtime::Handle::current(),
+            caller: Arc::new(caller),
+            lines: Arc::default(),
         }
     }
 }
@@ -131,12 +132,19 @@ impl Transport for TcpTransport {
         let (reply, answered) = oneshot::channel();
         let message = request.encode();
         let sent = {
-            let mut lines = self.inner.lines.lock();
+            let mut lines = self.lines.lock();
+            if !self.caller.peers.load().contains_key(&to) {
+                // Nor does a line to it stay behind, for one that was removed.
+                return Box::pin(std::future::ready(Err(CallError::NotSent {
+                    to,
+                    why: "its address is not known".into(),
+                })));
+            }
             let line = lines.entry((to, lane)).or_insert_with(|| {
                 let (queue, receiver) = mpsc::channel(QUEUE);
                 let bytes = Arc::default();
-                let line = line(self.inner.clone(), to, receiver);
-                self.inner.runtime.spawn(line);
+                let line = line(self.caller.clone(), to, receiver);
+                self.runtime.spawn(line);
                 Line { queue, bytes }
             });
             line.send(message, reply)
@@ -160,23 +168,21 @@ impl Transport for TcpTransport {
     fn set_peers(&self, peers: &[Node]) {
         let peers: BTreeMap<u64, Vec<String>> = peers
             .iter()
-            .filter(|peer| peer.id != self.inner.me)
+            .filter(|peer| peer.id != self.caller.me)
             .map(|peer| (peer.id, peer.peer_urls.clone()))
             .collect();
         // A line to who is no longer a member ends when its sender goes; a moved member is found at the next dial.
-        self.inner
-            .lines
-            .lock()
-            .retain(|(id, _), _| peers.contains_key(id));
-        self.inner.peers.store(Arc::new(peers));
+        let mut lines = self.lines.lock();
+        lines.retain(|(id, _), _| peers.contains_key(id));
+        self.caller.peers.store(Arc::new(peers));
     }
 }
 
 /// One member and lane: dials when there is something to send, again after the connection broke.
-async fn line(inner: Arc<Inner>, to: u64, mut queue: mpsc::Receiver<Outgoing>) {
+async fn line(caller: Arc<Caller>, to: u64, mut queue: mpsc::Receiver<Outgoing>) {
     while let Some(first) = queue.recv().await {
-        match dial(&inner, to).await {
-            Ok((reader, writer)) => talk(&inner, to, first, &mut queue, reader, writer).await,
+        match dial(&caller, to).await {
+            Ok((reader, writer)) => talk(to, first, &mut queue, reader, writer).await,
             Err(why) => {
                 let mut failed = Some(first);
                 // Everything that waits now waited for this attempt.
@@ -192,23 +198,23 @@ async fn line(inner: Arc<Inner>, to: u64, mut queue: mpsc::Receiver<Outgoing>) {
     }
 }
 
-async fn dial(inner: &Inner, to: u64) -> Result<(Frames<OwnedReadHalf>, OwnedWriteHalf), String> {
-    let urls = inner.peers.load().get(&to).cloned().unwrap_or_default();
+async fn dial(caller: &Caller, to: u64) -> Result<(Frames<OwnedReadHalf>, OwnedWriteHalf), String> {
+    let urls = caller.peers.load().get(&to).cloned().unwrap_or_default();
     let hello = Hello {
         protocol: PROTOCOL,
-        cluster_id: inner.cluster_id,
-        from: inner.me,
+        cluster_id: caller.cluster_id,
+        from: caller.me,
         to,
     };
-    let mut why = "its address is not known".to_string();
+    let mut why = "it has no address".to_string();
     for url in urls {
-        match tokio::time::timeout(inner.patience, connect(&url, &hello, inner.patience)).await {
+        match tokio::time::timeout(caller.patience, connect(&url, &hello, caller.patience)).await {
             Err(_) => why = format!("{url} does not answer"),
             Ok(Err(error)) => why = format!("{url}: {error}"),
             Ok(Ok((reply, reader, writer))) => match reply.verdict() {
                 Verdict::Welcome => return Ok((reader, writer)),
                 Verdict::Removed => {
-                    (inner.removed)();
+                    (caller.removed)();
                     why = "this member was removed from the cluster".into();
                 }
                 verdict => why = format!("{url} refused: {}", verdict.as_str_name()),
@@ -264,7 +270,6 @@ type Pending = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Result<Reply, CallError>>
 
 /// Carries calls over a connection until it breaks or nobody needs it.
 async fn talk(
-    inner: &Inner,
     to: u64,
     first: Outgoing,
     queue: &mut mpsc::Receiver<Outgoing>,
@@ -272,7 +277,7 @@ async fn talk(
     mut writer: OwnedWriteHalf,
 ) {
     let pending = Pending::default();
-    let mut listen = inner.runtime.spawn(listen(reader, pending.clone()));
+    let mut listen = tokio::spawn(listen(reader, pending.clone()));
     let mut next_call = 1;
     let mut prune_at = PENDING;
     let mut next = Some(first);
@@ -413,6 +418,29 @@ mod tests {
             entries: vec![entry],
             ..peerpb::Append::default()
         })
+    }
+
+    #[tokio::test]
+    async fn connections_are_closed_when_nobody_is_left_to_use_them() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        let transport = TcpTransport::new(1, 7, Duration::from_secs(60), || {});
+        transport.set_peers(&[Node {
+            id: 2,
+            peer_urls: vec![url],
+            pending_voter: false,
+        }]);
+        let call = transport.call(2, Lane::Heartbeat, append(1));
+        let (mut peer, _) = listener.accept().await.expect("a connection");
+        let welcome = frame::of(&HelloReply::default());
+        peer.write_all(&welcome).await.expect("it listens");
+        drop((transport, call));
+        let mut rest = Vec::new();
+        let closed = tokio::time::timeout(
+            Duration::from_secs(30),
+            tokio::io::AsyncReadExt::read_to_end(&mut peer, &mut rest),
+        );
+        closed.await.expect("it is closed").expect("in order");
     }
 
     #[tokio::test]

@@ -143,6 +143,14 @@ impl Engines {
         Ok(engine)
     }
 
+    /// Nobody uses any of them.
+    pub fn are_let_go(&self) -> bool {
+        let engines = self.0.lock();
+        engines
+            .values()
+            .all(|engine| Arc::strong_count(engine) == 1)
+    }
+
     /// How many checkpoints were made to be sent.
     pub fn sent(&self) -> usize {
         let name = |dir: &PathBuf| dir.file_name()?.to_str().map(str::to_owned);
@@ -234,10 +242,14 @@ impl Running {
     /// Lets another member hang as soon as this one has been sent a joint membership, before it has answered.
     pub fn when_joint_hang(&self, other: &Running) {
         let hang = other.hang.clone();
-        let trip = move || {
+        self.when_joint(move || {
             hang.send_replace(true);
-        };
-        *self.tripwire.lock() = Some(Box::new(trip));
+        });
+    }
+
+    /// Does something whenever this member is sent a joint membership, before it answers.
+    pub fn when_joint(&self, action: impl Fn() + Send + Sync + 'static) {
+        *self.tripwire.lock() = Some(Box::new(action));
     }
 
     /// Is reached at another place from now on; where it was before, nobody answers any more.

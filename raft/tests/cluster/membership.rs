@@ -1,8 +1,12 @@
 //! Members come and go.
 
+use std::time::Duration;
+
 use crate::common::{Running, TIMING, add, cluster, leader, place, put, until};
+use keelson_proto::peerpb::MemberChange;
 use keelson_proto::peerpb::member_change::{Add, Change, Update};
 use keelson_raft::Trouble;
+use keelson_raft::transport::{Reply, Request};
 
 /// A cluster whose members have all started.
 async fn founded(dir: &std::path::Path, size: u64) -> Vec<Running> {
@@ -37,6 +41,21 @@ async fn grow(dir: &std::path::Path, members: &mut Vec<Running>, id: u64, learne
     })
     .await;
     members.last().expect("just added").introduce().await;
+}
+
+/// Asks for a change until it is made.
+async fn until_made<T>(ask: impl AsyncFn() -> Result<T, Trouble>) -> T {
+    let asking = async {
+        loop {
+            if let Ok(made) = ask().await {
+                return made;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), asking)
+        .await
+        .expect("a quorum is there")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -188,6 +207,130 @@ async fn a_removal_that_one_leader_began_is_completed_by_the_next() {
     .await;
     old.hang(false);
     old.stop().await;
+    for running in members {
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_is_half_removed_does_not_stay_when_another_change_comes_next() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut members = founded(dir.path(), 4).await;
+    let old = members.remove(leader(&members).await);
+    let gone = members[0].member.id().0;
+    for running in &members {
+        running.when_joint_hang(&old);
+    }
+    let half_made = tokio::time::timeout(
+        TIMING.election,
+        old.member.change_members(Change::Remove(gone)),
+    );
+    assert!(half_made.await.is_err(), "it hangs in between");
+    // A change of nothing, as soon as there is somebody to make it.
+    let asked = &members[1].member;
+    let nodes = asked.membership().nodes.into_iter();
+    let unchanged = nodes
+        .filter(|node| node.id == members[2].member.id().0)
+        .map(|node| Update {
+            id: node.id,
+            peer_urls: node.peer_urls,
+        })
+        .next()
+        .expect("it is a member");
+    until_made(async || {
+        asked
+            .change_members(Change::Update(unchanged.clone()))
+            .await
+    })
+    .await;
+    until("the removal is complete", || {
+        (asked.membership().configs.len() == 1).then_some(())
+    })
+    .await;
+    let nodes = asked.membership().nodes;
+    assert!(
+        !nodes.iter().any(|node| node.id == gone),
+        "it is still there: {nodes:?}"
+    );
+    old.hang(false);
+    old.stop().await;
+    for running in members {
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whom_a_client_removes_while_leadership_moves_is_not_said_to_be_unknown() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut members = founded(dir.path(), 5).await;
+    while members.len() > 2 {
+        let from = leader(&members).await;
+        let (to, gone) = ((from + 1) % members.len(), (from + 2) % members.len());
+        // Between the two halves of the removal.
+        let (old, next) = (members[from].member.clone(), members[to].member.id());
+        let runtime = tokio::runtime::Handle::current();
+        members[to].when_joint(move || {
+            let old = old.clone();
+            runtime.spawn(async move {
+                // Only the first of them can succeed.
+                let _ = old.move_leader(next).await;
+            });
+        });
+        let id = members[gone].member.id().0;
+        loop {
+            match members[from]
+                .member
+                .change_members(Change::Remove(id))
+                .await
+            {
+                Ok(_) | Err(Trouble::LeaderChanged) => break,
+                // Who has just begun to lead has heard from nobody yet.
+                Err(Trouble::Unhealthy) => tokio::time::sleep(TIMING.heartbeat).await,
+                Err(trouble) => panic!("{trouble}"),
+            }
+        }
+        until("the removal is complete", || {
+            let membership = members[to].member.membership();
+            let gone = !membership.nodes.iter().any(|node| node.id == id);
+            (gone && membership.configs.len() == 1).then_some(())
+        })
+        .await;
+        members.remove(gone).stop().await;
+    }
+    for running in members {
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_does_not_wait_for_its_turn_longer_than_its_client_waits() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let members = founded(dir.path(), 3).await;
+    let leads = leader(&members).await;
+    let (one, other) = ((leads + 1) % 3, (leads + 2) % 3);
+    let ids = [one, other].map(|at| members[at].member.id().0);
+    let [first, second] = ids.map(Change::Remove);
+    for running in &members {
+        running.when_joint_hang(&members[leads]);
+    }
+    let mut made = Box::pin(members[leads].member.change_members(first));
+    assert!(
+        futures::poll!(&mut made).is_pending(),
+        "it waits for the others"
+    );
+    // As it comes from another member, which has given up by now if this takes longer.
+    let request = Request::MemberChange(MemberChange {
+        change: Some(second),
+    });
+    let answer = members[leads].member.desk().answer(ids[0], request);
+    let patience = TIMING.request_timeout() + TIMING.election;
+    let answer = tokio::time::timeout(patience, answer).await;
+    assert!(
+        matches!(answer, Ok(Reply::MemberChange(_))),
+        "it still waits"
+    );
+    drop(made);
+    members[leads].hang(false);
     for running in members {
         running.stop().await;
     }

@@ -2,8 +2,11 @@
 
 use std::time::Instant;
 
-use crate::common::{Running, TIMING, cluster, grant, leader, put};
-use keelson_proto::commandpb;
+use crate::common::{Engines, Running, TIMING, cluster, grant, leader, put, until};
+use futures::future::Either;
+use keelson_proto::peerpb::member_change::Change;
+use keelson_proto::{commandpb, peerpb};
+use keelson_raft::transport::{Reply, Request};
 use keelson_store::{LeaseId, Revision};
 
 const LEASE: LeaseId = LeaseId(7);
@@ -207,5 +210,119 @@ async fn a_lease_that_is_renewed_is_never_said_to_be_gone_while_leadership_moves
     futures::future::select(Box::pin(moves), Box::pin(renewals)).await;
     for running in members {
         running.stop().await;
+    }
+}
+
+/// Writes without a pause, through every member and many at once, until it is dropped.
+async fn write_without_a_pause(members: &[Running]) {
+    let value = "v".repeat(4 << 10);
+    let writers = (0..300).map(|number| {
+        let (key, value) = (format!("key{number}"), &value);
+        async move {
+            loop {
+                // Moving leadership may cost a write its answer.
+                let through = &members[number % members.len()].member;
+                let _ = through.propose(put(&key, value)).await;
+            }
+        }
+    });
+    futures::future::join_all(writers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_moves_though_there_are_always_writes_under_way() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let members = cluster(dir.path(), 3).await;
+    let from = leader(&members).await;
+    let (to, writer) = (members[(from + 1) % 3].member.id(), &members[from]);
+    let moving = async {
+        until("much is under way", || {
+            (writer.member.status().applied_index > 2_000).then_some(())
+        })
+        .await;
+        writer.member.move_leader(to).await
+    };
+    let writing = write_without_a_pause(&members);
+    let moved = match futures::future::select(Box::pin(moving), Box::pin(writing)).await {
+        Either::Left((moved, _)) => moved,
+        Either::Right(_) => unreachable!("they never stop writing"),
+    };
+    assert_eq!(moved, Ok(()));
+    for running in members {
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_stops_sends_those_who_ask_it_to_the_next_leader() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let members = cluster(dir.path(), 3).await;
+    let old = &members[leader(&members).await].member;
+    let desk = old.desk();
+    old.stop().await;
+    let peer = members
+        .iter()
+        .map(|running| running.member.id().0)
+        .find(|id| *id != old.id().0)
+        .expect("three");
+    // Neither was appended, and whoever asks must know that: then it may ask again, elsewhere.
+    let propose = desk.answer(peer, Request::Propose(peerpb::Propose::default()));
+    let Reply::Propose(reply) = propose.await else {
+        panic!("not an answer to a proposal");
+    };
+    let not_leader = peerpb::Trouble {
+        kind: peerpb::trouble::Kind::NotLeader as i32,
+    };
+    let refused = peerpb::propose_reply::Result::Trouble(not_leader);
+    assert_eq!(reply.result, Some(refused));
+    let change = desk.answer(peer, Request::MemberChange(peerpb::MemberChange::default()));
+    let Reply::MemberChange(reply) = change.await else {
+        panic!("not an answer to a change of members");
+    };
+    let refused = peerpb::member_change_reply::Result::Trouble(not_leader);
+    assert_eq!(reply.result, Some(refused));
+    for running in members {
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_has_stopped_lets_go_of_its_state_whatever_was_under_way() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let members = cluster(dir.path(), 3).await;
+    let from = leader(&members).await;
+    members[from]
+        .member
+        .propose(put("a", "1"))
+        .await
+        .expect("a quorum is there");
+    // Nobody answers any more: what is asked from here on stays under way.
+    for (at, running) in members.iter().enumerate() {
+        running.hang(at != from);
+    }
+    let mut asked = Vec::new();
+    for running in &members {
+        let member = running.member.clone();
+        asked.push(tokio::spawn(async move {
+            let write = member.propose(put("b", "2"));
+            let read = member.read_barrier();
+            let gone = member.change_members(Change::Remove(9));
+            let renewed = member.lease_renew(LEASE);
+            drop(futures::join!(write, read, gone, renewed));
+        }));
+    }
+    tokio::task::yield_now().await;
+    let engines: Vec<_> = members
+        .iter()
+        .map(|running| running.engines.clone())
+        .collect();
+    futures::future::join_all(members.iter().map(|running| running.member.stop())).await;
+    members.into_iter().for_each(Running::end);
+    until("the state is let go of", || {
+        engines.iter().all(Engines::are_let_go).then_some(())
+    })
+    .await;
+    for asking in asked {
+        asking.await.expect("no panic");
     }
 }

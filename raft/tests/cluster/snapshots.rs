@@ -3,6 +3,8 @@
 use std::fs;
 
 use crate::common::{Running, TIMING, UPKEEP, add, cluster, leader, put, until};
+use keelson_proto::peerpb;
+use keelson_raft::transport::{Reply, Request};
 
 /// Writes until the first entries are no longer in the logs.
 async fn outgrow_the_log(members: &[Running]) {
@@ -74,6 +76,38 @@ async fn no_snapshot_is_made_for_a_member_that_is_not_there() {
     // Time enough to try it often.
     tokio::time::sleep(4 * TIMING.election).await;
     assert!(members.iter().all(|running| running.engines.sent() == 0));
+    for running in members {
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deposed_leader_does_not_push_aside_the_snapshot_of_another() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let members = cluster(dir.path(), 3).await;
+    let leads = leader(&members).await;
+    let term = members[leads].member.term();
+    let asked = &members[(leads + 1) % 3].member;
+    until("it knows the leader", || {
+        (asked.status().leader == Some(members[leads].member.id())).then_some(())
+    })
+    .await;
+    let offer = |term, node| {
+        let vote = Some(peerpb::Vote {
+            term,
+            node,
+            committed: true,
+        });
+        let begin = peerpb::SnapshotBegin {
+            vote,
+            ..peerpb::SnapshotBegin::default()
+        };
+        asked.desk().answer(node, Request::SnapshotBegin(begin))
+    };
+    let deposed = offer(term - 1, members[(leads + 2) % 3].member.id().0);
+    assert!(matches!(deposed.await, Reply::Failed(_)));
+    let leading = offer(term, members[leads].member.id().0);
+    assert!(matches!(leading.await, Reply::SnapshotBegin(_)));
     for running in members {
         running.stop().await;
     }

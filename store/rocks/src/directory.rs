@@ -9,6 +9,8 @@ use std::path::Path;
 /// The newest layout that this version reads, and the one it writes.
 const FORMAT: u32 = 1;
 const FORMAT_FILE: &str = "FORMAT";
+/// Its name until it is whole.
+const FORMAT_NEW: &str = "FORMAT.tmp";
 const FORMAT_PREFIX: &str = "keelson-rocks ";
 
 /// What [`prepare`] found.
@@ -37,7 +39,8 @@ pub(crate) fn inspect(path: &Path) -> Result<Found, EngineError> {
             .and_then(names)
             .map_err(|error| at(path, "opening", error))?,
     };
-    if names.is_empty() {
+    // A crash, or a full disk, may have come while the first one was written.
+    if names.iter().all(|name| name == FORMAT_NEW) {
         return Ok(Found::New);
     }
     let refuse = |why: String| Err(at(path, "opening", why));
@@ -89,7 +92,7 @@ fn mark_new(path: &Path) -> io::Result<()> {
 
 /// Writes the FORMAT file, whole or not at all.
 pub(crate) fn mark(path: &Path) -> io::Result<()> {
-    let temporary = path.join("FORMAT.tmp");
+    let temporary = path.join(FORMAT_NEW);
     let mut file = File::create(&temporary)?;
     file.write_all(format!("{FORMAT_PREFIX}{FORMAT}\n").as_bytes())?;
     file.sync_all()?;

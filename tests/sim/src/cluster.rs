@@ -15,6 +15,7 @@ use crate::checks::leases::DRIFT_PPM_MAX;
 use crate::net::Net;
 use crate::node::{Life, Node};
 use crate::runtime::now;
+use crate::tally::Kind;
 use crate::truth::Truth;
 use crate::workload::Site;
 
@@ -84,6 +85,9 @@ impl Cluster {
     /// A machine with an empty disk, on which the member is started after a while.
     fn set_up(&mut self, id: u64, after: Duration) -> Result<()> {
         let drift_ppm = self.rng.random_range(-DRIFT_PPM_MAX..DRIFT_PPM_MAX);
+        if drift_ppm.abs() >= 5_000 {
+            self.truth.count(Kind::Drift);
+        }
         let seed = self.rng.random();
         let node = Node::new(id, seed, drift_ppm, self.lying_disks, self.truth.clone())?;
         self.nodes.insert(id, node);
@@ -93,6 +97,7 @@ impl Cluster {
 
     /// Brings the machines in step: with the membership, and with what time is over.
     pub async fn tick(&mut self) -> Result<()> {
+        self.look_after_power();
         self.look_after_members()?;
         self.follow_membership()?;
         for id in due(&mut self.paused_until) {
@@ -104,6 +109,26 @@ impl Cluster {
             self.start(id).await?;
         }
         Ok(())
+    }
+
+    /// Machines that have lost power at a moment of their own are down.
+    fn look_after_power(&mut self) {
+        let promised = self.net.take_without_power();
+        let writing = self.nodes.values().filter(|node| node.is_without_power());
+        let writing: Vec<u64> = writing.map(|node| node.id).collect();
+        for id in &promised {
+            let what = "has promised something, and has lost power";
+            self.site.note(format!("member {id} {what}"));
+            self.truth.count(Kind::PowerLossAfterPromise);
+        }
+        for id in &writing {
+            self.site
+                .note(format!("member {id} has lost power in a write"));
+            self.truth.count(Kind::PowerLossInWrite);
+        }
+        for id in promised.into_iter().chain(writing) {
+            self.crash(id, true, 1..1_000);
+        }
     }
 
     async fn start(&mut self, id: u64) -> Result<()> {
@@ -198,6 +223,12 @@ impl Cluster {
         let Some(node) = self.nodes.get_mut(&id) else {
             return;
         };
+        if node.running().is_some() {
+            self.truth.count(match power_loss {
+                true => Kind::PowerLoss,
+                false => Kind::Kill,
+            });
+        }
         node.crash(&self.net, seed);
         self.site.is_down(id);
         self.paused_until.remove(&id);
@@ -209,6 +240,7 @@ impl Cluster {
     pub fn pause(&mut self, id: u64, until: Duration) {
         if let Some(life) = self.life(id) {
             life.tasks.pause();
+            self.truth.count(Kind::Pause);
             self.paused_until.insert(id, until);
         }
     }
@@ -259,6 +291,7 @@ impl Cluster {
         }
         for node in self.nodes.values() {
             node.stall(now());
+            node.keep_power();
         }
     }
 

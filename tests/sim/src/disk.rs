@@ -39,6 +39,12 @@ impl Disk {
         }
     }
 
+    /// The power goes after so many more changes: everything fails from then on, and what was not synced is to be
+    /// settled by [`Disk::crash`].
+    pub fn lose_power_after(&self, changes: u64) {
+        self.dir.fail_after(changes);
+    }
+
     /// The next sync fails, and what it should have synced never will be.
     pub fn fail_next_sync(&self) {
         self.dir.fail_next_sync();

@@ -16,6 +16,7 @@ use keelson_store::{Options, Published, Revision, Store};
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use crate::tally::Kind;
 use crate::truth::{Applied, Truth};
 
 /// A member's engine.
@@ -37,6 +38,8 @@ struct Seen {
 struct Mark {
     hash: u64,
     revision: i64,
+    /// The last entry that was applied.
+    index: u64,
 }
 
 impl Witnessed {
@@ -50,6 +53,8 @@ impl Witnessed {
         };
         let hash = hash_all(&witnessed.engine.view()?)?;
         let mark = witnessed.look(hash, None)?;
+        // Files are a snapshot's.
+        witnessed.truth.flushed(member, mark.index);
         *witnessed.seen.lock() = Seen {
             written: mark,
             flushed: mark,
@@ -73,7 +78,12 @@ impl Witnessed {
         .map_err(|error| EngineError::new("looking at the state", error))?;
         let now = store.reader().now();
         let revision = now.revision.0;
-        let mark = Mark { hash, revision };
+        let index = now.state().applied.map_or(0, |applied| applied.index);
+        let mark = Mark {
+            hash,
+            revision,
+            index,
+        };
         let Some(applied) = now.state().applied else {
             return Ok(mark);
         };
@@ -135,7 +145,11 @@ impl Engine for Witnessed {
         let before = self.engine.view()?;
         self.engine.write(batch)?;
         let after = self.engine.view()?;
-        let Mark { mut hash, revision } = self.seen.lock().written;
+        let Mark {
+            mut hash,
+            revision,
+            index,
+        } = self.seen.lock().written;
         for (family, key) in touched(batch, &before)? {
             let old = before.get(family, &key)?;
             let new = after.get(family, &key)?;
@@ -144,6 +158,9 @@ impl Engine for Witnessed {
                 .wrapping_add(new.map_or(0, |new| hash_one(family, &key, &new)));
         }
         let mark = self.look(hash, Some(revision))?;
+        if mark.index > index + 1 {
+            self.truth.count(Kind::Batch);
+        }
         self.seen.lock().written = mark;
         Ok(())
     }
@@ -152,6 +169,7 @@ impl Engine for Witnessed {
         self.engine.flush()?;
         let mut seen = self.seen.lock();
         seen.flushed = seen.written;
+        self.truth.flushed(self.member, seen.flushed.index);
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use crate::cluster::Cluster;
 use crate::net::{FAIR, Weather};
 use crate::runtime::now;
+use crate::tally::Kind;
 
 /// Chooses faults by a seed.
 pub struct Faults {
@@ -55,9 +56,16 @@ impl Faults {
             _ => id,
         };
         Some(match self.rng.random_range(0..18) {
-            0..=2 => {
+            0 => {
                 cluster.crash(id, true, 50..4_000);
                 format!("member {id} loses power")
+            }
+            1 | 2 => {
+                cluster
+                    .node(id)
+                    .filter(|node| node.running().is_some())?
+                    .lose_power_in_a_write();
+                format!("member {id} is about to lose power in a write")
             }
             3 => {
                 // Long enough for the others to drop the log that it needs.
@@ -82,6 +90,7 @@ impl Faults {
             9 => {
                 let until = now() + self.millis(500..4_000);
                 cluster.node(id)?.stall(until);
+                cluster.truth.count(Kind::DiskHangs);
                 format!("the disk of member {id} hangs")
             }
             10 => {
@@ -89,6 +98,7 @@ impl Faults {
                     .node(id)
                     .filter(|node| node.running().is_some())?
                     .fail_sync();
+                cluster.truth.count(Kind::DiskFails);
                 format!("the disk of member {id} fails")
             }
             11 => {
@@ -141,6 +151,7 @@ impl Faults {
 
     fn cut(&mut self, cluster: &Cluster, between: impl Fn(u64, u64) -> bool) {
         let ids = cluster.ids();
+        cluster.truth.count(Kind::Cut);
         for from in &ids {
             for to in ids.iter().filter(|to| *to != from) {
                 if between(*from, *to) {

@@ -6,8 +6,14 @@
 //! wrong ([`faults`]), and meanwhile clients, lease holders, watchers and an operator use the cluster ([`workload`]).
 //!
 //! What the members write, apply and say is compared at every step ([`truth`]); when faults have stopped, the cluster
-//! must make progress and agree ([`scenario`]), and then every answer must fit the history ([`checks`]). A seed replays
-//! to the same trace.
+//! must make progress and agree ([`scenario`]), and then every answer must fit the history ([`checks`]). What a run has
+//! really exercised is counted ([`tally`]). A seed replays to the same trace.
+
+use mimalloc::MiMalloc;
+
+/// Simulating is to a good part allocating.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 pub mod checks;
 pub mod cluster;
@@ -15,10 +21,13 @@ pub mod disk;
 pub mod engine;
 pub mod faults;
 pub mod history;
+pub mod limits;
 pub mod net;
 pub mod node;
 pub mod operation;
+pub mod regressions;
 pub mod runtime;
 pub mod scenario;
+pub mod tally;
 pub mod truth;
 pub mod workload;

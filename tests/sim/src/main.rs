@@ -1,14 +1,18 @@
 //! Runs seeds of the simulation: one line a seed, exit status 0 only if all hold.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use keelson_sim::operation::Operation;
+use keelson_sim::regressions;
 use keelson_sim::scenario::{Run, Size, run};
+use keelson_sim::tally::{Kind, Tally};
 
 /// Simulates a cluster under faults, seed after seed.
 #[derive(Parser)]
@@ -26,6 +30,12 @@ struct Flags {
     /// Tell everything that happens in each: faults, members, leaders, and every operation.
     #[arg(long)]
     trace: bool,
+    /// Tell at the end how often all of it has happened.
+    #[arg(long)]
+    tally: bool,
+    /// Append the seeds that fail to this file, as tests/sim/tests/regressions.txt has them.
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
 }
 
 /// What the threads share.
@@ -33,7 +43,8 @@ struct Progress {
     start: Instant,
     seeds: u64,
     done: AtomicU64,
-    failed: AtomicU64,
+    failed: Mutex<BTreeMap<u64, String>>,
+    tally: Mutex<Tally>,
     /// Lines are written whole.
     terminal: Mutex<bool>,
 }
@@ -56,7 +67,8 @@ pub fn main() -> ExitCode {
         start: Instant::now(),
         seeds: flags.seeds,
         done: AtomicU64::new(0),
-        failed: AtomicU64::new(0),
+        failed: Mutex::default(),
+        tally: Mutex::default(),
         terminal: Mutex::new(std::io::stderr().is_terminal() && flags.seeds > 1),
     };
     let next = AtomicU64::new(0);
@@ -76,25 +88,43 @@ pub fn main() -> ExitCode {
             });
         }
     });
-    let failed = progress.failed.into_inner();
-    println!(
-        "{} seeds in {:.0} s, {failed} failed",
-        flags.seeds,
-        progress.start.elapsed().as_secs_f64()
-    );
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    if flags.tally {
+        let tally = lock(&progress.tally);
+        for kind in Kind::ALL {
+            println!("{:>9} {}", tally.of(*kind), kind.text());
+        }
     }
+    let failed = lock(&progress.failed);
+    println!(
+        "{} seeds in {:.0} s, {} failed",
+        flags.seeds,
+        progress.start.elapsed().as_secs_f64(),
+        failed.len()
+    );
+    if failed.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    let seeds: Vec<String> = failed.keys().map(u64::to_string).collect();
+    println!("failed: {}", seeds.join(" "));
+    if let Some(path) = &flags.save {
+        match regressions::save(path, &failed) {
+            Ok(()) => println!("saved in {}", path.display()),
+            Err(error) => println!("they cannot be saved in {}: {error}", path.display()),
+        }
+    }
+    ExitCode::FAILURE
+}
+
+/// What no thread leaves half done.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Progress {
     fn tell(&self, seed: u64, run: &Run, took: Duration, trace: bool) {
-        let terminal = self
-            .terminal
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let terminal = lock(&self.terminal);
         let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
         let mut out = String::new();
         if trace {
@@ -102,13 +132,14 @@ impl Progress {
         }
         match &run.result {
             Ok(report) => {
+                lock(&self.tally).merge(&report.tally);
                 out += &format!(
                     "seed {seed}: ok, {report}, took {:.2} s\n",
                     took.as_secs_f64()
                 );
             }
             Err(error) => {
-                self.failed.fetch_add(1, Ordering::Relaxed);
+                lock(&self.failed).insert(seed, format!("{error:#}"));
                 out += &format!("seed {seed}: FAILED: {error:#}\n");
                 if !trace {
                     let tail = run.journal.len().saturating_sub(25);
@@ -132,7 +163,7 @@ impl Progress {
             eprint!(
                 "{done} of {} seeds, {} failed, {left:.0} s left",
                 self.seeds,
-                self.failed.load(Ordering::Relaxed)
+                lock(&self.failed).len()
             );
         }
     }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::channel::oneshot;
-use keelson_proto::commandpb::Node;
-use keelson_proto::peerpb::{Hello, hello_reply::Verdict};
+use keelson_proto::commandpb::{LogId, Node};
+use keelson_proto::peerpb::{Hello, append_reply, hello_reply::Verdict};
 use keelson_raft::transport::{Answer, Call, CallError, Lane, PROTOCOL, Reply, Request, Transport};
 use openraft::AsyncRuntime;
 use parking_lot::Mutex;
@@ -20,6 +20,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::node::CLUSTER;
 use crate::runtime::{Runtime, Tasks, now, outside};
+use crate::tally::Kind;
 use crate::truth::Truth;
 
 /// How bad the wires are. Each number is of a thousand messages.
@@ -33,6 +34,8 @@ pub struct Weather {
     pub late: u32,
     /// Every message takes so many times as long.
     pub slow: u32,
+    /// Votes and received snapshots (of a thousand of these) after which the member that promised them loses power.
+    pub fatal: u32,
 }
 
 /// Wires as they mostly are.
@@ -41,6 +44,7 @@ pub const FAIR: Weather = Weather {
     twice: 5,
     late: 1,
     slow: 1,
+    fatal: 60,
 };
 
 /// Wires that do nothing wrong.
@@ -49,6 +53,7 @@ pub const CALM: Weather = Weather {
     twice: 0,
     late: 0,
     slow: 1,
+    fatal: 0,
 };
 
 /// A message that is late comes within this, and the answer to it soon after.
@@ -69,6 +74,8 @@ struct State {
     last_arrival: BTreeMap<(u64, u64, Lane), Duration>,
     /// The connections, which are there from the first message until one is lost.
     connected: BTreeSet<(u64, u64, Lane)>,
+    /// Members whose machines have lost power just after a promise.
+    without_power: Vec<u64>,
 }
 
 /// A member that can be reached.
@@ -89,6 +96,7 @@ impl Net {
             desks: BTreeMap::new(),
             last_arrival: BTreeMap::new(),
             connected: BTreeSet::new(),
+            without_power: Vec::new(),
         };
         Net {
             state: Arc::new(Mutex::new(state)),
@@ -136,6 +144,11 @@ impl Net {
     /// How bad the wires are from now on.
     pub fn set_weather(&self, weather: Weather) {
         self.state.lock().weather = weather;
+    }
+
+    /// Members whose machines have lost power just after a promise: nothing of them runs any more.
+    pub fn take_without_power(&self) -> Vec<u64> {
+        std::mem::take(&mut self.state.lock().without_power)
     }
 
     /// A member's end of the wires.
@@ -225,6 +238,7 @@ impl Net {
         };
         Runtime::sleep(message.arrival.saturating_sub(now())).await;
         if !self.passes(from, to) {
+            self.truth.count(Kind::Lost);
             self.notice().await;
             return lost("the request did not arrive");
         }
@@ -233,6 +247,7 @@ impl Net {
             Err(error) => panic!("a request does not survive its encoding: {error}"),
         };
         if self.happens(|weather| weather.late) {
+            self.truth.count(Kind::Overtaken);
             self.again_later(from, to, lane, request);
             self.notice().await;
             return lost("the connection broke");
@@ -242,21 +257,68 @@ impl Net {
             Err(error) => return Err(error),
         };
         if may_come_twice(&request) && self.happens(|weather| weather.twice) {
+            self.truth.count(Kind::Twice);
             self.again_later(from, to, lane, request.clone());
         }
+        let promise = Promise::asked_by(&request);
         let answer = desk.answer.answer(from, request);
         let Ok(reply) = desk.tasks.spawn(answer).await else {
             return lost("the connection was reset");
         };
+        if let Some(promise) = promise {
+            self.promised(promise, to, &desk, &reply);
+        }
         let reply = reply.encode();
         Runtime::sleep(self.latency()).await;
         if !self.passes(to, from) {
+            self.truth.count(Kind::Lost);
             self.notice().await;
             return lost("the reply did not arrive");
         }
         match Reply::decode(reply) {
             Ok(reply) => Ok(reply),
             Err(error) => panic!("a reply does not survive its encoding: {error}"),
+        }
+    }
+
+    /// A member gives its word, which must be on its disk by now; and may lose power before it does anything else.
+    fn promised(&self, promise: Promise, member: u64, desk: &Desk, reply: &Reply) {
+        match (promise, reply) {
+            (Promise::Vote { term, candidate }, Reply::Vote(reply)) if reply.granted => {
+                self.truth.votes(member, term, candidate);
+            }
+            (Promise::Snapshot, Reply::SnapshotEnd(_)) => self.truth.count(Kind::Snapshot),
+            (Promise::Entries { term }, Reply::Append(reply)) => {
+                if let Some(append_reply::Result::Success(success)) = &reply.result
+                    && let Some(last) = &success.matching
+                {
+                    let node = 0;
+                    let LogId {
+                        term: of, index, ..
+                    } = *last;
+                    self.truth.holds(
+                        member,
+                        term,
+                        keelson_log::LogId {
+                            term: of,
+                            node,
+                            index,
+                        },
+                    );
+                }
+                return;
+            }
+            _ => return,
+        }
+        let still_runs = {
+            let state = self.state.lock();
+            let now = state.desks.get(&member);
+            now.is_some_and(|now| Arc::ptr_eq(&now.tasks, &desk.tasks))
+        };
+        if still_runs && self.happens(|weather| weather.fatal) {
+            desk.tasks.kill();
+            self.detach(member);
+            self.state.lock().without_power.push(member);
         }
     }
 
@@ -299,6 +361,34 @@ impl State {
     }
 }
 
+/// What a request asks a member to promise.
+#[derive(Clone, Copy)]
+enum Promise {
+    Vote { term: u64, candidate: u64 },
+    Snapshot,
+    Entries { term: u64 },
+}
+
+impl Promise {
+    fn asked_by(request: &Request) -> Option<Promise> {
+        match request {
+            Request::Vote(ask) if !ask.pre_vote => {
+                let vote = ask.vote.as_ref()?;
+                Some(Promise::Vote {
+                    term: vote.term,
+                    candidate: vote.node,
+                })
+            }
+            Request::SnapshotEnd(_) => Some(Promise::Snapshot),
+            // The answer to a heartbeat waits for no disk.
+            Request::Append(append) if !append.entries.is_empty() => Some(Promise::Entries {
+                term: append.vote.as_ref()?.term,
+            }),
+            _ => None,
+        }
+    }
+}
+
 /// What raft, or the sending of a snapshot, may repeat. Never what a client asks.
 fn may_come_twice(request: &Request) -> bool {
     matches!(
@@ -329,8 +419,11 @@ pub struct MemberNet {
 }
 
 impl MemberNet {
-    /// Whoever sends entries or heartbeats says that it leads.
+    /// Whoever asks for votes has voted for itself; whoever sends entries or heartbeats says that it leads.
     fn watch_leaders(&self, request: &Request) {
+        if let Some(Promise::Vote { term, candidate }) = Promise::asked_by(request) {
+            self.net.truth.votes(self.me, term, candidate);
+        }
         let Request::Append(append) = request else {
             return;
         };

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use keelson_log::{LogError, LogId, Options as LogOptions, RaftLog};
+use keelson_log::{LogError, LogId, RaftLog};
 use keelson_proto::commandpb::{Command, MemberAttributes, Membership, command};
-use keelson_raft::{ApplyOn, Config, Member, Parts, StateDir, Timing, Trouble, Upkeep};
+use keelson_raft::{ApplyOn, Config, Member, Parts, StateDir, Timing, Trouble};
 use keelson_store::MemberId;
 use keelson_store::engine::EngineError;
 use keelson_store::memory::MemoryEngine;
@@ -21,8 +21,10 @@ use tempfile::TempDir;
 
 use crate::disk::Disk;
 use crate::engine::Witnessed;
+use crate::limits::Limits;
 use crate::net::{MemberNet, Net};
 use crate::runtime::{Runtime, Tasks, now};
+use crate::tally::Kind;
 use crate::truth::Truth;
 
 /// The id of every simulated cluster.
@@ -80,14 +82,27 @@ pub struct Node {
     pub sync_fails: bool,
     drift_ppm: i64,
     seed: u64,
+    limits: Limits,
     log: Disk,
     engines: Engines,
     files: TempDir,
     life: u64,
+    /// Where its log began when it last started.
+    first_index: u64,
     /// Until when the disk takes no writes, in nanoseconds of virtual time.
     stalled_until: Arc<AtomicU64>,
+    power: Arc<Power>,
     truth: Truth,
     running: Option<Life>,
+}
+
+/// Whether the power goes in the middle of a write.
+#[derive(Default)]
+struct Power {
+    /// At the next write.
+    fails: AtomicBool,
+    /// It has gone: nothing of the member runs any more.
+    is_gone: AtomicBool,
 }
 
 /// A running member.
@@ -115,6 +130,7 @@ impl Node {
             sync_fails: false,
             drift_ppm,
             seed,
+            limits: Limits::of(seed),
             log: Disk::new(lying_disk),
             engines: Engines {
                 member: id,
@@ -123,7 +139,9 @@ impl Node {
             },
             files,
             life: 0,
+            first_index: 0,
             stalled_until: Arc::default(),
+            power: Arc::default(),
             truth,
             running: None,
         })
@@ -142,12 +160,16 @@ impl Node {
         );
         self.life += 1;
         let tasks = Tasks::new(self.seed ^ self.life, self.drift_ppm);
-        let options = LogOptions {
-            segment_bytes: 64 << 10,
-            cache_bytes: 16 << 10,
-            ..LogOptions::default()
-        };
-        let (log, _) = RaftLog::open(self.log.clone(), options).context("the raft log")?;
+        let (log, opened) =
+            RaftLog::open(self.log.clone(), self.limits.log.clone()).context("the raft log")?;
+        self.truth.starts(self.id, &opened);
+        if opened.cut.is_some() {
+            self.truth.count(Kind::TornTail);
+        }
+        if log.first_index() > self.first_index {
+            self.truth.count(Kind::LogPurged);
+        }
+        self.first_index = log.first_index();
         let engines = self.engines.clone();
         let config = Config::<Simulated> {
             id: MemberId(self.id),
@@ -161,18 +183,13 @@ impl Node {
             state_dir: StateDir::open(self.files.path()).context("the state's directory")?,
             open_engine: Arc::new(move |dir| engines.open(dir)),
             store: keelson_store::Options {
-                cache_bytes: 64 << 10,
+                cache_bytes: self.limits.cache_bytes,
             },
-            watch: self.watch_options(),
+            watch: self.limits.watch(self.id, self.seed),
             net: net.of(self.id),
             apply_on: ApplyOn::Caller,
             max_request_bytes: 2 << 20,
-            upkeep: Upkeep {
-                flush_bytes: 8 << 10,
-                flush_idle: Duration::from_millis(700),
-                // Small, so that a member that was away for a while needs a snapshot.
-                log_tail_bytes: 2 << 10,
-            },
+            upkeep: self.limits.upkeep,
             quota_bytes: 0,
             max_learners: 1,
             strict_reconfig: true,
@@ -180,8 +197,11 @@ impl Node {
         let thread = LogThread {
             member: self.id,
             log,
+            disk: self.log.clone(),
+            tasks: tasks.clone(),
             rng: StdRng::seed_from_u64(self.seed.rotate_left(17) ^ self.life),
             stalled_until: self.stalled_until.clone(),
+            power: self.power.clone(),
             truth: self.truth.clone(),
             seen: BTreeMap::new(),
         };
@@ -201,20 +221,6 @@ impl Node {
         Ok(life)
     }
 
-    /// Small bounds, so that streams fall behind, and catch up from the recent events and from the store.
-    fn watch_options(&self) -> keelson_watch::Options {
-        keelson_watch::Options {
-            ring_bytes: 2 << 10,
-            stream_bytes: 1 << 10,
-            queued_bytes: 8 << 10,
-            progress_interval_ms: 700,
-            batch_bytes: 1 << 10,
-            batch_revisions: 16,
-            seed: self.seed,
-            ..keelson_watch::Options::new(CLUSTER, MemberId(self.id))
-        }
-    }
-
     /// The machine loses power, or (with `seed` none) only the process is killed.
     pub fn crash(&mut self, net: &Net, power_loss: Option<u64>) {
         let Some(life) = self.running.take() else {
@@ -223,6 +229,7 @@ impl Node {
         net.detach(self.id);
         life.tasks.kill();
         self.sync_fails = false;
+        self.power = Arc::default();
         self.log = match power_loss {
             Some(seed) => self.log.crash(seed),
             None => self.log.kill(),
@@ -235,6 +242,21 @@ impl Node {
     pub fn stall(&self, until: Duration) {
         let until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
         self.stalled_until.store(until, Ordering::Relaxed);
+    }
+
+    /// The power goes in the middle of the next write to the log.
+    pub fn lose_power_in_a_write(&self) {
+        self.power.fails.store(true, Ordering::Relaxed);
+    }
+
+    /// The power stays, after all.
+    pub fn keep_power(&self) {
+        self.power.fails.store(false, Ordering::Relaxed);
+    }
+
+    /// The power has gone so.
+    pub fn is_without_power(&self) -> bool {
+        self.power.is_gone.load(Ordering::Relaxed)
     }
 
     /// The next sync of the log fails.
@@ -276,8 +298,11 @@ async fn introduce(member: Member<Simulated>) {
 struct LogThread {
     member: u64,
     log: RaftLog<Disk>,
+    disk: Disk,
+    tasks: Arc<Tasks>,
     rng: StdRng,
     stalled_until: Arc<AtomicU64>,
+    power: Arc<Power>,
     truth: Truth,
     /// The terms of the entries that the truth knows, by index.
     seen: BTreeMap<u64, u64>,
@@ -289,13 +314,15 @@ impl LogThread {
             self.unreadable(&error);
         }
         loop {
+            std::future::poll_fn(|cx| self.log.poll_work(cx)).await;
+            // A disk takes its time; what is queued meanwhile is synced with it.
             Runtime::sleep(Duration::from_micros(self.rng.random_range(100..1_200))).await;
             let stalled = Duration::from_nanos(self.stalled_until.load(Ordering::Relaxed));
             if stalled > now() {
                 Runtime::sleep(stalled - now()).await;
             }
-            if self.log.flush_queue_len() == 0 {
-                continue;
+            if self.power.fails.load(Ordering::Relaxed) {
+                return self.break_off();
             }
             while self.log.flush_queue_len() > 0 {
                 let done = self.log.step();
@@ -309,6 +336,14 @@ impl LogThread {
         }
     }
 
+    /// The machine loses power in the first write of a step, or just before it is synced: nobody is told anything.
+    fn break_off(mut self) {
+        self.disk.lose_power_after(self.rng.random_range(0..2));
+        drop(self.log.step());
+        self.power.is_gone.store(true, Ordering::Relaxed);
+        self.tasks.kill();
+    }
+
     /// Tells of the entries that were not on the disk before.
     fn tell(&mut self) -> Result<(), LogError> {
         let Some(last) = self.log.last() else {
@@ -317,12 +352,16 @@ impl LogThread {
         };
         let first = self.log.first_index();
         self.seen = self.seen.split_off(&first);
-        self.seen.split_off(&(last.index + 1));
         // A truncation, and what came after it, show by their terms.
+        let known = self.seen.len();
         while let Some((&index, &term)) = self.seen.last_key_value()
             && self.log.term_at(index) != Some(term)
         {
+            self.truth.drops(self.member, index, term);
             self.seen.remove(&index);
+        }
+        if self.seen.len() < known {
+            self.truth.count(Kind::LogReplaced);
         }
         let from = self
             .seen

@@ -142,10 +142,11 @@ pub struct Operation {
     pub told: Told,
 }
 
-impl Operation {
-    /// The revision at which it took effect, as far as it was told, and whether that revision is its own.
-    pub fn revision(&self) -> Option<(i64, bool)> {
-        Some(match (&self.told, &self.ask) {
+impl Told {
+    /// The store's revision when the operation took effect, as far as it was told, and whether that revision is its
+    /// own: what it wrote.
+    pub fn revision(&self, ask: &Ask) -> Option<(i64, bool)> {
+        Some(match (self, ask) {
             (Told::Done { revision }, Ask::Put { .. }) => (*revision, true),
             (Told::Done { revision }, _) | (Told::Refused { revision, .. }, _) => {
                 (*revision, false)
@@ -162,6 +163,13 @@ impl Operation {
             (Told::Txn { revision, .. } | Told::Read { revision, .. }, _) => (*revision, false),
             (Told::Renewed { .. } | Told::Unknown, _) => return None,
         })
+    }
+}
+
+impl Operation {
+    /// The revision at which it took effect, as far as it was told, and whether that revision is its own.
+    pub fn revision(&self) -> Option<(i64, bool)> {
+        self.told.revision(&self.ask)
     }
 
     /// What it was told must fit real time: not so what one member says of itself.

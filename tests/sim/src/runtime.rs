@@ -4,7 +4,7 @@
 //! that a member can be killed (its tasks are dropped where they stand), paused (none is polled), and given a clock
 //! that runs fast or slow. Now and then a task is made to wait a turn, so that a seed also decides the interleaving.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -24,10 +24,39 @@ use rand::{Rng, SeedableRng};
 
 /// One poll in so many makes the task wait a turn.
 const YIELD_ONE_IN: u32 = 12;
+/// More polls than this without any time in between are a loop without end.
+const POLLS_AT_ONCE_MAX: u32 = 50_000;
 
 thread_local! {
     static CURRENT: RefCell<Option<Arc<Tasks>>> = const { RefCell::new(None) };
     static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    static BUSY: Cell<Busy> = const { Cell::new(Busy { since: Duration::ZERO, polls: 0 }) };
+}
+
+/// Polls since time last went on.
+#[derive(Clone, Copy)]
+struct Busy {
+    since: Duration,
+    polls: u32,
+}
+
+impl Busy {
+    /// Counts a poll: false if tasks keep each other busy without end, which is told once. [`SimRuntime`] panics at
+    /// some more of them, and cannot get out of that.
+    fn count() -> bool {
+        let now = now();
+        let Busy { since, polls } = BUSY.get();
+        let polls = if since == now {
+            polls.saturating_add(1)
+        } else {
+            0
+        };
+        BUSY.set(Busy { since: now, polls });
+        if polls == POLLS_AT_ONCE_MAX {
+            PANICS.with_borrow_mut(|panics| panics.push("tasks are busy without end".into()));
+        }
+        polls < POLLS_AT_ONCE_MAX
+    }
 }
 
 /// The tasks of one life of a member.
@@ -121,6 +150,10 @@ pub fn outside<T>(work: impl FnOnce() -> T) -> T {
 
 /// Panics of tasks since the last call.
 pub fn take_panics() -> Vec<String> {
+    BUSY.set(Busy {
+        since: Duration::ZERO,
+        polls: 0,
+    });
     PANICS.take()
 }
 
@@ -143,6 +176,9 @@ impl<F: Future> Future for Owned<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
+        if !Busy::count() {
+            return Poll::Pending;
+        }
         if let Some((tasks, id)) = &this.tasks {
             let mut state = tasks.state.lock();
             if !state.alive {
@@ -151,7 +187,11 @@ impl<F: Future> Future for Owned<F> {
                 this.future = None;
                 return Poll::Ready(());
             }
-            state.wakers.insert(*id, cx.waker().clone());
+            // This is the whole of a task of the runtime's, whose wakers are all alike.
+            state
+                .wakers
+                .entry(*id)
+                .or_insert_with(|| cx.waker().clone());
             if state.paused {
                 return Poll::Pending;
             }

@@ -20,6 +20,7 @@ use crate::net::LATEST;
 use crate::node::Simulated;
 use crate::operation::{Keys, Operation, Told};
 use crate::runtime::{Runtime, first_panic, now, take_panics};
+use crate::tally::Tally;
 use crate::truth::Truth;
 use crate::workload::{Site, client, holder, operator, watcher};
 
@@ -84,6 +85,8 @@ pub struct Report {
     pub peace: Duration,
     /// What every watch met.
     pub watches: Vec<Record>,
+    /// How often what has happened.
+    pub tally: Tally,
 }
 
 impl fmt::Display for Report {
@@ -133,13 +136,10 @@ pub fn run_recorded(seed: u64, size: Size, record: bool) -> Run {
     let schedule = runtime.take_trace();
     drop(runtime);
     let panics = take_panics();
-    let result = match panics.first() {
-        Some(first) => Err(anyhow::anyhow!(
-            "{} panics, the first: {first}",
-            panics.len()
-        )),
-        None => result,
-    };
+    let result = result.and_then(|report| match panics.first() {
+        Some(first) => bail!("{} panics, the first: {first}", panics.len()),
+        None => Ok(report),
+    });
     Run {
         result,
         journal: site.journal(),
@@ -391,6 +391,8 @@ impl World {
             .iter()
             .filter(|operation| operation.told == Told::Unknown)
             .count();
+        let mut tally = self.site.truth.tally();
+        tally.add_uses(&operations, &committed, &watches);
         let report = Report {
             answered: operations.len() - unknown,
             unknown,
@@ -401,6 +403,7 @@ impl World {
             lasted: now(),
             peace,
             watches,
+            tally,
         };
         // What is less proves less.
         ensure!(

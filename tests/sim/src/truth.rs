@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use keelson_log::LogId;
+use keelson_log::{LogId, Opened};
 use keelson_proto::commandpb::{Command, Membership, command::Request};
 use keelson_store::Event;
 use parking_lot::Mutex;
@@ -19,6 +19,7 @@ use prost::Message;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::runtime::now;
+use crate::tally::{Kind, Tally};
 
 /// The kind byte of a log payload that is a command (docs/formats.md).
 const KIND_COMMAND: u8 = 1;
@@ -32,12 +33,19 @@ struct Inner {
     contradiction: Option<String>,
     /// Who leads a term.
     leaders: BTreeMap<u64, u64>,
+    /// The last term in which each member told others of its vote, and for whom that was.
+    votes: BTreeMap<u64, (u64, u64)>,
+    /// The last entry that each member has told a leader it holds, and the term of that leader.
+    held: BTreeMap<u64, (u64, LogId)>,
+    /// The last entry whose effects each member has on its disk as state, which then needs no log.
+    flushed: BTreeMap<u64, u64>,
     /// Every entry that any log ever held, by index and term.
     logged: BTreeMap<(u64, u64), Logged>,
     /// The state after an index, wherever a batch ended there.
     applied: BTreeMap<u64, Applied>,
     /// The changes of each revision.
     events: BTreeMap<i64, Vec<Event>>,
+    tally: Tally,
 }
 
 struct Logged {
@@ -119,9 +127,95 @@ impl Truth {
         self.0.lock().contradiction.clone()
     }
 
+    /// Something has happened that runs are meant to do.
+    pub fn count(&self, kind: Kind) {
+        self.0.lock().tally.count(kind);
+    }
+
+    /// How often what has happened.
+    pub fn tally(&self) -> Tally {
+        self.0.lock().tally.clone()
+    }
+
+    /// A member tells others that it votes for one in a term: it has no other vote in that term, for ever.
+    pub fn votes(&self, member: u64, term: u64, candidate: u64) {
+        let mut inner = self.0.lock();
+        match inner.votes.get(&member).copied() {
+            Some((voted, other)) if voted == term && other != candidate => inner.contradict(
+                format!("member {member} votes for {other} and for {candidate} in term {term}"),
+            ),
+            // What was said before may be told later.
+            Some((voted, _)) if voted >= term => {}
+            _ => {
+                inner.votes.insert(member, (term, candidate));
+            }
+        }
+    }
+
+    /// A member tells the leader of a term that it has everything up to an entry on its disk.
+    pub fn holds(&self, member: u64, term: u64, entry: LogId) {
+        let mut inner = self.0.lock();
+        let held = inner.held.entry(member).or_insert((term, entry));
+        if (held.0, held.1.index) < (term, entry.index) {
+            *held = (term, entry);
+        }
+    }
+
+    /// A member's state is on its disk, up to an entry.
+    pub fn flushed(&self, member: u64, index: u64) {
+        let mut inner = self.0.lock();
+        let flushed = inner.flushed.entry(member).or_default();
+        *flushed = index.max(*flushed);
+    }
+
+    /// A member starts, and finds this on its disk: nothing that it told of is forgotten.
+    pub fn starts(&self, member: u64, found: &Opened) {
+        let mut inner = self.0.lock();
+        let vote = found.vote;
+        if let Some((term, candidate)) = inner.votes.get(&member).copied()
+            && !vote.is_some_and(|vote| {
+                // Who leads a term has its votes, and nobody else can have them.
+                vote.term > term || vote.term == term && (vote.node == candidate || vote.committed)
+            })
+        {
+            inner.contradict(format!(
+                "member {member} voted for {candidate} in term {term}, and starts again with the vote {vote:?}"
+            ));
+        }
+        // The leader of a later term may have replaced it.
+        if let Some((term, entry)) = inner.held.get(&member).copied()
+            && vote.is_none_or(|vote| vote.term <= term)
+            && found.last.is_none_or(|last| last.index < entry.index)
+            && inner
+                .flushed
+                .get(&member)
+                .is_none_or(|flushed| *flushed < entry.index)
+        {
+            inner.contradict(format!(
+                "member {member} told the leader of term {term} that it holds {entry:?}, and starts again with a log \
+                 that ends at {:?}",
+                found.last
+            ));
+        }
+    }
+
+    /// A member's log drops an entry from its end.
+    pub fn drops(&self, member: u64, index: u64, term: u64) {
+        let mut inner = self.0.lock();
+        let applied = inner.applied.get(&index);
+        if applied.is_some_and(|applied| applied.term == term) {
+            inner.contradict(format!(
+                "member {member} drops entry {index} of term {term} from its log, which was committed"
+            ));
+        }
+    }
+
     /// A member speaks as the leader of a term.
     pub fn leads(&self, term: u64, member: u64) {
         let mut inner = self.0.lock();
+        if !inner.leaders.contains_key(&term) {
+            inner.tally.count(Kind::Election);
+        }
         let leader = *inner.leaders.entry(term).or_insert(member);
         if leader != member {
             inner.contradict(format!(
@@ -239,6 +333,13 @@ impl Truth {
             .unwrap_or_default()
     }
 
+    /// Whether there ever was a membership like that.
+    pub fn was_member(&self, is_so: impl Fn(&Membership) -> bool) -> bool {
+        let inner = self.0.lock();
+        let mut states = inner.applied.values().rev();
+        states.any(|state| is_so(&state.membership))
+    }
+
     /// Every change of a key, in its order.
     pub fn events(&self) -> Vec<Event> {
         self.0.lock().events.values().flatten().cloned().collect()
@@ -293,6 +394,7 @@ impl Inner {
 mod tests {
     use super::*;
     use crate::runtime::Runtime;
+    use keelson_log::Vote;
     use openraft::AsyncRuntime;
 
     fn id(term: u64, index: u64) -> LogId {
@@ -339,6 +441,83 @@ mod tests {
             })
             .is_some()
         );
+    }
+
+    /// What a member finds when it starts: its vote, and the last entry.
+    fn finds(vote: (u64, u64), last: Option<LogId>) -> Opened {
+        let (term, node) = vote;
+        Opened {
+            fresh: false,
+            vote: Some(Vote {
+                term,
+                node,
+                committed: false,
+            }),
+            committed: None,
+            purged: None,
+            last,
+            cut: None,
+        }
+    }
+
+    #[test]
+    fn a_vote_that_was_told_and_is_changed_or_forgotten_is_a_contradiction() {
+        assert_eq!(
+            found(|truth| {
+                truth.votes(1, 2, 3);
+                truth.starts(1, &finds((2, 3), None));
+                truth.votes(1, 4, 2);
+                truth.votes(1, 2, 3);
+                truth.starts(1, &finds((5, 1), None));
+            }),
+            None
+        );
+        for after in [
+            |truth: &Truth| truth.votes(1, 2, 1),
+            |truth: &Truth| truth.starts(1, &finds((2, 1), None)),
+            |truth: &Truth| truth.starts(1, &finds((1, 3), None)),
+        ] {
+            let wrong = found(|truth| {
+                truth.votes(1, 2, 3);
+                after(truth);
+            });
+            assert!(wrong.is_some());
+        }
+    }
+
+    #[test]
+    fn an_entry_that_a_member_held_and_does_not_find_again_is_a_contradiction() {
+        let starts = |vote, last| {
+            found(|truth| {
+                truth.holds(1, 3, id(2, 7));
+                truth.holds(1, 3, id(2, 6));
+                truth.starts(1, &finds(vote, last));
+            })
+        };
+        assert_eq!(starts((3, 2), Some(id(3, 8))), None);
+        assert!(starts((3, 2), Some(id(2, 6))).is_some());
+        assert!(starts((3, 2), None).is_some());
+        // The leader of a later term may have replaced it.
+        assert_eq!(starts((4, 2), Some(id(2, 6))), None);
+        // It is in a snapshot that was installed.
+        let installed = found(|truth| {
+            truth.holds(1, 3, id(2, 7));
+            truth.flushed(1, 7);
+            truth.starts(1, &finds((3, 2), Some(id(2, 6))));
+        });
+        assert_eq!(installed, None);
+    }
+
+    #[test]
+    fn a_committed_entry_that_is_dropped_is_a_contradiction() {
+        let drops = |term| {
+            found(|truth| {
+                truth.applied(1, 5, state(2, 3, 7), Vec::new());
+                truth.drops(2, 5, term);
+            })
+        };
+        assert_eq!(drops(1), None);
+        assert!(drops(2).is_some());
     }
 
     #[test]

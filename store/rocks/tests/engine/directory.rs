@@ -111,6 +111,13 @@ fn a_crash_while_a_store_is_created_leaves_one_that_opens() {
 }
 
 #[test]
+fn a_crash_while_the_format_is_written_leaves_one_that_opens() {
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("FORMAT.tmp"), "keel").unwrap();
+    drop(RocksEngine::open(directory.path(), small()).unwrap());
+}
+
+#[test]
 fn a_store_that_is_open_is_refused() {
     let directory = store();
     let open = RocksEngine::open(directory.path(), small()).unwrap();

@@ -6,9 +6,12 @@
 //!
 //! A holder of a lock who believes so for no longer than that cannot hold it beside another. One that does not look at
 //! the time is kept out by its fence: behind a later holder's write, no earlier holder's write comes.
+//!
+//! Where a clock was made to jump, only what does not go by time is judged: fences above all.
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::clocks::Jumps;
 use super::{Case, Checker, Findings, Violation, words};
 use crate::history::{
     Act, Call, Deed, EventKind, Lease, LeaseId, Micros, Operation, OperationId, Reply, Revision,
@@ -19,15 +22,16 @@ use crate::history::{
 pub fn check(case: &Case<'_>, findings: &mut Findings) {
     let lives = lives(case);
     let ends = ends(case, &lives);
+    let jumps = Jumps::of(case);
     for (id, life) in &lives {
         granted(*id, life, findings);
-        gone_early(*id, life, findings);
+        gone_early(*id, life, &jumps, findings);
         back_from_the_dead(*id, life, ends.get(id), findings);
     }
-    expired_early(case, &lives, findings);
+    expired_early(case, &lives, &jumps, findings);
     keys_after_the_end(case, &ends, findings);
     keys_after_revocation(case, &lives, findings);
-    let (held, fenced) = locks(case, findings);
+    let (held, fenced) = locks(case, &jumps, findings);
     findings.judged(
         Checker::Lease,
         format!(
@@ -174,7 +178,7 @@ fn granted(id: LeaseId, life: &Life<'_>, findings: &mut Findings) {
 }
 
 /// A renewal is told that the lease is over, and it cannot be.
-fn gone_early(id: LeaseId, life: &Life<'_>, findings: &mut Findings) {
+fn gone_early(id: LeaseId, life: &Life<'_>, jumps: &Jumps, findings: &mut Findings) {
     for (keep, ttl) in &life.keeps {
         if *ttl > 0 || life.may_be_revoked_by(keep.end) {
             continue;
@@ -182,6 +186,7 @@ fn gone_early(id: LeaseId, life: &Life<'_>, findings: &mut Findings) {
         let promise = life.lives_until(|operation| operation.end < keep.start);
         if let Some((until, by, seconds)) = promise
             && keep.end < until
+            && !jumps.between(by.start, keep.end)
         {
             let sentence = format!(
                 "Lease {:x} was gone for {}, but {} gave it {seconds} s, until {} at least, and nobody revoked it.",
@@ -222,7 +227,12 @@ fn back_from_the_dead(id: LeaseId, life: &Life<'_>, end: Option<&End>, findings:
 }
 
 /// Keys went with a lease that had time left.
-fn expired_early(case: &Case<'_>, lives: &BTreeMap<LeaseId, Life<'_>>, findings: &mut Findings) {
+fn expired_early(
+    case: &Case<'_>,
+    lives: &BTreeMap<LeaseId, Life<'_>>,
+    jumps: &Jumps,
+    findings: &mut Findings,
+) {
     let mut ends: Vec<_> = case.causes.lease_ends().collect();
     ends.sort();
     for (revision, lease) in ends {
@@ -237,7 +247,7 @@ fn expired_early(case: &Case<'_>, lives: &BTreeMap<LeaseId, Life<'_>>, findings:
         else {
             continue;
         };
-        if step.known < until {
+        if step.known < until && !jumps.between(by.start, step.known) {
             let sentence = format!(
                 "The keys of lease {:x} went at revision {}, seen at {}, but {} gave it {seconds} s, until {} at least, \
                  and nobody revoked it.",
@@ -303,7 +313,7 @@ fn keys_after_revocation(
 }
 
 /// Locks exclude, by time and by fence. How many holdings and fenced writes there were.
-fn locks(case: &Case<'_>, findings: &mut Findings) -> (usize, usize) {
+fn locks(case: &Case<'_>, jumps: &Jumps, findings: &mut Findings) -> (usize, usize) {
     let mut holdings: BTreeMap<&str, Vec<Holding<'_>>> = BTreeMap::new();
     let mut writes: BTreeMap<&str, Vec<(Revision, Revision, &Act)>> = BTreeMap::new();
     let mut counts = (0, 0);
@@ -340,7 +350,7 @@ fn locks(case: &Case<'_>, findings: &mut Findings) -> (usize, usize) {
     }
     for (lock, mut holdings) in holdings {
         holdings.sort_by_key(|holding| holding.from);
-        exclude(lock, &holdings, findings);
+        exclude(lock, &holdings, jumps, findings);
     }
     for (lock, mut writes) in writes {
         writes.sort_by_key(|(revision, _, _)| *revision);
@@ -369,11 +379,12 @@ struct Holding<'a> {
 }
 
 /// Holdings of one lock, in order of time, do not overlap, and their fences grow.
-fn exclude(lock: &str, holdings: &[Holding<'_>], findings: &mut Findings) {
+fn exclude(lock: &str, holdings: &[Holding<'_>], jumps: &Jumps, findings: &mut Findings) {
     let mut longest: Option<&Holding<'_>> = None;
     for holding in holdings {
         if let Some(other) = longest {
-            let overlap = holding.from < other.until;
+            let jumped = jumps.between(other.from, holding.from);
+            let overlap = holding.from < other.until && !jumped;
             if overlap || holding.fence <= other.fence {
                 let sentence = format!(
                     "Client {} held {lock} from {} with fence {}, and client {} from {} to {} with fence {}: {}.",

@@ -7,6 +7,7 @@
 //! A checker reports at most [`Findings::MOST`] violations and counts the rest: one defect tends to be seen by many.
 
 mod bank;
+mod clocks;
 mod difference;
 mod ending;
 mod lease;

@@ -205,6 +205,8 @@ impl Arena {
     /// Starts the member on its data.
     pub fn start(&mut self, member: MemberIndex) {
         let flags = self.target.flags.clone();
+        // Another nemesis may start it while its disk fails.
+        let fails = self.has_failpoints(member);
         let node = self.node_mut(member);
         if node.state != State::Down {
             return;
@@ -212,7 +214,7 @@ impl Arena {
         let joining = node.joining.clone();
         node.member.start(&joining, &flags);
         node.state = State::Up;
-        if node.excuse == Excuse::Broken {
+        if node.excuse == Excuse::Broken && !fails {
             node.excuse = Excuse::None;
         }
         if let Some(process) = node.member.process_id() {

@@ -37,11 +37,10 @@ fn check_one(
     match (&operation.told, &operation.ask) {
         (Told::Unknown, _) => Ok(()),
         (Told::Refused { revision, why }, ask) => {
-            let seen: Vec<_> = committed
-                .iter()
-                .filter(|entry| entry.at <= operation.end)
-                .collect();
-            check_refusal(ask, *why, *revision, &seen)
+            let by = |time| committed.iter().filter(move |entry| entry.at <= time);
+            let before = by(operation.start).collect::<Vec<_>>();
+            let seen = by(operation.end).collect::<Vec<_>>();
+            check_refusal(ask, *why, *revision, &before, &seen)
         }
         (Told::Done { revision }, Ask::Put { key, value, lease }) => {
             let kept = history.changes(*revision).iter().any(|event| {
@@ -180,6 +179,7 @@ fn check_refusal(
     ask: &Ask,
     why: Refusal,
     revision: i64,
+    before: &[&Committed],
     seen: &[&Committed],
 ) -> Result<(), String> {
     let compacted = seen
@@ -197,8 +197,10 @@ fn check_refusal(
             _ => false,
         })
     };
+    // A grant whose outcome nobody was told may take effect at any time.
     let granted = |lease: i64| {
-        seen.iter()
+        before
+            .iter()
             .any(|entry| matches!(entry.meaning, Meaning::Grant(id, _) if id == lease))
     };
     let may_be = match (ask, why) {

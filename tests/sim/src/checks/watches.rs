@@ -16,6 +16,8 @@ pub struct Wish {
     pub prev_kv: bool,
     /// Which kind of event it leaves out.
     pub leave_out: Option<EventType>,
+    /// Large revisions in pieces.
+    pub fragments: bool,
 }
 
 impl Wish {

@@ -49,14 +49,32 @@ struct Memory {
 pub async fn run(site: Site, client: usize, mut rng: StdRng) {
     let mut memory = Memory::default();
     while !site.closing() {
-        pause(&mut rng, 1, 120).await;
+        // Some come close behind each other, and share a batch or a read's proof.
+        let at_once = rng.random_ratio(1, 4);
+        pause(&mut rng, 0, if at_once { 3 } else { 160 }).await;
         let Some(life) = site.any(&mut rng) else {
             continue;
         };
         let ask = memory.choose(client, &mut rng);
         let told = site.ask(client, &life, ask.clone()).await;
         memory.learn(&ask, &told);
+        let wrote = told.revision(&ask).is_some_and(|(_, own)| own);
+        if wrote && rng.random_ratio(1, 3) {
+            look_at_once(&site, client, &mut rng).await;
+        }
     }
+}
+
+/// Looks, at any member and right after a write was acknowledged, whether it is there.
+async fn look_at_once(site: &Site, client: usize, rng: &mut StdRng) {
+    let Some(life) = site.any(rng) else { return };
+    let read = Read {
+        keys: Keys::one(&any_key(rng)),
+        revision: 0,
+        limit: 0,
+        serializable: false,
+    };
+    site.ask(client, &life, Ask::Read(read)).await;
 }
 
 impl Memory {

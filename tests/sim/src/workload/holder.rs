@@ -25,11 +25,23 @@ async fn hold(site: &Site, client: usize, number: i64, rng: &mut StdRng) {
     // Never used again, so that each has one life.
     let lease = client as i64 * 1_000_000 + number;
     let ttl_s = rng.random_range(1..=4);
-    let Some(life) = site.any(rng) else { return };
+    // Some stay with one member, as a client does that has a connection, and renew often: also with a leader that is
+    // deposed and does not know it.
+    let home = rng.random_ratio(1, 2).then(|| site.leader()).flatten();
+    let home = home.map(|life| life.member.id().0);
+    let renew_after_ms = match home {
+        Some(_) => 50..350,
+        None => 100..ttl_s as u64 * 600,
+    };
+    let someone = |rng: &mut StdRng| {
+        let at_home = home.and_then(|id| site.member(id));
+        at_home.or_else(|| site.any(rng))
+    };
+    let Some(life) = someone(rng) else { return };
     site.ask(client, &life, Ask::Grant { lease, ttl_s }).await;
     // Without an answer, it may be there all the same.
     for number in 0..rng.random_range(1..4) {
-        let Some(life) = site.any(rng) else { continue };
+        let Some(life) = someone(rng) else { continue };
         let key = if rng.random_ratio(1, 3) {
             any_key(rng)
         } else {
@@ -41,8 +53,8 @@ async fn hold(site: &Site, client: usize, number: i64, rng: &mut StdRng) {
     }
     let until = now() + Duration::from_millis(rng.random_range(0..6_000));
     while now() < until && !site.closing() {
-        pause(rng, 100, ttl_s as u64 * 600).await;
-        let Some(life) = site.any(rng) else { continue };
+        pause(rng, renew_after_ms.start, renew_after_ms.end).await;
+        let Some(life) = someone(rng) else { continue };
         if let Told::Renewed { ttl_s: 0 } = site.ask(client, &life, Ask::Renew { lease }).await {
             return;
         }

@@ -14,6 +14,7 @@ use rand::rngs::StdRng;
 
 use super::{Site, pause};
 use crate::runtime::now;
+use crate::tally::Kind;
 
 /// Voters that the cluster has at least, and at most.
 const VOTERS_MIN: usize = 3;
@@ -97,7 +98,35 @@ impl Operator {
             "operator, at member {}: {change:?}: {outcome}",
             life.member.id()
         ));
-        matches!(made, Some(Ok(_)))
+        let made = matches!(made, Some(Ok(_)));
+        if made {
+            self.hold(&change, life.member.id());
+        }
+        made
+    }
+
+    /// A change that was said to be made is one that a member has applied, as a committed entry.
+    fn hold(&self, change: &Change, member: MemberId) {
+        let truth = &self.site.truth;
+        let (kind, holds) = match change {
+            Change::Add(add) => (
+                Kind::Joined,
+                truth.was_member(|then| then.nodes.iter().any(|node| node.id == add.id)),
+            ),
+            Change::Promote(id) => (
+                Kind::Promoted,
+                truth.was_member(|then| voters(then).contains(id)),
+            ),
+            // Its id is never used again.
+            Change::Remove(id) => (Kind::Removed, !self.is_member(*id)),
+            Change::Update(_) => return,
+        };
+        truth.count(kind);
+        if !holds {
+            truth.contradiction(format!(
+                "member {member} says that {change:?} is made, and nobody has applied it"
+            ));
+        }
     }
 
     async fn add(&mut self, learner: bool, tries: usize) {
@@ -153,6 +182,7 @@ impl Operator {
         while !(before..self.next_id).any(|id| self.is_member(id)) {
             self.add(false, TRIES).await;
         }
+        self.site.truth.count(Kind::Replaced);
     }
 
     async fn move_leader(&mut self, voters: &[u64]) {
@@ -167,6 +197,9 @@ impl Operator {
             member.move_leader(MemberId(to)).await
         });
         let moved = moved.await;
+        if matches!(moved, Some(Ok(()))) && leader.member.id().0 != to {
+            self.site.truth.count(Kind::LeaderMoved);
+        }
         let from = leader.member.id();
         self.site.note(format!(
             "operator: leadership from member {from} to {to}: {moved:?}"

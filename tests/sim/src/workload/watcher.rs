@@ -11,7 +11,7 @@ use keelson_proto::etcdserverpb::{
     WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
     watch_request::RequestUnion,
 };
-use keelson_proto::mvccpb::event::EventType;
+use keelson_proto::mvccpb::{Event, event::EventType};
 use keelson_raft::Member;
 use openraft::AsyncRuntime;
 use prost::Message;
@@ -24,6 +24,7 @@ use crate::checks::watches::{Met, Record, Wish};
 use crate::node::Simulated;
 use crate::operation::Keys;
 use crate::runtime::{Runtime, now};
+use crate::tally::Kind;
 
 /// A stream that says nothing for so long may be dead: another member is asked.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -35,6 +36,8 @@ struct Watch {
     next: i64,
     /// It was made on the present stream.
     made: bool,
+    /// The events of the fragments so far, of which more are to come.
+    pieces: Vec<Event>,
     /// From the beginning, rather than from whatever is there when it is made.
     from_the_beginning: bool,
 }
@@ -57,6 +60,7 @@ impl Watch {
                 1 => Some(EventType::Delete),
                 _ => None,
             },
+            fragments: rng.random_ratio(1, 3),
         };
         Watch {
             record: Record {
@@ -65,6 +69,7 @@ impl Watch {
             },
             next: 0,
             made: false,
+            pieces: Vec::new(),
             from_the_beginning: rng.random_ratio(1, 2),
         }
     }
@@ -88,6 +93,7 @@ impl Watch {
             keys,
             prev_kv,
             leave_out,
+            fragments,
         } = &self.record.wish;
         let filter = leave_out.map(|kind| match kind {
             EventType::Put => FilterType::Noput,
@@ -101,7 +107,7 @@ impl Watch {
             filters: filter.into_iter().map(|filter| filter as i32).collect(),
             prev_kv: *prev_kv,
             watch_id: id,
-            fragment: false,
+            fragment: *fragments,
         };
         WatchRequest {
             request_union: Some(RequestUnion::CreateRequest(create)),
@@ -136,6 +142,7 @@ async fn watch(site: &Site, watches: &mut [Watch], rng: &mut StdRng) {
     let (answer, mut answers) = mpsc::channel(0);
     for (id, watch) in (1..).zip(&mut *watches) {
         watch.made = false;
+        watch.pieces.clear();
         if ask.try_send(watch.request(id)).is_err() {
             return;
         }
@@ -199,22 +206,39 @@ fn take(
             0 => header + 1,
             start => start,
         };
+        if watch.next != 0 {
+            site.truth.count(Kind::WatchResumed);
+        }
         watch.made = true;
         watch.meet(Met::Created { member, from });
     } else if message.canceled && message.compact_revision > 0 {
+        site.truth.count(Kind::WatchCompacted);
         watch.meet(Met::Compacted {
             at: message.compact_revision,
         });
         return Break(());
-    } else if message.canceled || message.fragment || !watch.made {
+    } else if message.canceled || !watch.made || message.fragment && !watch.record.wish.fragments {
         site.truth.contradiction(format!(
             "member {member} sends a watch what it did not ask for: {message:?}"
         ));
         return Break(());
     } else if message.events.is_empty() {
+        site.truth.count(Kind::Progress);
         watch.meet(Met::Progress { header });
+    } else if message.fragment {
+        site.truth.count(Kind::Fragment);
+        watch.pieces.extend(message.events);
     } else {
-        let events = message.events;
+        let mut events = std::mem::take(&mut watch.pieces);
+        events.extend(message.events);
+        let first = events.first().and_then(|event| event.kv.as_ref());
+        if first.is_some_and(|kv| kv.mod_revision < watch.next) {
+            site.truth.contradiction(format!(
+                "member {member} sends a watch that goes on with revision {} what was before: {events:?}",
+                watch.next
+            ));
+            return Break(());
+        }
         watch.meet(Met::Events { header, events });
     }
     Continue(())

@@ -1,7 +1,8 @@
 use super::build::{put, put_on};
 use super::{Build, Checker, assert_caught, assert_valid};
 use crate::history::{
-    Call, Deed, Lease, LeaseId, Micros, OperationId, Reply, Revision, Settled, Workload,
+    Call, Deed, Fault, Lease, LeaseId, MemberIndex, Micros, OperationId, Reply, Revision, Settled,
+    Workload,
 };
 
 const ID: LeaseId = LeaseId(0x77);
@@ -77,6 +78,43 @@ fn a_lease_that_is_gone_before_its_time_is_found() {
     let id = build.call(1, keep());
     told_gone(&mut build, id);
     assert_caught(&build.finish(), Checker::Lease, "was gone for");
+}
+
+#[test]
+fn where_a_clock_jumped_a_lease_may_end_early_and_fences_hold_all_the_same() {
+    let jump = |start: u64, end: u64| Fault {
+        name: "clock-jump".to_owned(),
+        members: vec![MemberIndex(1)],
+        detail: "clock=+5000".to_owned(),
+        start: Micros(start * 1_000),
+        end: Some(Micros(end * 1_000)),
+    };
+    let expired = |jump: Fault| {
+        let mut build = leased();
+        // Late in the run, so that there is a time before it.
+        build.now = later(&build, 10_000);
+        build.call(1, keep());
+        let at = later(&build, 1_900);
+        build.expire(ID, at);
+        let mut history = build.finish();
+        history.faults.push(jump);
+        history
+    };
+    let now = leased().now.0 / 1_000 + 10_000;
+    assert_valid(&expired(jump(now + 500, now + 60_000)));
+    assert_valid(&expired(jump(now - 9_000, now - 500)));
+    for elsewhere in [
+        jump(now - 9_000, now - 5_000),
+        jump(now + 5_000, now + 6_000),
+    ] {
+        assert_caught(&expired(elsewhere), Checker::Lease, "nobody revoked it");
+    }
+    let mut at_once = held(&[(10, 30, 2), (20, 40, 3)]);
+    at_once.faults.push(jump(0, 1));
+    assert_valid(&at_once);
+    let mut fence = held(&[(10, 30, 3), (20, 40, 2)]);
+    fence.faults.push(jump(0, 1));
+    assert_caught(&fence, Checker::Lease, "did not grow");
 }
 
 #[test]
