@@ -10,6 +10,18 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', default_value = "http://127.0.0.1:2379")]
     pub etcd_servers: Vec<String>,
 
+    /// The authority that signed the store's certificate, for https URLs
+    #[arg(long)]
+    pub etcd_cafile: Option<PathBuf>,
+
+    /// The certificate that is shown to the store, for https URLs
+    #[arg(long, requires = "etcd_keyfile")]
+    pub etcd_certfile: Option<PathBuf>,
+
+    /// The key of --etcd-certfile
+    #[arg(long, requires = "etcd_certfile")]
+    pub etcd_keyfile: Option<PathBuf>,
+
     /// How often the store is compacted; 0s for never
     #[arg(long, default_value = "5m", value_parser = duration)]
     pub etcd_compaction_interval: std::time::Duration,

@@ -17,7 +17,7 @@ use crate::cache::Caches;
 use crate::resources::ClusterIps;
 use crate::rest::{Api, ApiOptions};
 use crate::serve::{self, Inflight, Pki, Server, certificates};
-use crate::storage::{self, Connection, Store};
+use crate::storage::{self, Connection, ConnectionTls, Store};
 
 /// Runs the API server until `stop`.
 pub async fn run(args: Args, stop: CancellationToken) -> Result<()> {
@@ -37,11 +37,9 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     let kubeconfigs = args.kubeconfig_dir.as_deref().unwrap_or(&args.cert_dir);
     serve::write_kubeconfigs(&pki, kubeconfigs, &format!("https://{}", reachable(bound)))?;
 
-    let store = Store::connect(&Connection {
-        endpoints: args.etcd_servers.clone(),
-    })
-    .await
-    .context("cannot use the --etcd-servers")?;
+    let store = Store::connect(&connection(&args)?)
+        .await
+        .context("cannot use the --etcd-servers")?;
     let caches = Caches::start(store.clone(), args.watch_history_bytes, stop.clone());
     if !args.etcd_compaction_interval.is_zero() {
         let every = args.etcd_compaction_interval;
@@ -57,6 +55,38 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     let server = Arc::new(Server::new(api, inflight, stop.clone()));
     serve::serve(listener, tls, server, stop).await;
     Ok(())
+}
+
+fn connection(args: &Args) -> Result<Connection> {
+    let is_secured = args
+        .etcd_servers
+        .iter()
+        .any(|url| url.starts_with("https://"));
+    let (ca, certificate, key) = (&args.etcd_cafile, &args.etcd_certfile, &args.etcd_keyfile);
+    if !is_secured && (ca.is_some() || certificate.is_some()) {
+        bail!(
+            "--etcd-cafile and --etcd-certfile are for https:// URLs, and --etcd-servers has none"
+        );
+    }
+    let tls = match (is_secured, ca) {
+        (false, _) => None,
+        (true, None) => bail!("--etcd-cafile is needed for the https:// URLs of --etcd-servers"),
+        (true, Some(ca)) => Some(ConnectionTls {
+            ca: read(ca)?,
+            identity: match (certificate, key) {
+                (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
+                _ => None,
+            },
+        }),
+    };
+    Ok(Connection {
+        endpoints: args.etcd_servers.clone(),
+        tls,
+    })
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn options(args: &Args) -> Result<ApiOptions> {
@@ -118,9 +148,6 @@ fn tls(
     options: &ApiOptions,
     advertised: IpAddr,
 ) -> Result<rustls::ServerConfig> {
-    let read = |path: &Path| {
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
-    };
     let client_ca = match &args.client_ca_file {
         Some(path) => read(path)?,
         None => pki.ca.clone(),

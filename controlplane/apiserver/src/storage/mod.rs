@@ -17,7 +17,7 @@ mod watch;
 pub use compact::keep_compacting;
 pub use errors::StoreError;
 pub use events_lease::ExpiryLeases;
-pub use store::{Claim, Connection, ListPage, Store, Stored};
+pub use store::{Claim, Connection, ConnectionTls, ListPage, Store, Stored};
 pub use token::{Continue, ContinueError};
 pub use watch::{Change, ChangeKind, StoreWatch, WatchBatch};
 

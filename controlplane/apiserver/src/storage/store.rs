@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, GetOptions, GetResponse, KeyValue, KvClient,
-    LeaseClient, MaintenanceClient, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
-    WatchClient,
+    Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, GetResponse, Identity,
+    KeyValue, KvClient, LeaseClient, MaintenanceClient, PutOptions, TlsOptions, Txn, TxnOp,
+    TxnOpResponse, TxnResponse, WatchClient,
 };
 
 use super::{Revision, StoreError};
@@ -24,6 +24,17 @@ const MESSAGE_BYTES_MAX: usize = 512 << 20;
 pub struct Connection {
     /// etcd's client URLs.
     pub endpoints: Vec<String>,
+    /// For `https` URLs.
+    pub tls: Option<ConnectionTls>,
+}
+
+/// How the store and its client know each other. Everything is PEM.
+#[derive(Clone, Debug)]
+pub struct ConnectionTls {
+    /// The authority that signed the store's certificate.
+    pub ca: String,
+    /// The client's own certificate and key.
+    pub identity: Option<(String, String)>,
 }
 
 /// An object's bytes and the revision of their last change.
@@ -90,6 +101,10 @@ impl Store {
             .with_keep_alive(Duration::from_secs(10), Duration::from_secs(5))
             .with_keep_alive_while_idle(true)
             .with_require_leader(true);
+        let options = match &to.tls {
+            Some(tls) => options.with_tls(tls_options(tls)),
+            None => options,
+        };
         let client = Client::connect(&to.endpoints, Some(options)).await?;
         Ok(Store {
             kv: client
@@ -295,6 +310,14 @@ impl Store {
         let reply = timed(self.kv.clone().put(key, value, None)).await?;
         Ok(reply.header().map_or(0, |header| header.revision()))
     }
+}
+
+fn tls_options(tls: &ConnectionTls) -> TlsOptions {
+    let options = TlsOptions::new().ca_certificate(Certificate::from_pem(&tls.ca));
+    if let Some((certificate, key)) = &tls.identity {
+        return options.identity(Identity::from_pem(certificate, key));
+    }
+    options
 }
 
 /// What a write does beside the object's key.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use keelson_apiserver::serve::Pki;
 use serde_json::json;
 
 use crate::support::{Client, RunningStore, Server, StoreKind, on_each_store};
@@ -102,4 +103,23 @@ async fn a_server_on_a_store_of_another_finds_everything() {
     assert_eq!(client.get(&format!("{MAPS}/a")).await.ok(), made);
     let list = client.get(&format!("{MAPS}?resourceVersion=0")).await.ok();
     assert_eq!(list["items"][0], made);
+}
+
+#[tokio::test]
+async fn a_store_that_wants_to_know_its_clients_is_shown_a_certificate() {
+    let dir = tempfile::tempdir().expect("a temporary folder can be made");
+    let pki = Pki::open(dir.path()).unwrap();
+    pki.server(&[], &["127.0.0.1".parse().unwrap()]).unwrap();
+    pki.client("etcd-client", "kube-apiserver", "").unwrap();
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let flags = [
+        format!("--etcd-cafile={}", file("ca.crt")),
+        format!("--etcd-certfile={}", file("etcd-client.crt")),
+        format!("--etcd-keyfile={}", file("etcd-client.key")),
+    ];
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let store = RunningStore::start_secured(dir.path());
+    let server = Server::start_with(store, &flags).await;
+    let client = server.client(Some("admin"));
+    assert_eq!(client.get("/readyz").await.code, 200);
 }

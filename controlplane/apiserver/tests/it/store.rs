@@ -8,7 +8,8 @@ use crate::support::{RunningStore, StoreKind, on_each_store};
 
 async fn open(running: &RunningStore) -> Store {
     let endpoints = vec![running.endpoint.clone()];
-    Store::connect(&Connection { endpoints })
+    let tls = None;
+    Store::connect(&Connection { endpoints, tls })
         .await
         .expect("the store is there")
 }

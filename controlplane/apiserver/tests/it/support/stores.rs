@@ -19,25 +19,43 @@ pub struct RunningStore {
     process: Child,
     pub endpoint: String,
     peer: String,
+    flags: Vec<String>,
     dir: TempDir,
 }
 
 impl RunningStore {
     pub async fn start(kind: StoreKind) -> RunningStore {
+        let store = RunningStore::launch(kind, "http", Vec::new());
+        store.wait().await;
+        store
+    }
+
+    /// An etcd that speaks TLS, and with clients only whom the authority in `pki` knows.
+    pub fn start_secured(pki: &Path) -> RunningStore {
+        let file = |name: &str| pki.join(name).display().to_string();
+        let flags = vec![
+            "--client-cert-auth".to_owned(),
+            format!("--trusted-ca-file={}", file("ca.crt")),
+            format!("--cert-file={}", file("apiserver.crt")),
+            format!("--key-file={}", file("apiserver.key")),
+        ];
+        RunningStore::launch(StoreKind::Etcd, "https", flags)
+    }
+
+    fn launch(kind: StoreKind, scheme: &str, flags: Vec<String>) -> RunningStore {
         let dir =
             TempDir::with_prefix("keelson-apiserver-").expect("a temporary folder can be made");
         let [client, peer] = free_ports();
-        let endpoint = format!("http://127.0.0.1:{client}");
+        let endpoint = format!("{scheme}://127.0.0.1:{client}");
         let peer = format!("http://127.0.0.1:{peer}");
-        let store = RunningStore {
+        RunningStore {
             kind,
-            process: spawn(kind, dir.path(), &endpoint, &peer),
+            process: spawn(kind, dir.path(), &endpoint, &peer, &flags),
             endpoint,
             peer,
+            flags,
             dir,
-        };
-        store.wait().await;
-        store
+        }
     }
 
     /// Kills the store.
@@ -48,7 +66,13 @@ impl RunningStore {
 
     /// Starts it again on what it had.
     pub async fn start_again(&mut self) {
-        self.process = spawn(self.kind, self.dir.path(), &self.endpoint, &self.peer);
+        self.process = spawn(
+            self.kind,
+            self.dir.path(),
+            &self.endpoint,
+            &self.peer,
+            &self.flags,
+        );
         self.wait().await;
     }
 
@@ -81,7 +105,7 @@ impl Drop for RunningStore {
     }
 }
 
-fn spawn(kind: StoreKind, dir: &Path, endpoint: &str, peer: &str) -> Child {
+fn spawn(kind: StoreKind, dir: &Path, endpoint: &str, peer: &str, flags: &[String]) -> Child {
     let program = match kind {
         StoreKind::Kvd => ours("kvd"),
         StoreKind::Etcd => program_in_peers("etcd-3.5.1/etcd"),
@@ -103,6 +127,7 @@ fn spawn(kind: StoreKind, dir: &Path, endpoint: &str, peer: &str) -> Child {
             peer,
         ])
         .args(["--initial-cluster", &format!("m0={peer}")])
+        .args(flags)
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a file can be shared"))
         .stderr(log)
