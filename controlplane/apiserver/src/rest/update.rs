@@ -71,7 +71,10 @@ impl Api {
         let changed = self
             .modify(&change, |_| Ok((object.clone(), Vec::new())))
             .await;
-        let creates = resource.rules.creates_on_update() && change.part == Part::Main;
+        // Who says which version he means does not mean one that never was.
+        let is_versioned = !value::str_at(&object, &["metadata", "resourceVersion"]).is_empty();
+        let creates =
+            resource.rules.creates_on_update() && change.part == Part::Main && !is_versioned;
         match changed {
             Ok((object, _)) => Ok(Outcome {
                 reply: Reply::object(resource, object),
@@ -79,7 +82,6 @@ impl Api {
             }),
             Err(error) if creates && error.reason() == "NotFound" => {
                 admission::namespace_is_open(self, request).await?;
-                value::remove(&mut object, &["metadata", "resourceVersion"]);
                 let object = self.create_object(resource, object, &options).await?;
                 let reply = Reply::Object {
                     code: 201,

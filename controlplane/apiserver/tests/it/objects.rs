@@ -431,6 +431,23 @@ async fn endpoints_are_deprecated_and_say_so() {
 }
 
 #[tokio::test]
+async fn an_update_makes_a_lease_that_is_not_there_unless_it_means_an_older_one() {
+    let (_server, client) = start().await;
+    let path = "/apis/coordination.k8s.io/v1/namespaces/default/leases/a";
+    let lease = json!({"metadata": {"name": "a"}, "spec": {"holderIdentity": "x"}});
+    let made = client.put(path, &lease).await;
+    assert_eq!(made.code, 201);
+    let made = made.ok();
+    client.delete(path).await.ok();
+    assert_eq!(client.put(path, &made).await.code, 404);
+    // Of most kinds, what is not there is not updated.
+    let map = client
+        .put(&format!("{DEFAULT}/configmaps/a"), &map("a"))
+        .await;
+    assert_eq!(map.code, 404);
+}
+
+#[tokio::test]
 async fn events_go_away_by_themselves() {
     let running = RunningStore::start(StoreKind::Etcd).await;
     let server = Server::start_with(running, &["--event-ttl=30m"]).await;
