@@ -2,20 +2,14 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::StreamExt;
-use kube::runtime::watcher::{self, Config, Event, InitialListStrategy};
+use kube::runtime::watcher::Event;
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
 
+use crate::follow::Follow;
 use crate::{Change, Store};
-
-/// The longest pause between two attempts to list or watch.
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
 
 type Handler<K> = Box<dyn Fn(&Change<'_, K>) + Send + Sync>;
 
@@ -104,60 +98,18 @@ where
 {
     /// Follows the API server until `stop`. It never gives up: it lists again, with a back-off, after every error.
     pub async fn run(self, api: Api<K>, stop: CancellationToken) {
-        stop.run_until_cancelled(self.follow(api)).await;
+        let mut listing = Vec::new();
+        let follow = Follow::new(api, self.fields.clone());
+        let following = follow.run(|event| self.take(event, &mut listing));
+        stop.run_until_cancelled(following).await;
     }
-
-    async fn follow(self, api: Api<K>) {
-        // A streaming list costs the server no second copy of everything; a server that has none says so.
-        let mut strategy = InitialListStrategy::StreamingList;
-        let mut backoff = BACKOFF_MIN;
-        'restart: loop {
-            let config = Config {
-                initial_list_strategy: strategy.clone(),
-                field_selector: self.fields.clone(),
-                ..Config::default()
-            };
-            let mut events = std::pin::pin!(watcher::watcher(api.clone(), config));
-            let mut listing = Vec::new();
-            while let Some(event) = events.next().await {
-                match event {
-                    Ok(event) => {
-                        backoff = BACKOFF_MIN;
-                        self.take(event, &mut listing);
-                    }
-                    Err(error) if strategy != InitialListStrategy::ListWatch && refused(&error) => {
-                        debug!(url = api.resource_url(), %error, "no streaming lists: listing instead");
-                        strategy = InitialListStrategy::ListWatch;
-                        continue 'restart;
-                    }
-                    Err(error) => {
-                        // The first is often the end of an old connection, and says nothing.
-                        if backoff > BACKOFF_MIN * 4 {
-                            warn!(url = api.resource_url(), %error, "cannot watch");
-                        }
-                        let jitter = 0.5 + rand::random::<f64>() / 2.0;
-                        tokio::time::sleep(backoff.mul_f64(jitter)).await;
-                        backoff = (backoff * 2).min(BACKOFF_MAX);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The server does not take `sendInitialEvents`: 422 with the feature off, 400 from one that does not know it.
-fn refused(error: &watcher::Error) -> bool {
-    let code = match error {
-        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code,
-        watcher::Error::WatchError(status) => status.code,
-        _ => return false,
-    };
-    matches!(code, 400 | 422)
 }
 
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::ConfigMap;
+    use std::time::Duration;
+
     use kube::api::ObjectMeta;
     use parking_lot::Mutex;
 
@@ -224,6 +176,8 @@ mod tests {
         running.await.unwrap();
         let asked = asked.lock();
         assert!(asked[0].contains("sendInitialEvents=true"));
+        // At no revision in particular: what a cache happens to have may be older than what we wrote.
+        assert!(asked[0].ends_with("resourceVersion="));
         assert!(
             asked[1..]
                 .iter()
@@ -234,6 +188,59 @@ mod tests {
                 .iter()
                 .all(|query| query.contains("fieldSelector=metadata.name%21%3Dc"))
         );
+    }
+
+    /// A server that refuses to begin watches from before it was started, and has another object since.
+    fn restarted_server(lists: Arc<Mutex<u32>>) -> kube::Client {
+        let answer = move |request: http::Request<kube::client::Body>| {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            let watch = |name: &str, version: &str| {
+                let bookmark = serde_json::json!({"type": "BOOKMARK", "object": {
+                    "kind": "ConfigMap", "apiVersion": "v1",
+                    "metadata": {
+                        "resourceVersion": version,
+                        "annotations": {"k8s.io/initial-events-end": "true"},
+                    },
+                }});
+                let added = serde_json::json!({"type": "ADDED", "object": map(name, version)});
+                format!("{added}\n{bookmark}\n")
+            };
+            let (code, body) = if query.contains("sendInitialEvents") {
+                let mut lists = lists.lock();
+                *lists += 1;
+                (
+                    200,
+                    if *lists == 1 {
+                        watch("before", "1")
+                    } else {
+                        watch("since", "9")
+                    },
+                )
+            } else {
+                let status = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","code":410,
+                    "reason":"Expired","message":"too old resource version"}"#;
+                (410, status.to_owned())
+            };
+            let body = http_body_util::Full::from(body);
+            let response = http::Response::builder().status(code).body(body);
+            std::future::ready(response.map_err(|error| std::io::Error::other(error.to_string())))
+        };
+        kube::Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_is_refused_as_expired_lists_again() {
+        let api = Api::<ConfigMap>::all(restarted_server(Arc::default()));
+        let informer = Informer::<ConfigMap>::default();
+        let store = informer.store();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(informer.run(api, stop.clone()));
+        while store.get(&crate::Key::new("default", "since")).is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(store.get(&crate::Key::new("default", "before")).is_none());
+        stop.cancel();
+        running.await.unwrap();
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod correlator;
 pub mod election;
 pub mod error;
 mod events;
+mod follow;
 mod health;
 mod informer;
 mod patch;
