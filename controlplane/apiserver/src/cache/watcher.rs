@@ -56,6 +56,8 @@ pub struct Watcher {
     slot: Arc<Slot>,
     /// The number of the next event to look at.
     next: u64,
+    /// What happened up to here is known to the client, though the cache may still be about to hear of it.
+    after: Revision,
     epoch: u64,
 }
 
@@ -67,12 +69,12 @@ impl Watcher {
         start: Start,
     ) -> ApiResult<(Watcher, Option<Snapshot>)> {
         let mut state = cache.state.write();
-        let (next, snapshot) = match start {
+        let (next, snapshot, after) = match start {
             Start::Everything => {
                 let next = state.first + state.recent.len() as u64;
-                (next, Some(state.snapshot(cache.resource)))
+                (next, Some(state.snapshot(cache.resource)), state.revision)
             }
-            Start::After(revision) => (cache.first_after(&state, revision)?, None),
+            Start::After(revision) => (cache.first_after(&state, revision)?, None, revision),
         };
         let interest = scope.interest(cache.resource);
         let is_behind = next < state.first + state.recent.len() as u64;
@@ -90,6 +92,7 @@ impl Watcher {
             interest,
             slot,
             next,
+            after,
             epoch,
         };
         Ok((watcher, snapshot))
@@ -136,7 +139,7 @@ impl Watcher {
                 .after()
                 .or(event.before())
                 .is_some_and(|entry| self.scope.has(entry));
-            if !in_scope {
+            if !in_scope || event.revision() <= self.after {
                 continue;
             }
             if let Some(kind) = event.seen_through(resource, &self.scope.selector) {
@@ -158,7 +161,8 @@ impl Watcher {
         // Under the lock, nobody rings.
         let state = self.cache.state.read();
         let heard = self.slot.pending.load(Ordering::Acquire) == NOTHING;
-        (heard && state.epoch == self.epoch).then_some(state.revision)
+        let is_current = state.epoch == self.epoch && state.revision >= self.after;
+        (heard && is_current).then_some(state.revision)
     }
 
     /// What it is about.
@@ -263,6 +267,18 @@ mod tests {
         let late = Watcher::begin(&cache, everything.clone(), Start::After(10));
         assert_eq!(late.err().map(|error| error.code()), Some(410));
         assert!(Watcher::begin(&cache, everything, Start::After(11)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_watcher_that_knows_more_than_the_cache_is_not_told_it_again() {
+        let cache = cache(1 << 20);
+        let (mut watcher, _) = Watcher::begin(&cache, Scope::default(), Start::After(12)).unwrap();
+        assert_eq!(watcher.position(), None);
+        for (revision, name) in [(11, "a"), (12, "b"), (13, "c")] {
+            put(&cache, revision, name, "n1");
+        }
+        assert_eq!(told(&mut watcher).await, ["ADDED c"]);
+        assert_eq!(watcher.position(), Some(13));
     }
 
     #[tokio::test]
