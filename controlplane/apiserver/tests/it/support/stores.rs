@@ -1,9 +1,11 @@
 //! A real store, as a process of its own.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rand::Rng;
 use tempfile::TempDir;
 
 /// Which program.
@@ -88,7 +90,8 @@ impl RunningStore {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("the store does not answer: {last:?}");
+        let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        panic!("the store does not answer: {last:?}\n{log}");
     }
 
     /// A client of the store itself.
@@ -135,11 +138,14 @@ fn spawn(kind: StoreKind, dir: &Path, endpoint: &str, peer: &str, flags: &[Strin
         .expect("the store starts")
 }
 
+/// Ports on which nothing listens now, below the range that the kernel gives to outgoing connections: a store that is
+/// started again finds its own still free.
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    // All are held until the last is found, so that none is found twice.
-    let held: Vec<std::net::TcpListener> = (0..N)
-        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free"))
-        .collect();
+    let mut held: Vec<TcpListener> = Vec::new();
+    while held.len() < N {
+        let port = rand::rng().random_range(12_000..32_000);
+        held.extend(TcpListener::bind(("127.0.0.1", port)));
+    }
     std::array::from_fn(|at| held[at].local_addr().expect("it is bound").port())
 }
 
