@@ -130,7 +130,7 @@ fn allocate(api: &Api, service: &mut Value) -> ApiResult<()> {
                 Ok(ip) if ips.holds(ip) => {}
                 Ok(_) => {
                     return Err(refused(format!(
-                        "the provided network does not match the current range, {asked} is not in {ips}"
+                        "the provided IP ({asked}) is not in the valid range. The range of valid IPs is {ips}"
                     )));
                 }
                 Err(_) => {

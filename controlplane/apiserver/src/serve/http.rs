@@ -202,7 +202,7 @@ impl Server {
             return Ok(json_response(StatusCode::OK, &discovery::version()));
         }
         let known = head.header(header::IF_NONE_MATCH);
-        if let Some(document) = self.openapi.respond(path, &head.query, known) {
+        if let Some(document) = self.openapi.respond(path, &head.query, accept, known) {
             return Ok(document);
         }
         if let Some(document) = self.documents.find(path, negotiate::aggregated(accept)) {

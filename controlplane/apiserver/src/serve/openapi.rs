@@ -21,6 +21,12 @@ use crate::rest::codec::type_of;
 
 const ROOT: &str = "/openapi/v3";
 
+/// Version 2 of OpenAPI, which kubectl asks for when version 3 does not know a kind.
+const OLD: &str = "/openapi/v2";
+/// The type of version 2 in protobuf, the only one that kubectl takes. It asks with an `@` before the version, and
+/// takes no answer that has one.
+const OLD_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
 /// The documents of all group versions.
 #[derive(Default)]
 pub struct OpenApi {
@@ -42,8 +48,12 @@ impl OpenApi {
         &self,
         path: &str,
         query: &Query,
+        accept: &str,
         if_none_match: &str,
     ) -> Option<Response<ReplyBody>> {
+        if path == OLD {
+            return Some(old_document(accept));
+        }
         let rest = path.strip_prefix(ROOT)?;
         let index = self.index.get_or_init(make_index);
         if rest.is_empty() {
@@ -86,6 +96,37 @@ fn document(
         headers.insert(header::ETAG, etag);
     }
     response
+}
+
+/// A document of version 2 that describes nothing: then kubectl looks for the kind itself, and says that there is none.
+fn old_document(accept: &str) -> Response<ReplyBody> {
+    const TITLE: &str = "Kubernetes";
+    let (content_type, body) = match accept.contains("proto-openapi.spec.v2") {
+        true => {
+            // Document: swagger = 1, info = 2 (title = 1, version = 2), paths = 8, definitions = 9.
+            let text = |tag: u8, text: &str| [&[tag, text.len() as u8], text.as_bytes()].concat();
+            let info = [text(0x0a, TITLE), text(0x12, VERSION)].concat();
+            let whole = [
+                text(0x0a, "2.0"),
+                vec![0x12, info.len() as u8],
+                info,
+                vec![0x42, 0],
+                vec![0x4a, 0],
+            ];
+            (OLD_PROTOBUF, whole.concat())
+        }
+        false => {
+            let info = serde_json::json!({"title": TITLE, "version": VERSION});
+            let document =
+                serde_json::json!({"swagger": "2.0", "info": info, "paths": {}, "definitions": {}});
+            ("application/json", document.to_string().into_bytes())
+        }
+    };
+    response(
+        StatusCode::OK,
+        content_type,
+        ReplyBody::Whole(Some(body.into())),
+    )
 }
 
 fn group_versions() -> Vec<GroupVersion> {
@@ -159,23 +200,18 @@ fn make(group: &str, version: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    fn status(path: &str) -> Option<StatusCode> {
+        let response = OpenApi::default().respond(path, &Query::default(), "", "");
+        response.map(|response| response.status())
+    }
+
     #[test]
     fn each_group_version_has_a_document() {
-        let openapi = OpenApi::default();
         for (group, version) in group_versions() {
             let path = format!("{ROOT}/{}", openapi::path(group, version));
-            let response = openapi.respond(&path, &Query::default(), "").unwrap();
-            assert_eq!(response.status(), StatusCode::OK, "{path}");
+            assert_eq!(status(&path), Some(StatusCode::OK), "{path}");
         }
-        assert!(
-            openapi
-                .respond("/openapi/v2", &Query::default(), "")
-                .is_none()
-        );
-        assert!(
-            openapi
-                .respond("/openapi/v3/apis/no/v1", &Query::default(), "")
-                .is_none()
-        );
+        assert_eq!(status("/openapi/v3/apis/no/v1"), None);
+        assert_eq!(status("/openapi/v4"), None);
     }
 }

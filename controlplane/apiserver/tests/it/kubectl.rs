@@ -226,6 +226,13 @@ async fn mistakes_are_told_in_the_words_that_users_know() {
     );
     let said = kubectl.refuses(&format!("create -f {typed}")).await;
     assert!(said.contains("Deployment in version \"v1\" cannot be handled as a Deployment: json: cannot unmarshal string into Go"), "{said}");
+    let job = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: a}\n";
+    let job = file(&server, "job.yaml", job);
+    let said = kubectl.refuses(&format!("create -f {job}")).await;
+    assert!(
+        said.contains("no matches for kind \"Job\" in version \"batch/v1\""),
+        "{said}"
+    );
     assert_eq!(
         kubectl.refuses("create configmap c -n nowhere").await,
         "error: failed to create configmap: namespaces \"nowhere\" not found\n"
