@@ -118,4 +118,45 @@ mod tests {
             assert_eq!(posts, expected, "{surge} and {unavailable} of {replicas}");
         }
     }
+
+    #[test]
+    fn a_deployment_that_recreates_has_no_bounds_and_one_that_says_nothing_has_a_quarter() {
+        let of = |kind: &str, replicas| {
+            let strategy = k8s_openapi::api::apps::v1::DeploymentStrategy {
+                type_: Some(kind.into()),
+                rolling_update: None,
+            };
+            Fenceposts::of(&DeploymentSpec {
+                replicas: Some(replicas),
+                strategy: Some(strategy),
+                ..DeploymentSpec::default()
+            })
+        };
+        assert_eq!(
+            of("Recreate", 10),
+            Fenceposts {
+                surge: 0,
+                unavailable: 0
+            }
+        );
+        assert_eq!(
+            of("RollingUpdate", 10),
+            Fenceposts {
+                surge: 3,
+                unavailable: 2
+            }
+        );
+    }
+
+    #[test]
+    fn no_more_may_be_missing_than_there_shall_be() {
+        let posts = |unavailable: &str, replicas| {
+            Fenceposts::resolve(&value("1"), &value(unavailable), replicas).missing(replicas)
+        };
+        assert_eq!(posts("5", 10), 5);
+        assert_eq!(posts("10", 5), 5);
+        assert_eq!(posts("50%", 10), 5);
+        assert_eq!(posts("200%", 10), 10);
+        assert_eq!(posts("10", 0), 0);
+    }
 }

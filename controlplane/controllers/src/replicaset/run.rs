@@ -464,6 +464,124 @@ mod tests {
         assert!(controller.expectations.lock().are_met("web-uid", elapsed()));
     }
 
+    fn owned(name: &str, owner: &ReplicaSet) -> Pod {
+        let mut pod = pod_from_template(owner);
+        pod.metadata.name = Some(name.into());
+        pod.metadata.uid = Some(format!("{name}-uid"));
+        pod
+    }
+
+    fn named(name: &str, label: &str) -> ReplicaSet {
+        let mut set = replica_set();
+        set.metadata.name = Some(name.into());
+        set.metadata.uid = Some(format!("{name}-uid"));
+        set.spec.selector.match_labels = Some([("app".into(), label.into())].into());
+        set
+    }
+
+    fn queued(controller: &ReplicaSets) -> Vec<String> {
+        use futures::FutureExt;
+        let next = || controller.queue.next().now_or_never();
+        let mut names: Vec<_> = std::iter::from_fn(next).map(|key| key.name).collect();
+        names.sort();
+        names
+    }
+
+    fn idle() -> ReplicaSets {
+        controller(&Arc::default())
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_appears_or_goes_is_seen_by_its_replica_set() {
+        let (controller, web) = (idle(), named("web", "web"));
+        let pod = Arc::new(owned("a", &web));
+        let mut expectations = controller.expectations.lock();
+        expectations.expect_creations("web-uid", 1, elapsed());
+        expectations.expect_deletions("web-uid", ["a-uid".to_owned()], elapsed());
+        drop(expectations);
+        controller.pod_changed(&Change::Applied {
+            old: None,
+            new: &pod,
+        });
+        assert_eq!(queued(&controller), ["web"]);
+        assert_eq!(controller.expectations.lock().creating("web-uid"), 0);
+        // A deletion timestamp is as good as the end.
+        let mut going = (*pod).clone();
+        going.metadata.deletion_timestamp = Some(
+            k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH),
+        );
+        let going = Arc::new(going);
+        controller.pod_changed(&Change::Applied {
+            old: Some(&pod),
+            new: &going,
+        });
+        assert!(controller.expectations.lock().are_met("web-uid", elapsed()));
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_was_going_when_it_was_first_seen_is_a_deletion_and_no_creation() {
+        let (controller, web) = (idle(), named("web", "web"));
+        controller
+            .expectations
+            .lock()
+            .expect_creations("web-uid", 1, elapsed());
+        let mut going = owned("a", &web);
+        going.metadata.deletion_timestamp = Some(
+            k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH),
+        );
+        controller.pod_changed(&Change::Applied {
+            old: None,
+            new: &Arc::new(going),
+        });
+        assert_eq!(controller.expectations.lock().creating("web-uid"), 1);
+    }
+
+    #[tokio::test]
+    async fn an_orphan_is_shown_to_all_that_select_it_when_it_appears_or_is_relabelled() {
+        let controller = idle();
+        for set in [
+            named("one", "web"),
+            named("two", "web"),
+            named("three", "db"),
+        ] {
+            controller.replica_sets.apply(Arc::new(set), |_| ());
+        }
+        let orphan = |label: &str| {
+            let mut pod = owned("a", &named("web", "web"));
+            pod.metadata.owner_references = None;
+            pod.metadata.labels = Some([("app".into(), label.into())].into());
+            Arc::new(pod)
+        };
+        let (web, db) = (orphan("web"), orphan("db"));
+        controller.pod_changed(&Change::Applied {
+            old: None,
+            new: &web,
+        });
+        assert_eq!(queued(&controller), ["one", "two"]);
+        controller.pod_changed(&Change::Applied {
+            old: Some(&web),
+            new: &db,
+        });
+        assert_eq!(queued(&controller), ["three"]);
+        controller.pod_changed(&Change::Applied {
+            old: Some(&db),
+            new: &db,
+        });
+        assert_eq!(queued(&controller), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_changes_hands_is_shown_to_both() {
+        let controller = idle();
+        let (one, two) = (named("one", "web"), named("two", "web"));
+        let (before, after) = (Arc::new(owned("a", &one)), Arc::new(owned("a", &two)));
+        controller.pod_changed(&Change::Applied {
+            old: Some(&before),
+            new: &after,
+        });
+        assert_eq!(queued(&controller), ["one", "two"]);
+    }
+
     #[test]
     fn names_fit_into_a_label() {
         let name = random_name(&"n".repeat(100));
