@@ -7,7 +7,7 @@ use rand::Rng;
 
 use super::api::parse_revision;
 use super::{Api, Outcome, Reply, Request, WatchReply};
-use crate::cache::{Entry, Scope, Start, Watcher};
+use crate::cache::{Entry, Scope, Snapshot, Start, Watcher};
 use crate::resources::Resource;
 use crate::selector::{FieldSelector, LabelSelector, Selector};
 use crate::status::{ApiError, ApiResult, FieldError};
@@ -187,30 +187,6 @@ impl Api {
             "" => 0,
             asked => parse_revision(asked)?,
         };
-        let start = if query.has("sendInitialEvents") {
-            match (asked, initial) {
-                // Everything, and no older than this request.
-                ("", true) => {
-                    self.caches.catch_up().await?;
-                }
-                _ => self.caches.wait_for(revision).await?,
-            }
-            match (initial, revision) {
-                (true, _) => Start::Everything,
-                (false, 0) => Start::After(self.caches.catch_up().await?),
-                (false, revision) => Start::After(revision),
-            }
-        } else if revision == 0 {
-            // What Kubernetes has always done: whatever is there first, as old as it may be.
-            if asked.is_empty() {
-                self.caches.catch_up().await?;
-            }
-            Start::Everything
-        } else {
-            Start::After(revision)
-        };
-        let cache = self.caches.of(request.resource);
-        let (watcher, snapshot) = Watcher::begin(cache, scope, start)?;
         let timeout = match query.number("timeoutSeconds")? {
             Some(seconds) if seconds > 0 => Duration::from_secs(seconds as u64),
             // Not all at the same time, or they would all come back at the same time.
@@ -218,6 +194,11 @@ impl Api {
                 .options
                 .watch_at_least
                 .mul_f64(1.0 + rand::rng().random::<f64>()),
+        };
+        // What is wrong with the request itself is refused; what fails from here on is told as an event, as ever.
+        let (watcher, snapshot) = match self.begin_watch(request, scope, revision).await {
+            Ok(begun) => begun,
+            Err(error) => return Ok(Reply::FailedWatch(error).into()),
         };
         Ok(Reply::Watch(Box::new(WatchReply {
             resource: request.resource,
@@ -228,6 +209,40 @@ impl Api {
             timeout,
         }))
         .into())
+    }
+
+    async fn begin_watch(
+        &self,
+        request: &Request,
+        scope: Scope,
+        revision: Revision,
+    ) -> ApiResult<(Watcher, Option<Snapshot>)> {
+        let query = &request.query;
+        let is_unset = query.get("resourceVersion").is_empty();
+        let initial = query.flag("sendInitialEvents");
+        let start = if query.has("sendInitialEvents") {
+            match is_unset && initial {
+                // Everything, and no older than this request.
+                true => {
+                    self.caches.catch_up().await?;
+                }
+                false => self.caches.wait_for(revision).await?,
+            }
+            match (initial, revision) {
+                (true, _) => Start::Everything,
+                (false, 0) => Start::After(self.caches.catch_up().await?),
+                (false, revision) => Start::After(revision),
+            }
+        } else if revision == 0 {
+            // What Kubernetes has always done: whatever is there first; as old as it may be, at 0.
+            if is_unset {
+                self.caches.catch_up().await?;
+            }
+            Start::Everything
+        } else {
+            Start::After(revision)
+        };
+        Watcher::begin(self.caches.of(request.resource), scope, start)
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::ListReply;
 use crate::cache::{Snapshot, Watcher};
 use crate::resources::Resource;
+use crate::status::ApiError;
 
 /// An answer and what the client should be warned of.
 pub struct Outcome {
@@ -36,6 +37,8 @@ pub enum Reply {
     List(ListReply),
     /// What happens from now on.
     Watch(Box<WatchReply>),
+    /// A watch that ends with its first event, which says why.
+    FailedWatch(ApiError),
 }
 
 /// A watch that has begun.

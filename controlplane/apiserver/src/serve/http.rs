@@ -224,6 +224,11 @@ impl Server {
                 "application/json",
                 encode::list(list, shape),
             ),
+            Reply::FailedWatch(error) => {
+                let line = encode::error_event(&error.status());
+                let body = ReplyBody::Whole(Some(line));
+                response(StatusCode::OK, "application/json", body)
+            }
             Reply::Watch(watch) => {
                 let lines = watch_stream::lines(*watch, shape, self.stop.clone());
                 response(

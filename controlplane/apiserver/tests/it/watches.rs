@@ -150,11 +150,13 @@ on_each_store!(
         let last = make(&client, "c", "x").await;
         client.get(MAPS).await.ok();
         let watch = |from: &Value| format!("{MAPS}?watch=1&resourceVersion={}", revision(from));
-        let old = client.get(&watch(&first)).await;
+        let mut old = client.watch(&watch(&first)).await;
+        let event = old.next().await.unwrap();
         assert_eq!(
-            (old.code, old.json["reason"].as_str()),
-            (410, Some("Expired"))
+            (&event["type"], &event["object"]["code"]),
+            (&json!("ERROR"), &json!(410))
         );
+        assert!(old.next().await.is_none());
         let mut recent = client.watch(&watch(&last)).await;
         make(&client, "d", "x").await;
         assert_eq!(recent.told().await, "ADDED d");
