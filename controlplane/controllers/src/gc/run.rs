@@ -1,6 +1,6 @@
 //! The loop around the garbage collector: it follows every resource that can be deleted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ const REDISCOVER: Duration = Duration::from_secs(30);
 /// By when the watches of all resources must have begun; one that cannot must not hold up the others for ever.
 const SYNC_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// How many absent owners are remembered: a replica set with a thousand pods is looked for once.
+const ABSENT_MAX: usize = 500;
+
 type Meta = PartialObjectMeta<DynamicObject>;
 
 /// The garbage collector.
@@ -39,6 +42,8 @@ pub struct Collector {
     graph: Arc<Mutex<Graph>>,
     /// By group and kind.
     resources: Arc<Mutex<HashMap<(String, String), Resource>>>,
+    /// Owners that were looked for and are gone, as their dependents name them. A UID never comes back.
+    absent: Arc<Mutex<HashSet<(String, String)>>>,
     /// The kinds that the process watches anyhow, by group and plural.
     shared: Vec<(String, String)>,
 }
@@ -55,6 +60,7 @@ impl Collector {
             queue: Queue::default(),
             graph: Arc::default(),
             resources: Arc::default(),
+            absent: Arc::default(),
             shared: Vec::new(),
         };
         macro_rules! share {
@@ -275,6 +281,17 @@ impl Collector {
             Some(false) => return Ok(OwnerState::Solid),
             None => (),
         }
+        let name = format!(
+            "{} {} {}",
+            reference.api_version, reference.kind, reference.name
+        );
+        let absence = (
+            format!("{}/{name}", dependent.namespace),
+            reference.uid.clone(),
+        );
+        if self.absent.lock().contains(&absence) {
+            return Ok(OwnerState::Absent);
+        }
         // Whatever the graph does not know is looked for by its name, and must be the one of that UID.
         let (version, kind) = (&reference.api_version, &reference.kind);
         let api = self.api(version, kind, &dependent.namespace);
@@ -282,6 +299,11 @@ impl Collector {
             api.with_context(|| format!("no resource of the owner's kind {kind} is known"))?;
         let live = api.get_opt(&reference.name).await?;
         let Some(live) = live.filter(|live| live.uid().as_ref() == Some(&reference.uid)) else {
+            let mut absent = self.absent.lock();
+            if absent.len() >= ABSENT_MAX {
+                absent.clear();
+            }
+            absent.insert(absence);
             return Ok(OwnerState::Absent);
         };
         let waits = Node::of(version, kind, &live.metadata).is_some_and(|node| node.foreground);
