@@ -262,10 +262,14 @@ impl Runtime for Hollow {
         if pods.contains_key(&uid) {
             return Ok(());
         }
-        let names = pod
+        // Sidecars are init containers only by name: they run as long as the pod does.
+        let init = pod
             .spec
             .iter()
-            .flat_map(|spec| spec.init_containers.iter().flatten());
+            .flat_map(|spec| spec.init_containers.iter().flatten())
+            .filter(|container| container.restart_policy.as_deref() != Some("Always"))
+            .map(|container| container.name.clone())
+            .collect();
         let status = pod.status.clone().unwrap_or_default();
         let known = status
             .init_container_statuses
@@ -278,7 +282,7 @@ impl Runtime for Hollow {
         let played = Played {
             address,
             play,
-            init: names.map(|container| container.name.clone()).collect(),
+            init,
             containers,
             stop: None,
         };

@@ -125,6 +125,19 @@ async fn init_containers_end_by_themselves() {
 }
 
 #[tokio::test]
+async fn sidecars_run_on_as_other_containers_do() {
+    let mut pod = pod(json!({}));
+    let init = pod.spec.as_mut().unwrap().init_containers.as_mut().unwrap();
+    init[0].restart_policy = Some("Always".into());
+    let hollow = Hollow::default();
+    hollow.prepare(&pod, ADDRESS, at(0)).await.unwrap();
+    hollow.start("u", "i", at(0)).await.unwrap();
+    let sandbox = hollow.look("u", at(1_000)).await.unwrap();
+    assert_eq!(code(&sandbox.containers["i"]), None);
+    assert!(sandbox.containers["i"].ready);
+}
+
+#[tokio::test]
 async fn another_process_goes_on_with_what_the_status_says() {
     let mut pod = pod(json!({"exit-after": "60s"}));
     pod.status = serde_json::from_value(json!({"containerStatuses": [{
