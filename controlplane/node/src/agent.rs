@@ -8,15 +8,14 @@ use anyhow::Context;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::jiff::Timestamp;
 use keelson_component::error::{is_conflict, is_not_found};
-use keelson_component::{
-    Connect, EventType, Key, Outcome, Queue, Recorder, Store, changes, reference,
-};
+use keelson_component::{Connect, EventType, Key, Outcome, Queue, Recorder, Store, reference};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, Preconditions};
 use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::addresses::Addresses;
+use crate::patch::status_changes;
 use crate::pod::{Do, next};
 use crate::runtime::Runtime;
 
@@ -174,7 +173,7 @@ impl<R: Runtime> Agent<R> {
     /// Writes a pod's status where it is not what the API has.
     async fn tell(&self, pod: &Pod, status: &PodStatus) -> anyhow::Result<()> {
         let before = serde_json::to_value(pod.status.clone().unwrap_or_default())?;
-        let Some(change) = changes(&before, &serde_json::to_value(status)?) else {
+        let Some(change) = status_changes(&before, &serde_json::to_value(status)?) else {
             return Ok(());
         };
         // The UID keeps it from a namesake. Nobody else writes these fields, so that no version is needed.

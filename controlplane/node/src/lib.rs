@@ -15,6 +15,7 @@
 mod addresses;
 mod agent;
 mod args;
+mod patch;
 mod pod;
 mod register;
 pub mod runtime;
