@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::addresses::Addresses;
 use crate::patch::status_changes;
-use crate::pod::{Do, next};
+use crate::pod::{Do, Phase, next};
 use crate::runtime::Runtime;
 
 /// How many things may be done for a pod before others get their turn.
@@ -68,13 +68,23 @@ impl<R: Runtime> Agent<R> {
     }
 
     /// Takes note of the addresses that pods had in the life of an agent before this one, before any is given away.
-    pub fn take_up_addresses(&self) -> anyhow::Result<()> {
+    /// Pods that have ended need theirs no more.
+    pub fn take_up_addresses(&self) {
         for pod in self.pods.all() {
-            if let Some((node, had)) = self.node_of(&pod).zip(address_of(&pod)) {
-                node.addresses.lock().take(&uid_of(&pod), Some(had))?;
+            let is_over = pod.status.as_ref().is_some_and(is_over);
+            let Some((node, had)) = self.node_of(&pod).zip(address_of(&pod)) else {
+                continue;
+            };
+            if is_over {
+                continue;
+            }
+            let key = Key::of(&*pod);
+            match node.addresses.lock().take(&uid_of(&pod), Some(had)) {
+                Ok(_) => self.note_begun(key, &pod),
+                // It is tried again, and told of, when the pod's turn comes.
+                Err(error) => tracing::warn!(pod = %key, "cannot take up its address: {error:#}"),
             }
         }
-        Ok(())
     }
 
     /// Brings one pod as far as it can be brought now.
@@ -96,6 +106,10 @@ impl<R: Runtime> Agent<R> {
             match next.action {
                 Do::Nothing => {
                     self.tell(pod, &next.status).await?;
+                    if is_over(&next.status) {
+                        // Whoever has ended may stay in the API for days; its address is for others.
+                        node.addresses.lock().give_back(&uid);
+                    }
                     let wait = next.wake.map(|at| at.duration_since(now).unsigned_abs());
                     return Ok(wait.into());
                 }
@@ -154,20 +168,24 @@ impl<R: Runtime> Agent<R> {
         node: &OwnNode,
         now: Timestamp,
     ) -> anyhow::Result<()> {
-        let uid = uid_of(pod);
-        let node_name = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-        let address = node.addresses.lock().take(&uid, address_of(pod))?;
-        let begun = Begun {
-            uid: uid.clone(),
-            node: node_name.unwrap_or_default(),
-        };
-        self.begun.lock().insert(key.clone(), begun);
+        let address = node.addresses.lock().take(&uid_of(pod), address_of(pod))?;
+        self.note_begun(key.clone(), pod);
         let prepared = self.runtime.prepare(pod, address, now).await;
         if let Err(error) = &prepared {
             let message = format!("Failed to create pod sandbox: {error:#}");
             self.event(pod, EventType::Warning, "FailedCreatePodSandBox", message);
         }
         prepared
+    }
+
+    /// Remembers what is to be removed when the pod is gone.
+    fn note_begun(&self, key: Key, pod: &Pod) {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+        let begun = Begun {
+            uid: uid_of(pod),
+            node: node.unwrap_or_default(),
+        };
+        self.begun.lock().insert(key, begun);
     }
 
     /// Writes a pod's status where it is not what the API has.
@@ -267,6 +285,16 @@ fn name_of(pod: &Pod) -> String {
     pod.metadata.name.clone().unwrap_or_default()
 }
 
+fn is_over(status: &PodStatus) -> bool {
+    let phase = status.phase.as_deref();
+    [Phase::Succeeded, Phase::Failed]
+        .iter()
+        .any(|over| phase == Some(over.name()))
+}
+
 fn address_of(pod: &Pod) -> Option<IpAddr> {
     pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,7 +80,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
 
     if stop.run_until_cancelled(synced.cancelled()).await.is_some() {
         let agent = Agent::new(connect, runtime, nodes, pods, queue.clone(), recorder);
-        agent.take_up_addresses()?;
+        agent.take_up_addresses();
         work(queue, WORKERS, stop.clone(), |key| agent.reconcile(key)).await;
     }
     // All of them heed `stop`.

@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::runtime::{Sandbox, State};
+pub use containers::Phase;
 use containers::Wanted;
 
 /// What to do for a pod now.
