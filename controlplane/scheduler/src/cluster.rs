@@ -73,6 +73,9 @@ pub struct NodeInfo {
     pub pods: HashMap<PodKey, Arc<PodInfo>>,
     /// The ports they take.
     pub ports: Vec<HostPort>,
+    /// How many of them each controller has made, by its UID, without those on their way out. Kept, because every
+    /// decision asks every node.
+    pub of_controller: HashMap<String, i64>,
 }
 
 impl NodeInfo {
@@ -80,6 +83,9 @@ impl NodeInfo {
         self.requested.add(&pod.requests);
         self.used.add(&pod.assumed_use);
         self.ports.extend_from_slice(&pod.ports);
+        if let Some(controller) = sibling_of(&pod) {
+            *self.of_controller.entry(controller.to_owned()).or_default() += 1;
+        }
         self.pods.insert(pod.key.clone(), pod);
     }
 
@@ -89,12 +95,26 @@ impl NodeInfo {
         };
         self.requested.subtract(&pod.requests);
         self.used.subtract(&pod.assumed_use);
+        if let Some(controller) = sibling_of(&pod)
+            && let Some(count) = self.of_controller.get_mut(controller)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.of_controller.remove(controller);
+            }
+        }
         for port in &pod.ports {
             if let Some(place) = self.ports.iter().position(|taken| taken == port) {
                 self.ports.swap_remove(place);
             }
         }
     }
+}
+
+/// Whose siblings a pod counts among.
+fn sibling_of(pod: &PodInfo) -> Option<&str> {
+    let counts = !pod.terminating;
+    pod.controller.as_deref().filter(|_| counts)
 }
 
 /// Where a pod is.

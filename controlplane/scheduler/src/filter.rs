@@ -42,7 +42,7 @@ pub struct Filters<'a> {
     spread: Vec<Domains<'a>>,
     /// Domains (label, value) into which pods that are there let this one not.
     closed: HashSet<(&'a str, &'a str)>,
-    /// For each set of pods that it must be with, the domains that have one.
+    /// For each set of pods that it must be with, the domains that have a pod of all the sets.
     wanted: Vec<HashSet<&'a str>>,
     /// Whether it is the first of its own kind: a set that it belongs to itself must begin somewhere.
     first_of_its_kind: bool,
@@ -62,11 +62,16 @@ struct Domains<'a> {
 impl<'a> Filters<'a> {
     /// Looks at all pods once, where the pod says anything about others, or others about it.
     pub fn new(pod: &'a PodInfo, cluster: &'a Cluster) -> Filters<'a> {
+        // One pod must be in all the sets: of two terms, each met by another pod, neither is.
+        let in_all = |other: &PodInfo| {
+            let mut required = pod.pod_terms.required.iter();
+            required.all(|term| term.matches(&other.key.namespace, &other.labels))
+        };
         let wanted: Vec<HashSet<&str>> = pod
             .pod_terms
             .required
             .iter()
-            .map(|term| domains_with(cluster, term))
+            .map(|term| domains_with(cluster, &term.topology_key, in_all))
             .collect();
         let of_its_own_kind = pod
             .pod_terms
@@ -83,7 +88,11 @@ impl<'a> Filters<'a> {
                 .pod_terms
                 .forbidden
                 .iter()
-                .map(|term| domains_with(cluster, term))
+                .map(|term| {
+                    domains_with(cluster, &term.topology_key, |other| {
+                        term.matches(&other.key.namespace, &other.labels)
+                    })
+                })
                 .collect(),
         }
     }
@@ -238,14 +247,18 @@ pub fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
     })
 }
 
-fn domains_with<'a>(cluster: &'a Cluster, term: &crate::affinity::PodTerm) -> HashSet<&'a str> {
+/// The domains that have a pod of some kind.
+fn domains_with<'a>(
+    cluster: &'a Cluster,
+    topology_key: &str,
+    is_such: impl Fn(&PodInfo) -> bool,
+) -> HashSet<&'a str> {
     let mut domains = HashSet::new();
     for (node, facts) in existing(cluster) {
-        let Some(domain) = facts.labels.get(&term.topology_key) else {
+        let Some(domain) = facts.labels.get(topology_key) else {
             continue;
         };
-        let has = |pod: &std::sync::Arc<PodInfo>| term.matches(&pod.key.namespace, &pod.labels);
-        if node.pods.values().any(has) {
+        if node.pods.values().any(|pod| is_such(pod)) {
             domains.insert(domain.as_str());
         }
     }
@@ -281,12 +294,7 @@ fn spread_domains<'a>(pod: &'a PodInfo, cluster: &'a Cluster) -> Vec<Domains<'a>
             let Some(domain) = facts.labels.get(&constraint.topology_key) else {
                 continue;
             };
-            let is_counted = |other: &&std::sync::Arc<PodInfo>| {
-                other.key.namespace == pod.key.namespace
-                    && constraint.counts(&other.labels, other.controller.as_deref())
-            };
-            let has = node.pods.values().filter(is_counted).count();
-            *counts.entry(domain).or_default() += i64::try_from(has).unwrap_or(i64::MAX);
+            *counts.entry(domain).or_default() += constraint.count_on(node, &pod.key.namespace);
         }
         let fewest = match counts.len() < constraint.min_domains {
             true => 0,

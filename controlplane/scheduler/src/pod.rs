@@ -52,6 +52,8 @@ pub struct PodInfo {
     pub labels: Labels,
     /// The UID of the controller that made it: its siblings should not all be on one node.
     pub controller: Option<String>,
+    /// It is on its way out: who is to be spread need not keep clear of it.
+    pub terminating: bool,
     /// Higher goes first.
     pub priority: i32,
     /// What it asks for.
@@ -100,6 +102,7 @@ impl PodInfo {
             uid: meta.uid.clone().unwrap_or_default(),
             fingerprint: fingerprint(&labels, &spec),
             controller,
+            terminating: meta.deletion_timestamp.is_some(),
             priority: spec.priority.unwrap_or(0),
             requests: requests(&spec),
             assumed_use: assumed_use(&spec),
@@ -123,6 +126,17 @@ impl PodInfo {
             labels,
         }
     }
+}
+
+/// Whether nothing has changed that the scheduler looks at. Most news of pods that run is of this kind.
+pub fn is_no_news(old: &Pod, new: &Pod) -> bool {
+    let (before, now) = (&old.metadata, &new.metadata);
+    before.uid == now.uid
+        && before.labels == now.labels
+        && before.owner_references == now.owner_references
+        && before.deletion_timestamp.is_some() == now.deletion_timestamp.is_some()
+        && has_ended(old) == has_ended(new)
+        && old.spec == new.spec
 }
 
 /// The same within this process for the same labels and spec.
@@ -166,4 +180,29 @@ pub fn has_ended(pod: &Pod) -> bool {
         .as_ref()
         .and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::pod;
+
+    #[test]
+    fn what_a_node_says_of_a_running_pod_is_no_news_and_its_end_is() {
+        let before = pod("p").pod();
+        let mut after = before.clone();
+        let status = after.status.get_or_insert_default();
+        status.phase = Some("Running".into());
+        status.pod_ip = Some("10.0.0.2".into());
+        assert!(is_no_news(&before, &after));
+        after.status.get_or_insert_default().phase = Some("Succeeded".into());
+        assert!(!is_no_news(&before, &after));
+        assert!(!is_no_news(&before, &pod("p").label("a", "b").pod()));
+        let mut deleted = before.clone();
+        deleted.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
+            ));
+        assert!(!is_no_news(&before, &deleted));
+    }
 }

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::decide::NoFit;
-use crate::pod::{PodInfo, PodKey, key_of};
+use crate::pod::{PodInfo, PodKey, is_no_news, key_of};
 use crate::scheduler::{Bound, Scheduler, Step};
 
 /// How many pods may be on their way to their nodes, or be told that they have none, at a time.
@@ -94,6 +94,10 @@ fn watch_pods(mind: &Arc<Mind>) -> Informer<Pod> {
     });
     let mind = mind.clone();
     informer.on_change(move |change| match change {
+        Change::Applied {
+            old: Some(old),
+            new,
+        } if is_no_news(old, new) => {}
         Change::Applied { new, .. } => mind.see(|scheduler| scheduler.pod_seen(new)),
         Change::Deleted { last } => mind.see(|scheduler| scheduler.pod_gone(&key_of(last))),
     });

@@ -159,7 +159,7 @@ fn spread(pod: &PodInfo, cluster: &Cluster, candidates: &[Candidate]) -> Vec<i64
         let mut counts: HashMap<&str, i64> = HashMap::new();
         for (node, facts) in existing(cluster) {
             if let Some(domain) = facts.labels.get(&constraint.topology_key) {
-                *counts.entry(domain).or_default() += siblings(pod, constraint, node);
+                *counts.entry(domain).or_default() += constraint.count_on(node, &pod.key.namespace);
             }
         }
         // A domain among few weighs less than one among many, as in Kubernetes: ln(domains + 2), in thousandths.
@@ -180,14 +180,6 @@ fn spread(pod: &PodInfo, cluster: &Cluster, candidates: &[Candidate]) -> Vec<i64
             most => MAX * (most + fewest - crowd) / most,
         })
         .collect()
-}
-
-fn siblings(pod: &PodInfo, constraint: &Constraint, node: &NodeInfo) -> i64 {
-    let is_counted = |other: &&std::sync::Arc<PodInfo>| {
-        other.key.namespace == pod.key.namespace
-            && constraint.counts(&other.labels, other.controller.as_deref())
-    };
-    i64::try_from(node.pods.values().filter(is_counted).count()).unwrap_or(i64::MAX)
 }
 
 fn extremes(scores: &[i64]) -> (i64, i64) {

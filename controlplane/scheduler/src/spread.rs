@@ -1,9 +1,13 @@
 //! Spreading pods over zones and nodes: what a pod asks for itself, and what is good for every controller's pods.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use kube::core::{Selector, SelectorExt};
 
 use crate::affinity::{Labels, selector};
+use crate::cluster::NodeInfo;
+use crate::pod::PodInfo;
 
 /// The label that names a node.
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
@@ -67,5 +71,19 @@ impl Constraint {
             Set::Selected(selector) => selector.matches(labels),
             Set::Siblings(ours) => controller == Some(ours),
         }
+    }
+
+    /// How many of the pods that are to be spread a node has, those that are on their way out not counted.
+    pub fn count_on(&self, node: &NodeInfo, namespace: &str) -> i64 {
+        if let Set::Siblings(ours) = &self.set {
+            // The UID of a controller is of one namespace.
+            return node.of_controller.get(ours).copied().unwrap_or(0);
+        }
+        let is_counted = |other: &&Arc<PodInfo>| {
+            !other.terminating
+                && *other.key.namespace == *namespace
+                && self.counts(&other.labels, other.controller.as_deref())
+        };
+        i64::try_from(node.pods.values().filter(is_counted).count()).unwrap_or(i64::MAX)
     }
 }

@@ -238,3 +238,46 @@ fn anti_affinity_holds_in_both_directions() {
     );
     assert_eq!(check_in(&web(), &a, &cluster), Ok(()));
 }
+
+#[test]
+fn one_pod_must_meet_all_that_required_affinity_names() {
+    let a = node("a").label("zone", "a");
+    let mut cluster = cluster_of(&[&a]);
+    let term =
+        |key: &str| json!({"topologyKey": "zone", "labelSelector": {"matchLabels": {key: "x"}}});
+    let wants_both = pod("p").spec(
+        "affinity",
+        json!({"podAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": [term("app"), term("tier")],
+        }}),
+    );
+    cluster.set_pod("a", pod("one").label("app", "x").info());
+    cluster.set_pod("a", pod("two").label("tier", "x").info());
+    assert!(check_in(&wants_both, &a, &cluster).is_err());
+    cluster.set_pod("a", pod("both").label("app", "x").label("tier", "x").info());
+    assert_eq!(check_in(&wants_both, &a, &cluster), Ok(()));
+}
+
+#[test]
+fn pods_on_their_way_out_do_not_count_for_spreading() {
+    let (a, b) = (node("a").label("zone", "a"), node("b").label("zone", "b"));
+    let web = |name: &str| pod(name).label("app", "web").of("web");
+    let spread = web("p").spec(
+        "topologySpreadConstraints",
+        json!([{
+            "maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": {"matchLabels": {"app": "web"}},
+        }]),
+    );
+    let mut cluster = cluster_of(&[&a, &b]);
+    cluster.set_pod("a", web("there").info());
+    assert!(check_in(&spread, &a, &cluster).is_err());
+    assert_eq!(cluster.node("a").unwrap().of_controller["web"], 1);
+    let mut going = web("there").pod();
+    going.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+        k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
+    ));
+    cluster.set_pod("a", std::sync::Arc::new(PodInfo::new(&going)));
+    assert_eq!(check_in(&spread, &a, &cluster), Ok(()));
+    assert!(cluster.node("a").unwrap().of_controller.is_empty());
+}
