@@ -178,11 +178,10 @@ impl Cluster {
         self.put(node, pod, true);
     }
 
-    /// Takes back what was assumed, unless it has been seen since.
-    pub fn forget(&mut self, key: &PodKey) {
-        if self.is_assumed(key) {
-            self.remove_pod(key);
-        }
+    /// Takes back what was assumed, unless it has been seen since. Says whether it was.
+    pub fn forget(&mut self, pod: &PodInfo) -> bool {
+        let is_it = self.pod(&pod.key).is_some_and(|known| known.uid == pod.uid);
+        is_it && self.is_assumed(&pod.key) && self.remove_pod(&pod.key)
     }
 
     /// Whether a pod was placed by us and has not been seen on its node yet.
@@ -190,9 +189,9 @@ impl Cluster {
         self.places.get(key).is_some_and(|place| place.assumed)
     }
 
-    /// Whether a pod is on a node, as far as is known.
-    pub fn has_pod(&self, key: &PodKey) -> bool {
-        self.places.contains_key(key)
+    /// A pod that is on a node, as far as is known.
+    pub fn pod(&self, key: &PodKey) -> Option<&Arc<PodInfo>> {
+        self.node(&self.places.get(key)?.node)?.pods.get(key)
     }
 
     /// A pod is gone, or has ended. Says whether it was on a node.
@@ -260,7 +259,7 @@ mod tests {
         cluster.assume("n1", pod.clone());
         let on_node = |cluster: &Cluster| cluster.node("n1").unwrap().requested.cpu_milli;
         assert_eq!(on_node(&cluster), 100);
-        cluster.forget(&pod.key);
+        cluster.forget(&pod);
         assert_eq!(on_node(&cluster), 0);
         assert!(cluster.node("n1").unwrap().ports.is_empty());
     }
@@ -271,8 +270,8 @@ mod tests {
         let pod = pod("p").asks("100m", "1Ki").info();
         cluster.assume("n1", pod.clone());
         cluster.set_pod("n2", pod.clone());
-        cluster.forget(&pod.key);
-        assert!(cluster.has_pod(&pod.key));
+        cluster.forget(&pod);
+        assert!(cluster.pod(&pod.key).is_some());
         assert!(cluster.node("n1").is_none(), "nobody has seen it");
         assert_eq!(cluster.node("n2").unwrap().pods.len(), 1);
     }

@@ -24,6 +24,10 @@ pub enum Change {
     NodeAdded,
     /// A node has changed in what these look at.
     NodeChanged(BTreeSet<Filter>),
+    /// A node is gone, with its domains and who was in them.
+    NodeGone,
+    /// A pod on a node has changed in what these look at.
+    PodChanged(BTreeSet<Filter>),
     /// A pod was put on a node, by whomever.
     PodPlaced,
     /// A pod has left its node, or ended there.
@@ -39,8 +43,10 @@ impl Change {
         }
         match self {
             Change::NodeAdded => true,
-            Change::NodeChanged(filters) => !filters.is_disjoint(rejected_by),
-            Change::PodPlaced => {
+            Change::NodeChanged(filters) | Change::PodChanged(filters) => {
+                !filters.is_disjoint(rejected_by)
+            }
+            Change::PodPlaced | Change::NodeGone => {
                 rejected_by.contains(&Filter::PodAffinity) || rejected_by.contains(&Filter::Spread)
             }
             Change::PodGone => [
@@ -64,6 +70,8 @@ struct Waiting {
     turn: Turn,
     /// Tries in vain so far.
     attempts: u32,
+    /// What its user was told last.
+    told: Option<String>,
     state: State,
 }
 
@@ -106,11 +114,11 @@ impl Queue {
         if known.is_some_and(is_no_news) {
             return;
         }
-        let (arrival, attempts) = match known {
-            Some(known) => (known.turn.1, known.attempts),
+        let (arrival, attempts, told) = match known {
+            Some(known) => (known.turn.1, known.attempts, known.told.clone()),
             None => {
                 self.arrivals += 1;
-                (self.arrivals, 0)
+                (self.arrivals, 0, None)
             }
         };
         self.remove(&key);
@@ -122,6 +130,7 @@ impl Queue {
                 pod,
                 turn,
                 attempts,
+                told,
                 state: State::Active,
             },
         );
@@ -157,8 +166,8 @@ impl Queue {
     }
 
     /// No node was found for a pod, or binding it failed (then nobody rejected it, and it is tried again after a while).
-    pub fn failed(&mut self, key: &PodKey, rejected_by: Option<BTreeSet<Filter>>, now: u64) {
-        let Some(waiting) = self.pods.get_mut(key) else {
+    pub fn failed(&mut self, pod: &PodInfo, rejected_by: Option<BTreeSet<Filter>>, now: u64) {
+        let Some(waiting) = self.known_mut(pod) else {
             return;
         };
         if !matches!(waiting.state, State::Trying) {
@@ -169,20 +178,46 @@ impl Queue {
             .min(BACKOFF_MAX_MS);
         waiting.attempts = waiting.attempts.saturating_add(1);
         let until = now + wait;
-        waiting.state = match rejected_by {
+        match rejected_by {
             Some(rejected_by) => {
-                self.unschedulable.insert((now, key.clone()));
-                State::Unschedulable {
+                waiting.state = State::Unschedulable {
                     since: now,
                     not_before: until,
                     rejected_by,
-                }
+                };
+                self.unschedulable.insert((now, pod.key.clone()));
             }
             None => {
-                self.backing_off.insert((until, key.clone()));
-                State::BackOff(until)
+                waiting.state = State::BackOff(until);
+                self.backing_off.insert((until, pod.key.clone()));
             }
-        };
+        }
+    }
+
+    /// A pod has got a node. A namesake that came meanwhile waits on.
+    pub fn placed(&mut self, pod: &PodInfo) {
+        if self.known_mut(pod).is_some() {
+            self.remove(&pod.key);
+        }
+    }
+
+    /// Remembers what a pod's user was told.
+    pub fn told(&mut self, pod: &PodInfo, message: String) {
+        if let Some(waiting) = self.known_mut(pod) {
+            waiting.told = Some(message);
+        }
+    }
+
+    /// What a pod's user was told last.
+    pub fn last_told(&self, pod: &PodInfo) -> Option<String> {
+        let waiting = self.pods.get(&pod.key)?;
+        waiting.told.clone().filter(|_| waiting.pod.uid == pod.uid)
+    }
+
+    /// A pod, and not a namesake of it.
+    fn known_mut(&mut self, pod: &PodInfo) -> Option<&mut Waiting> {
+        let waiting = self.pods.get_mut(&pod.key)?;
+        (waiting.pod.uid == pod.uid).then_some(waiting)
     }
 
     /// Something happened: whom it may help is tried again, once its back-off is over.
@@ -294,7 +329,7 @@ mod tests {
     fn a_pod_that_fits_nowhere_waits_for_a_change_that_may_help() {
         let mut queue = queue_of(&["a"]);
         next(&mut queue, 0);
-        queue.failed(&key("a"), by(&[Filter::Resources]), 0);
+        queue.failed(&pod("a").info(), by(&[Filter::Resources]), 0);
         queue.changed(&Change::NodeChanged(BTreeSet::from([Filter::Taints])));
         assert_eq!(next(&mut queue, 60_000), None);
         queue.changed(&Change::PodGone);
@@ -307,7 +342,7 @@ mod tests {
         let mut now = 0;
         for wait in [1_000, 2_000, 4_000, 8_000, 10_000, 10_000] {
             assert_eq!(next(&mut queue, now), Some("a".into()), "at {now}");
-            queue.failed(&key("a"), by(&[Filter::Resources]), now);
+            queue.failed(&pod("a").info(), by(&[Filter::Resources]), now);
             queue.changed(&Change::PodGone);
             assert_eq!(next(&mut queue, now + wait - 1), None);
             assert_eq!(queue.next_wake(), Some(now + wait));
@@ -319,7 +354,7 @@ mod tests {
     fn a_binding_that_failed_is_tried_again_after_a_while() {
         let mut queue = queue_of(&["a"]);
         next(&mut queue, 0);
-        queue.failed(&key("a"), None, 0);
+        queue.failed(&pod("a").info(), None, 0);
         assert_eq!(next(&mut queue, 999), None);
         assert_eq!(next(&mut queue, 1_000), Some("a".into()));
     }
@@ -328,7 +363,7 @@ mod tests {
     fn nobody_waits_for_ever() {
         let mut queue = queue_of(&["a"]);
         next(&mut queue, 0);
-        queue.failed(&key("a"), by(&[Filter::NodeAffinity]), 0);
+        queue.failed(&pod("a").info(), by(&[Filter::NodeAffinity]), 0);
         assert_eq!(queue.next_wake(), Some(LONGEST_WAIT_MS));
         assert_eq!(next(&mut queue, LONGEST_WAIT_MS - 1), None);
         assert_eq!(next(&mut queue, LONGEST_WAIT_MS), Some("a".into()));
@@ -338,7 +373,7 @@ mod tests {
     fn a_pod_that_was_changed_is_tried_at_once_and_one_that_is_gone_never() {
         let mut queue = queue_of(&["a", "b"]);
         next(&mut queue, 0);
-        queue.failed(&key("a"), by(&[Filter::NodeAffinity]), 0);
+        queue.failed(&pod("a").info(), by(&[Filter::NodeAffinity]), 0);
         queue.add(pod("a").label("new", "label").info());
         queue.remove(&key("b"));
         assert_eq!(next(&mut queue, 0), Some("a".into()));
@@ -349,7 +384,7 @@ mod tests {
     fn without_nodes_only_a_node_helps() {
         let mut queue = queue_of(&["a"]);
         next(&mut queue, 0);
-        queue.failed(&key("a"), by(&[]), 0);
+        queue.failed(&pod("a").info(), by(&[]), 0);
         queue.changed(&Change::PodGone);
         assert_eq!(next(&mut queue, 5_000), None);
         queue.changed(&Change::NodeAdded);

@@ -19,8 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::decide::NoFit;
-use crate::pod::{PodInfo, PodKey, is_no_news, key_of};
+use crate::pod::{PodInfo, is_no_news, key_of};
 use crate::scheduler::{Bound, Scheduler, Step};
 
 /// How many pods may be on their way to their nodes, or be told that they have none, at a time.
@@ -42,8 +41,15 @@ impl Mind {
     }
 }
 
-/// What a call to the API server was about, and how it ended.
-type Ended = Option<(PodKey, Bound)>;
+/// How a call to the API server ended.
+enum Ended {
+    /// A binding.
+    Bound(Arc<PodInfo>, Bound),
+    /// A pod's user was told this.
+    Told(Arc<PodInfo>, String),
+    /// It was not told.
+    Untold,
+}
 
 /// Schedules until `stop`.
 pub async fn schedule(connect: Connect, name: String, recorder: Recorder, stop: CancellationToken) {
@@ -136,8 +142,10 @@ async fn work(mind: &Mind, connect: &Connect, recorder: &Recorder) {
 }
 
 fn note(mind: &Mind, ended: Ended, now: u64) {
-    if let Some((key, bound)) = ended {
-        mind.scheduler.lock().bound(&key, bound, now);
+    match ended {
+        Ended::Bound(pod, bound) => mind.scheduler.lock().bound(&pod, bound, now),
+        Ended::Told(pod, message) => mind.scheduler.lock().told(&pod, message),
+        Ended::Untold => {}
     }
 }
 
@@ -146,11 +154,14 @@ fn take(step: Step, connect: &Connect, recorder: &Recorder, under_way: &mut Join
     match step {
         Step::Bind { pod, node } => under_way.spawn(async move {
             let bound = bind(&connect, &recorder, &pod, &node).await;
-            Some((pod.key.clone(), bound))
+            Ended::Bound(pod, bound)
         }),
-        Step::Explain { pod, no_fit } => under_way.spawn(async move {
-            explain(&connect, &recorder, &pod, &no_fit).await;
-            None
+        Step::Explain { pod, no_fit, told } => under_way.spawn(async move {
+            let message = no_fit.to_string();
+            match explain(&connect, &recorder, &pod, &message, told.as_deref()).await {
+                true => Ended::Told(pod, message),
+                false => Ended::Untold,
+            }
         }),
     };
 }
@@ -182,7 +193,7 @@ async fn bind(connect: &Connect, recorder: &Recorder, pod: &PodInfo, node: &str)
         }
         Err(error) if is_not_found(&error) || is_conflict(&error) => {
             tracing::debug!(pod = %pod.key, node, "the pod is gone, or has a node: {error}");
-            Bound::Moot
+            Bound::Failed
         }
         Err(error) => {
             tracing::warn!(pod = %pod.key, node, "cannot bind the pod: {error}");
@@ -191,34 +202,45 @@ async fn bind(connect: &Connect, recorder: &Recorder, pod: &PodInfo, node: &str)
     }
 }
 
-/// Says in the pod's status and in an event why it has no node.
-async fn explain(connect: &Connect, recorder: &Recorder, pod: &PodInfo, no_fit: &NoFit) {
-    let message = no_fit.to_string();
+/// Says in an event why a pod has no node, and in its status unless that says so since it was told before. Says
+/// whether the status has it.
+async fn explain(
+    connect: &Connect,
+    recorder: &Recorder,
+    pod: &PodInfo,
+    message: &str,
+    told: Option<&str>,
+) -> bool {
     recorder.record(
         about(pod),
         EventType::Warning,
         "FailedScheduling",
-        message.clone(),
+        message.to_owned(),
     );
-    let patch = json!({
-        "metadata": {"uid": pod.uid},
-        "status": {"conditions": [{
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": "Unschedulable",
-            "message": message,
-            "lastTransitionTime": Time(Timestamp::now()),
-        }]},
+    if told == Some(message) {
+        return true;
+    }
+    let mut condition = json!({
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": message,
     });
-    let told = api(connect, pod)
+    if told.is_none() {
+        // Afterwards it is false since then, for whatever reason.
+        condition["lastTransitionTime"] = json!(Time(Timestamp::now()));
+    }
+    let patch = json!({"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}});
+    let written = api(connect, pod)
         .patch_status(&pod.key.name, &connect.patch(), &Patch::Strategic(patch))
         .await;
-    match told {
-        Err(error) if !is_not_found(&error) && !is_conflict(&error) => {
+    match &written {
+        Err(error) if !is_not_found(error) && !is_conflict(error) => {
             tracing::warn!(pod = %pod.key, "cannot say why the pod has no node: {error}");
         }
         _ => {}
     }
+    written.is_ok()
 }
 
 fn api(connect: &Connect, pod: &PodInfo) -> Api<Pod> {

@@ -28,6 +28,8 @@ pub enum Step {
         pod: Arc<PodInfo>,
         /// Why.
         no_fit: NoFit,
+        /// What its user was told before, as far as [`Scheduler::told`] was told of it.
+        told: Option<String>,
     },
 }
 
@@ -36,9 +38,7 @@ pub enum Step {
 pub enum Bound {
     /// The pod is on its node.
     Yes,
-    /// The pod is gone, or on another node already: what is seen of it will tell.
-    Moot,
-    /// It may be tried again.
+    /// It is tried again, unless it is seen that it is gone, or on another node.
     Failed,
 }
 
@@ -82,6 +82,7 @@ impl Scheduler {
     /// A node is gone.
     pub fn node_gone(&mut self, name: &str) {
         self.cluster.remove_node(name);
+        self.queue.changed(&Change::NodeGone);
     }
 
     /// A pod was seen.
@@ -92,12 +93,16 @@ impl Scheduler {
         if has_ended(pod) {
             self.pod_gone(&key);
         } else if let Some(node) = node {
-            let is_news = self.cluster.is_assumed(&key) || !self.cluster.has_pod(&key);
-            self.cluster.set_pod(node, Arc::new(PodInfo::new(pod)));
+            let pod = Arc::new(PodInfo::new(pod));
+            let change = match self.cluster.pod(&key) {
+                Some(before) if !self.cluster.is_assumed(&key) => {
+                    Change::PodChanged(let_in_by(before, &pod))
+                }
+                _ => Change::PodPlaced,
+            };
+            self.cluster.set_pod(node, pod);
             self.queue.remove(&key);
-            if is_news {
-                self.queue.changed(&Change::PodPlaced);
-            }
+            self.queue.changed(&change);
         } else if is_ours(pod, &self.name) {
             // One that is being bound was not bound yet when this was sent.
             if !self.cluster.is_assumed(&key) {
@@ -126,38 +131,35 @@ impl Scheduler {
             }
             Err(no_fit) => {
                 self.queue
-                    .failed(&pod.key, Some(no_fit.rejected_by.clone()), now);
-                Some(Step::Explain { pod, no_fit })
+                    .failed(&pod, Some(no_fit.rejected_by.clone()), now);
+                let told = self.queue.last_told(&pod);
+                Some(Step::Explain { pod, no_fit, told })
             }
         }
     }
 
     /// What became of a binding.
-    pub fn bound(&mut self, key: &PodKey, outcome: Bound, now: u64) {
+    pub fn bound(&mut self, pod: &PodInfo, outcome: Bound, now: u64) {
         match outcome {
             // Its room stays taken until it is seen there, or gone.
-            Bound::Yes => self.queue.remove(key),
-            Bound::Moot => {
-                self.queue.remove(key);
-                self.let_go(key);
-            }
+            Bound::Yes => self.queue.placed(pod),
             Bound::Failed => {
-                self.queue.failed(key, None, now);
-                self.let_go(key);
+                self.queue.failed(pod, None, now);
+                if self.cluster.forget(pod) {
+                    self.queue.changed(&Change::PodGone);
+                }
             }
         }
+    }
+
+    /// A pod's user was told why it has no node.
+    pub fn told(&mut self, pod: &PodInfo, message: String) {
+        self.queue.told(pod, message);
     }
 
     /// When [`Scheduler::step`] may have something to do, if nothing is seen before.
     pub fn next_wake(&self) -> Option<u64> {
         self.queue.next_wake()
-    }
-
-    fn let_go(&mut self, key: &PodKey) {
-        if self.cluster.is_assumed(key) {
-            self.cluster.forget(key);
-            self.queue.changed(&Change::PodGone);
-        }
     }
 }
 
@@ -174,6 +176,21 @@ fn looked_at_by(before: &NodeFacts, now: &NodeFacts) -> BTreeSet<Filter> {
         filters.extend([Filter::NodeAffinity, Filter::Spread, Filter::PodAffinity]);
     }
     if before.allocatable != now.allocatable || before.pods_max != now.pods_max {
+        filters.insert(Filter::Resources);
+    }
+    filters
+}
+
+/// Who may let others in after what has changed of a pod on a node.
+fn let_in_by(before: &PodInfo, now: &PodInfo) -> BTreeSet<Filter> {
+    let mut filters = BTreeSet::new();
+    if before.labels != now.labels {
+        filters.extend([Filter::Spread, Filter::PodAffinity]);
+    }
+    if before.terminating != now.terminating {
+        filters.insert(Filter::Spread);
+    }
+    if before.requests != now.requests {
         filters.insert(Filter::Resources);
     }
     filters
@@ -237,7 +254,7 @@ mod tests {
         // Sent before the binding was made.
         world.scheduler.pod_seen(&pod("p").label("a", "b").pod());
         assert!(world.step().is_none());
-        world.scheduler.bound(&pod("p").info().key, Bound::Yes, 0);
+        world.scheduler.bound(&pod("p").info(), Bound::Yes, 0);
         world.scheduler.pod_seen(&on(pod("p"), "n"));
         assert!(world.step().is_none());
         assert_eq!(world.scheduler.next_wake(), None);
@@ -292,9 +309,7 @@ mod tests {
         world.scheduler.node_seen(&node("n").has("1", "1Gi").node());
         world.scheduler.pod_seen(&pod("p").asks("1", "1").pod());
         assert!(world.binds().is_some());
-        world
-            .scheduler
-            .bound(&pod("p").info().key, Bound::Failed, 0);
+        world.scheduler.bound(&pod("p").info(), Bound::Failed, 0);
         assert!(world.step().is_none());
         world.now = 1_000;
         assert!(world.binds().is_some());
@@ -330,5 +345,85 @@ mod tests {
         assert!(world.step().is_none());
         world.scheduler.pod_seen(&pod("b").pod());
         assert_eq!(world.binds(), Some(("b".into(), "n".into())));
+    }
+
+    /// Another pod of the same name.
+    fn namesake(maker: PodMaker) -> Pod {
+        let mut pod = maker.pod();
+        pod.metadata.uid = Some("another".into());
+        pod
+    }
+
+    #[test]
+    fn the_end_of_a_binding_is_not_taken_for_a_namesakes() {
+        for outcome in [Bound::Yes, Bound::Failed] {
+            let mut world = World::new();
+            world.scheduler.node_seen(&node("n").node());
+            world.scheduler.pod_seen(&pod("p").pod());
+            assert!(world.binds().is_some());
+            world.scheduler.pod_gone(&pod("p").info().key);
+            world.scheduler.pod_seen(&namesake(pod("p")));
+            world.scheduler.bound(&pod("p").info(), outcome, 0);
+            assert!(world.binds().is_some(), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_pod_is_told_once_what_is_still_so() {
+        let mut world = World::new();
+        world.scheduler.pod_seen(&pod("p").pod());
+        let mut tells = |now: u64| {
+            world.now = now;
+            match world.step() {
+                Some(Step::Explain { pod, no_fit, told }) => {
+                    world.scheduler.told(&pod, no_fit.to_string());
+                    (told, no_fit.to_string())
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let (before, message) = tells(0);
+        assert_eq!(before, None);
+        assert_eq!(tells(600_000), (Some(message.clone()), message));
+    }
+
+    #[test]
+    fn a_node_that_is_gone_lets_in_who_had_to_keep_away_from_its_pods() {
+        let mut world = World::new();
+        let apart = || {
+            pod("p").spec(
+                "affinity",
+                json!({"podAntiAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": [{
+                        "topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "web"}},
+                    }],
+                }}),
+            )
+        };
+        for name in ["a", "b"] {
+            world
+                .scheduler
+                .node_seen(&node(name).label("zone", "z").node());
+        }
+        let web = pod("web").label("app", "web");
+        world.scheduler.pod_seen(&on(web, "a"));
+        world.scheduler.pod_seen(&apart().pod());
+        world.explains();
+        world.scheduler.node_gone("a");
+        world.now = 10_000;
+        assert_eq!(world.binds(), Some(("p".into(), "b".into())));
+    }
+
+    #[test]
+    fn a_pod_on_a_node_that_asks_for_less_than_before_lets_others_in() {
+        let mut world = World::new();
+        world.scheduler.node_seen(&node("n").has("1", "1Gi").node());
+        let there = |cpu: &str| on(pod("there").asks(cpu, "1"), "n");
+        world.scheduler.pod_seen(&there("1"));
+        world.scheduler.pod_seen(&pod("p").asks("500m", "1").pod());
+        world.explains();
+        world.scheduler.pod_seen(&there("500m"));
+        world.now = 10_000;
+        assert!(world.binds().is_some());
     }
 }
