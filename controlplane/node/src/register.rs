@@ -13,6 +13,7 @@ use keelson_component::error::{is_already_exists, is_not_found};
 use kube::Api;
 use kube::api::Patch;
 use serde_json::json;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::Range;
@@ -24,6 +25,8 @@ const LEASE_DURATION_S: i32 = 40;
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// How often the status is told again when nothing has changed.
 const STATUS_EVERY: Duration = Duration::from_secs(5 * 60);
+/// The least share of a pause that is slept: the nodes of one process should not all speak at once.
+const PAUSE_MIN: f64 = 0.75;
 /// The pause before what failed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -73,8 +76,8 @@ impl NodeConfig {
         object
     }
 
-    fn status(&self, before: &[NodeCondition], now: Timestamp) -> serde_json::Value {
-        let (os, arch) = ("linux", go_arch());
+    /// What it says of itself. What has not changed keeps the time of its change.
+    fn conditions(before: &[NodeCondition], now: Timestamp) -> [NodeCondition; 4] {
         let condition = |kind: &str, is: &str, reason: &str, message: &str| NodeCondition {
             type_: kind.to_owned(),
             status: is.to_owned(),
@@ -88,7 +91,7 @@ impl NodeConfig {
                 .or(Some(Time(now))),
         };
         let has_enough = |what: &str| format!("kubelet has sufficient {what} available");
-        let conditions = [
+        [
             condition(
                 "MemoryPressure",
                 "False",
@@ -113,11 +116,15 @@ impl NodeConfig {
                 "KubeletReady",
                 "kubelet is posting ready status",
             ),
-        ];
+        ]
+    }
+
+    fn status(&self, before: &[NodeCondition], now: Timestamp) -> serde_json::Value {
+        let (os, arch) = ("linux", go_arch());
         json!({
             "capacity": self.capacity,
             "allocatable": self.capacity,
-            "conditions": conditions,
+            "conditions": NodeConfig::conditions(before, now),
             "addresses": [
                 {"type": "InternalIP", "address": self.address},
                 {"type": "Hostname", "address": self.name},
@@ -169,63 +176,108 @@ async fn try_to_register(connect: &Connect, config: &NodeConfig) -> anyhow::Resu
         .context("a node of our own making")?;
     match api.create(&connect.post(), &object).await {
         Ok(node) => Ok(node),
-        Err(error) if is_already_exists(&error) => tell_status(connect, config).await,
+        Err(error) if is_already_exists(&error) => {
+            let node = api.get(&config.name).await?;
+            tell_status(connect, config, &node).await
+        }
         Err(error) => Err(error.into()),
     }
 }
 
-async fn tell_status(connect: &Connect, config: &NodeConfig) -> anyhow::Result<Node> {
+async fn tell_status(connect: &Connect, config: &NodeConfig, node: &Node) -> anyhow::Result<Node> {
     let api: Api<Node> = Api::all(connect.client.clone());
-    let node = api.get(&config.name).await?;
-    let before = node
-        .status
-        .and_then(|status| status.conditions)
-        .unwrap_or_default();
-    let patch = json!({"status": config.status(&before, Timestamp::now())});
+    let patch = json!({"status": config.status(conditions(node), Timestamp::now())});
     let patched = api
         .patch_status(&config.name, &connect.patch(), &Patch::Strategic(patch))
         .await?;
     Ok(patched)
 }
 
-/// Renews the node's Lease, and tells its status again now and then, until it is dropped.
+fn conditions(node: &Node) -> &[NodeCondition] {
+    let status = node.status.as_ref();
+    status
+        .and_then(|status| status.conditions.as_deref())
+        .unwrap_or_default()
+}
+
+/// Renews the node's Lease, and sees to it that the node is there and says that it is well, until `stop`.
 pub async fn heartbeat(
     connect: &Connect,
     config: &NodeConfig,
     node: &Node,
     stop: CancellationToken,
 ) {
-    let owner = node.metadata.uid.clone().unwrap_or_default();
-    let renewing = async {
+    let mut owner = node.metadata.uid.clone().unwrap_or_default();
+    let mut told = Instant::now();
+    let beating = async {
         loop {
-            match renew(connect, &config.name, &owner).await {
-                Ok(()) => tokio::time::sleep(RENEW_EVERY).await,
+            let renewed = renew(connect, &config.name, &owner).await;
+            let looked = look_after(connect, config, &mut owner, &mut told).await;
+            let beat = renewed.map_err(anyhow::Error::from).and(looked);
+            match beat {
+                Ok(()) => {
+                    let share = rand::random_range(PAUSE_MIN..=1.0);
+                    tokio::time::sleep(RENEW_EVERY.mul_f64(share)).await;
+                }
                 Err(error) => {
-                    tracing::warn!(node = config.name, "cannot renew the node's Lease: {error}");
+                    tracing::warn!(
+                        node = config.name,
+                        "cannot tell that the node lives: {error:#}"
+                    );
                     tokio::time::sleep(RETRY).await;
                 }
             }
         }
     };
-    let telling = async {
-        loop {
-            tokio::time::sleep(STATUS_EVERY).await;
-            if let Err(error) = tell_status(connect, config).await {
-                tracing::warn!(
-                    node = config.name,
-                    "cannot tell the node's status: {error:#}"
-                );
-            }
-        }
+    stop.run_until_cancelled(beating).await;
+}
+
+/// Registers the node again if somebody deleted it, and tells its status where others wrote something else, as they do
+/// when they have not heard of it for long, or where it was not told for long.
+async fn look_after(
+    connect: &Connect,
+    config: &NodeConfig,
+    owner: &mut String,
+    told: &mut Instant,
+) -> anyhow::Result<()> {
+    let api: Api<Node> = Api::all(connect.client.clone());
+    let Some(node) = api.get_opt(&config.name).await? else {
+        let node = try_to_register(connect, config).await?;
+        *owner = node.metadata.uid.unwrap_or_default();
+        *told = Instant::now();
+        return Ok(());
     };
-    stop.run_until_cancelled(async { tokio::join!(renewing, telling) })
-        .await;
+    *owner = node.metadata.uid.clone().unwrap_or_default();
+    if !says_that_it_is_well(&node) || told.elapsed() >= STATUS_EVERY {
+        tell_status(connect, config, &node).await?;
+        *told = Instant::now();
+    }
+    Ok(())
+}
+
+/// Whether the node's conditions are those that we tell.
+fn says_that_it_is_well(node: &Node) -> bool {
+    let said = conditions(node);
+    NodeConfig::conditions(&[], Timestamp::UNIX_EPOCH)
+        .iter()
+        .all(|ours| {
+            said.iter().any(|said| {
+                (&said.type_, &said.status, &said.reason)
+                    == (&ours.type_, &ours.status, &ours.reason)
+            })
+        })
 }
 
 async fn renew(connect: &Connect, name: &str, owner: &str) -> kube::Result<()> {
     let api: Api<Lease> = Api::namespaced(connect.client.clone(), LEASES);
     let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(Timestamp::now());
-    let patch = json!({"spec": {"holderIdentity": name, "leaseDurationSeconds": LEASE_DURATION_S, "renewTime": now}});
+    let patch = json!({
+        "metadata": {"ownerReferences": [
+            // So that it goes when the node does.
+            {"apiVersion": "v1", "kind": "Node", "name": name, "uid": owner},
+        ]},
+        "spec": {"holderIdentity": name, "leaseDurationSeconds": LEASE_DURATION_S, "renewTime": now},
+    });
     let patched = api
         .patch(name, &connect.patch(), &Patch::Merge(&patch))
         .await;
@@ -233,13 +285,11 @@ async fn renew(connect: &Connect, name: &str, owner: &str) -> kube::Result<()> {
         Err(error) if is_not_found(&error) => {}
         other => return other.map(|_| ()),
     }
-    let lease = json!({
-        "metadata": {"name": name, "ownerReferences": [
-            // So that it goes when the node does.
-            {"apiVersion": "v1", "kind": "Node", "name": name, "uid": owner},
-        ]},
-        "spec": patch["spec"],
-    });
+    let mut lease = patch;
+    lease["metadata"]["name"] = name.into();
     let lease: Lease = serde_json::from_value(lease).map_err(kube::Error::SerdeError)?;
     api.create(&connect.post(), &lease).await.map(|_| ())
 }
+
+#[cfg(test)]
+mod tests;
