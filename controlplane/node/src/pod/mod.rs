@@ -16,6 +16,9 @@ use crate::runtime::{Sandbox, State};
 pub use containers::Phase;
 use containers::Wanted;
 
+/// The longest grace that is counted: longer than any agent lives.
+const GRACE_MAX_S: i64 = 100 * 365 * 24 * 3600;
+
 /// What to do for a pod now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Do {
@@ -64,13 +67,17 @@ fn action(
     let is_over = wanted.phase.is_final();
     match (&pod.metadata.deletion_timestamp, sandbox) {
         (Some(_), None) => (Do::Finish, None),
-        (Some(deadline), Some(sandbox)) => {
+        (Some(_), Some(sandbox)) => {
+            // From now on, by our own clock: the time of the deletion is by the server's.
+            let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
+            let deadline = now + SignedDuration::from_secs(grace.clamp(0, GRACE_MAX_S));
             if !is_running(sandbox) {
                 (Do::Finish, None)
-            } else if sandbox.stopping {
+            } else if sandbox.stopping.is_some_and(|before| before <= deadline) {
                 (Do::Nothing, None)
             } else {
-                (Do::Stop(until(deadline.0, now)), None)
+                // Asked for the first time, or to be quicker than it was asked to be before.
+                (Do::Stop(until(deadline, now)), None)
             }
         }
         // What has ended stays as it is.

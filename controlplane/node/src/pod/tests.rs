@@ -28,6 +28,7 @@ fn deleted(mut pod: Pod, second: i64) -> Pod {
     pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
         at(second),
     ));
+    pod.metadata.deletion_grace_period_seconds = Some(second);
     pod
 }
 
@@ -39,7 +40,7 @@ fn sandbox(containers: &[(&str, Seen)]) -> Sandbox {
     Sandbox {
         address: ADDRESS,
         containers,
-        stopping: false,
+        stopping: None,
         next_change: None,
     }
 }
@@ -274,9 +275,9 @@ fn a_deleted_pod_is_asked_to_end_and_then_finished() {
     let mut runs = sandbox(&[("c", running(true))]);
     assert_eq!(
         look(&pod, Some(&runs), 10).action,
-        Do::Stop(Duration::from_secs(20))
+        Do::Stop(Duration::from_secs(30))
     );
-    runs.stopping = true;
+    runs.stopping = Some(at(40));
     assert_eq!(look(&pod, Some(&runs), 11).action, Do::Nothing);
     let ended = look(&pod, Some(&sandbox(&[("c", exited(0, 12, 1))])), 12);
     assert_eq!(
@@ -288,6 +289,15 @@ fn a_deleted_pod_is_asked_to_end_and_then_finished() {
         Do::Finish,
         "it was never begun"
     );
+}
+
+#[test]
+fn a_second_deletion_with_less_grace_reaches_the_runtime() {
+    let mut runs = sandbox(&[("c", running(true))]);
+    runs.stopping = Some(at(40));
+    let stop = |grace: i64, second: i64| look(&deleted(web(), grace), Some(&runs), second).action;
+    assert_eq!(stop(1, 11), Do::Stop(Duration::from_secs(1)));
+    assert_eq!(stop(30, 11), Do::Nothing, "it never gets longer");
 }
 
 #[test]

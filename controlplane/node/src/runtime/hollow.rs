@@ -184,7 +184,7 @@ impl Played {
         Sandbox {
             address: self.address,
             containers,
-            stopping: self.stop.is_some(),
+            stopping: self.stop.map(|stop| stop.deadline),
             next_change,
         }
     }

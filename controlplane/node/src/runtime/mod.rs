@@ -52,8 +52,8 @@ pub struct Sandbox {
     pub address: IpAddr,
     /// Its containers that were started at least once, by name.
     pub containers: BTreeMap<String, Seen>,
-    /// It was asked to end.
-    pub stopping: bool,
+    /// It was asked to end, and will have ended by then.
+    pub stopping: Option<Timestamp>,
     /// When any of this changes by itself, if that is known.
     pub next_change: Option<Timestamp>,
 }
