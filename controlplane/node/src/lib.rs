@@ -98,7 +98,7 @@ fn watch_pods(
 ) {
     let names = Arc::new(names);
     let queue = Queue::default();
-    let mut informer = Informer::<Pod>::default();
+    let mut informer = Informer::<Pod>::default().fields(&selector(&names));
     let changed = queue.clone();
     informer.on_change(move |change| {
         let pod = match change {
@@ -110,6 +110,15 @@ fn watch_pods(
         }
     });
     (informer.store(), queue, informer)
+}
+
+/// The pods that matter: of one node its own, of many all that have a node.
+fn selector(names: &HashSet<String>) -> String {
+    let mut names = names.iter();
+    match (names.next(), names.next()) {
+        (Some(only), None) => format!("spec.nodeName={only}"),
+        _ => "spec.nodeName!=".to_owned(),
+    }
 }
 
 async fn register_all(connect: &Connect, configs: Vec<NodeConfig>) -> Vec<(NodeConfig, Node)> {
