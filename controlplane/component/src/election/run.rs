@@ -1,12 +1,13 @@
 //! The loop around a candidate: acquire, work while renewing, stop in time, release.
 
 use std::future::Future;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -105,6 +106,11 @@ where
     }
 }
 
+/// How long one attempt may take: a connection that is open at this end only must not use up the time for a second.
+fn attempt_max(timing: &Timing) -> Duration {
+    timing.renew_deadline / 2
+}
+
 /// The Lease, and from when on it is surely ours.
 struct Held {
     lease: Lease,
@@ -113,10 +119,11 @@ struct Held {
 
 async fn acquire<L: Leases>(leases: &L, candidate: &mut Candidate, timing: &Timing) -> Held {
     loop {
-        match attempt(leases, candidate, None).await {
-            Ok(Some(held)) => return held,
-            Ok(None) => (),
-            Err(error) => debug!("cannot acquire the lease: {error:#}"),
+        match timeout(attempt_max(timing), attempt(leases, candidate, None)).await {
+            Ok(Ok(Some(held))) => return held,
+            Ok(Ok(None)) => (),
+            Ok(Err(error)) => debug!("cannot acquire the lease: {error:#}"),
+            Err(_) => debug!("cannot acquire the lease: no answer"),
         }
         // Not all at the same time.
         sleep(
@@ -147,8 +154,11 @@ async fn renew<L: Leases>(
         }
         // Usually nobody wrote since we did, and reading first would be a second request.
         let fast = known.then(|| lease.clone());
-        match timeout_at(deadline, attempt(leases, candidate, fast)).await {
-            Err(_) => return since,
+        let answer_by = deadline.min(Instant::now() + attempt_max(timing));
+        match timeout_at(answer_by, attempt(leases, candidate, fast)).await {
+            Err(_) if answer_by == deadline => return since,
+            // It may have been written: the next attempt reads first.
+            Err(_) => known = false,
             Ok(Ok(Some(held))) => {
                 since = held.since;
                 *lease = held.lease;
@@ -189,7 +199,6 @@ async fn attempt<L: Leases>(
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-    use std::time::Duration;
 
     use parking_lot::Mutex;
 
@@ -204,6 +213,8 @@ mod tests {
         cut: Arc<AtomicBool>,
         /// A request that arrives, and whose answer is lost.
         mute: Arc<AtomicBool>,
+        /// The next request is never answered; those after it are.
+        stuck: Arc<AtomicBool>,
     }
 
     impl Memory {
@@ -215,7 +226,7 @@ mod tests {
         }
 
         async fn reach(&self) {
-            if self.cut.load(Ordering::Relaxed) {
+            if self.cut.load(Ordering::Relaxed) || self.stuck.swap(false, Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
         }
@@ -385,6 +396,21 @@ mod tests {
         assert!(a.await.unwrap().is_err());
         assert!(muted.elapsed() <= 12 * SECOND);
         office.wait_for("b").await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_request_that_is_never_answered_costs_neither_the_lease_nor_the_hope_for_it() {
+        let (leases, office) = (Memory::default(), Office::default());
+        leases.stuck.store(true, Ordering::Relaxed);
+        let (_stop, a) = start("a", &leases, &office, false);
+        office.wait_for("a").await;
+        for _ in 0..5 {
+            sleep(20 * SECOND).await;
+            leases.stuck.store(true, Ordering::Relaxed);
+        }
+        sleep(60 * SECOND).await;
+        assert!(!leases.stuck.load(Ordering::Relaxed));
+        assert!(!a.is_finished());
     }
 
     #[tokio::test(start_paused = true)]
