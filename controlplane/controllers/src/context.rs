@@ -172,6 +172,33 @@ pub fn may_have_happened(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => status.code >= 500,
         kube::Error::BuildRequest(_) | kube::Error::HttpError(_) | kube::Error::Auth(_) => false,
-        _ => true,
+        error => !found_nobody(error),
+    }
+}
+
+/// Whether a request was never sent, since nobody took the connection.
+fn found_nobody(error: &kube::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn what_nobody_took_has_not_happened_and_what_was_cut_off_may_have() {
+        let failed = |kind: ErrorKind| kube::Error::Service(Error::from(kind).into());
+        assert!(!may_have_happened(&failed(ErrorKind::ConnectionRefused)));
+        assert!(may_have_happened(&failed(ErrorKind::ConnectionReset)));
     }
 }

@@ -7,6 +7,10 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use kube::api::ObjectMeta;
+
+use super::meta::is_deleted;
+
 /// After this time the store is believed, whatever was expected.
 const EXPIRY: Duration = Duration::from_secs(300);
 
@@ -21,7 +25,34 @@ struct Expected {
     creations: usize,
     /// By UID: a deletion may be seen several times, as a deletion timestamp and as a removal.
     deletions: HashSet<String>,
+    doubts: Vec<Doubt>,
     since: Duration,
+}
+
+/// A request whose answer was lost for good. Whether it was carried out must be asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doubt {
+    /// Of a pod.
+    Creation {
+        /// The name that it was to have.
+        name: String,
+    },
+    /// Of a pod.
+    Deletion {
+        /// Its name.
+        name: String,
+        /// What tells it from others of its name.
+        uid: String,
+    },
+}
+
+impl Doubt {
+    /// The name of the pod to ask for.
+    pub fn name(&self) -> &str {
+        match self {
+            Doubt::Creation { name } | Doubt::Deletion { name, .. } => name,
+        }
+    }
 }
 
 impl Expectations {
@@ -44,6 +75,7 @@ impl Expectations {
         let expected = self.owners.entry(owner.to_owned()).or_insert(Expected {
             creations: 0,
             deletions: HashSet::new(),
+            doubts: Vec::new(),
             since: now,
         });
         expected.since = now;
@@ -62,6 +94,44 @@ impl Expectations {
         if let Some(expected) = self.owners.get_mut(owner) {
             expected.deletions.remove(pod);
         }
+    }
+
+    /// One may come, or go, or not. It is expected until that is settled.
+    pub fn doubt(&mut self, owner: &str, doubt: Doubt) {
+        if let Some(expected) = self.owners.get_mut(owner) {
+            expected.doubts.push(doubt);
+        }
+    }
+
+    /// What is to be settled.
+    pub fn doubts(&self, owner: &str) -> Vec<Doubt> {
+        let expected = self.owners.get(owner);
+        expected.map_or_else(Vec::new, |expected| expected.doubts.clone())
+    }
+
+    /// The pod that a doubt names was asked for: what has happened is still waited for, as the watch must tell it.
+    pub fn settle(&mut self, owner: &str, doubt: &Doubt, live: Option<&ObjectMeta>) {
+        let Some(expected) = self.owners.get_mut(owner) else {
+            return;
+        };
+        expected.doubts.retain(|known| known != doubt);
+        match doubt {
+            Doubt::Creation { .. } if live.is_none() => self.saw_creation(owner),
+            Doubt::Deletion { uid, .. }
+                if live.is_some_and(|live| live.uid.as_ref() == Some(uid) && !is_deleted(live)) =>
+            {
+                self.saw_deletion(owner, uid);
+            }
+            _ => (),
+        }
+    }
+
+    /// After what time the store is believed, if anything is expected: nothing else may come to tell.
+    pub fn expires_in(&self, owner: &str, now: Duration) -> Option<Duration> {
+        let expected = self.owners.get(owner)?;
+        let met = expected.creations == 0 && expected.deletions.is_empty();
+        let rest = EXPIRY.saturating_sub(now.saturating_sub(expected.since));
+        (!met).then_some(rest + Duration::from_millis(1))
     }
 
     /// Whether everything was seen, or has expired.
@@ -129,6 +199,52 @@ mod tests {
         assert!(expectations.is_going("rs", "b"));
         expectations.saw_deletion("rs", "b");
         assert!(expectations.are_met("rs", NOW));
+    }
+
+    #[test]
+    fn a_creation_in_doubt_is_expected_only_if_the_pod_is_there() {
+        let mut expectations = Expectations::default();
+        expectations.expect_creations("rs", 2, NOW);
+        for name in ["there", "not"] {
+            let name = name.to_owned();
+            expectations.doubt("rs", Doubt::Creation { name });
+        }
+        for doubt in expectations.doubts("rs") {
+            let live = (doubt.name() == "there").then(ObjectMeta::default);
+            expectations.settle("rs", &doubt, live.as_ref());
+        }
+        assert_eq!(expectations.creating("rs"), 1);
+        assert_eq!(expectations.doubts("rs"), []);
+    }
+
+    #[test]
+    fn a_deletion_in_doubt_is_expected_unless_the_same_pod_still_runs() {
+        let mut expectations = Expectations::default();
+        let pods = ["gone", "replaced", "runs"];
+        expectations.expect_deletions("rs", pods.map(str::to_owned), NOW);
+        for pod in pods {
+            let (name, uid) = (pod.to_owned(), pod.to_owned());
+            let doubt = Doubt::Deletion { name, uid };
+            expectations.doubt("rs", doubt.clone());
+            let uid = Some(if pod == "runs" { pod } else { "another" }.to_owned());
+            let live = ObjectMeta {
+                uid,
+                ..ObjectMeta::default()
+            };
+            expectations.settle("rs", &doubt, (pod != "gone").then_some(&live));
+        }
+        let going = pods.map(|pod| expectations.is_going("rs", pod));
+        assert_eq!(going, [true, true, false]);
+    }
+
+    #[test]
+    fn who_waits_knows_until_when() {
+        let mut expectations = Expectations::default();
+        assert_eq!(expectations.expires_in("rs", NOW), None);
+        expectations.expect_creations("rs", 1, NOW);
+        let rest = expectations.expires_in("rs", NOW + EXPIRY / 2).unwrap();
+        assert!(rest <= EXPIRY / 2 + Duration::from_millis(1));
+        assert!(expectations.are_met("rs", NOW + EXPIRY / 2 + rest));
     }
 
     #[test]

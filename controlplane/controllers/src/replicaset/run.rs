@@ -1,6 +1,7 @@
 //! The loop around replica sets: what it observes, when, and how it acts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures::StreamExt;
@@ -18,13 +19,14 @@ use rand::Rng;
 use tokio_util::sync::CancellationToken;
 
 use super::{Action, Failure, Observed, batches, pod_from_template, reconcile, status};
-use crate::common::expectations::Expectations;
+use crate::common::expectations::{Doubt, Expectations};
 use crate::common::meta::{Labels, controller_of, is_deleted};
 use crate::context::{Context, IN_FLIGHT_MAX, delete_this, elapsed, may_have_happened};
 use crate::informers::{BY_CONTROLLER, Informers, orphans_of};
 
-/// How often a creation whose answer was lost is repeated, under the same name.
+/// How often a request whose answer was lost is repeated; a creation under the same name.
 const REPEATS_MAX: u32 = 5;
+const PAUSE_MIN: Duration = Duration::from_millis(40);
 /// Letters that make no words, so that no name does either.
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
@@ -130,6 +132,7 @@ impl ReplicaSets {
             return Ok(Outcome::Done);
         };
         let uid = replica_set.uid().unwrap_or_default();
+        self.settle_doubts(&key.namespace, &uid).await?;
         let (pods, settled, creating) = {
             let mut expectations = self.expectations.lock();
             let settled = expectations.are_met(&uid, elapsed());
@@ -162,6 +165,7 @@ impl ReplicaSets {
             now,
         });
         let mut failure = None;
+        let mut spared = Vec::new();
         for action in plan.actions {
             match action {
                 Action::Adopt(pod) => self
@@ -176,7 +180,9 @@ impl ReplicaSets {
                     }
                 },
                 Action::Create(count) => failure = self.create(&replica_set, count).await,
-                Action::Delete(pods) => failure = self.delete(&replica_set, pods).await,
+                Action::Delete(pods) => {
+                    (failure, spared) = self.delete(&replica_set, &pods).await;
+                }
                 Action::SetStatus(status) if failure.is_none() => {
                     self.set_status(&replica_set, &status).await?;
                 }
@@ -184,11 +190,13 @@ impl ReplicaSets {
             }
         }
         if let Some(failure) = failure {
-            let (pods, terminating) = (&plan.remaining, plan.terminating);
+            // They may run on, and who is told otherwise puts others in their place.
+            let terminating = plan.terminating.saturating_sub(spared.len());
+            let pods = [plan.remaining, spared].concat();
             let creating = self.expectations.lock().creating(&uid);
             let status = status(
                 &replica_set,
-                pods,
+                &pods,
                 creating,
                 terminating,
                 Some(&failure),
@@ -200,7 +208,22 @@ impl ReplicaSets {
                 Failure::Delete(message) => bail!("deleting pods: {message}"),
             }
         }
-        Ok(plan.again_after.into())
+        let expiry = self.expectations.lock().expires_in(&uid, elapsed());
+        Ok(plan.again_after.into_iter().chain(expiry).min().into())
+    }
+
+    /// Asks for the pods of which it is not known whether they were created or deleted. Until the server tells,
+    /// nothing else can be decided.
+    async fn settle_doubts(&self, namespace: &str, owner: &str) -> anyhow::Result<()> {
+        let doubts = self.expectations.lock().doubts(owner);
+        for doubt in doubts {
+            let api = self.context.api::<Pod>(namespace);
+            let live = api.get_opt(doubt.name()).await;
+            let live = live.context("asking for a pod")?;
+            let live = live.as_ref().map(|pod| &pod.metadata);
+            self.expectations.lock().settle(owner, &doubt, live);
+        }
+        Ok(())
     }
 
     async fn set_status(
@@ -270,20 +293,21 @@ impl ReplicaSets {
         pod.metadata.name = Some(random_name(&replica_set.name_any()));
         let mut repeats = 0;
         let result = loop {
-            match api.create(&self.context.connect.post(), &pod).await {
-                Err(error) if is_already_exists(&error) && repeats > 0 => {
+            let error = match api.create(&self.context.connect.post(), &pod).await {
+                Ok(_) => break Ok(()),
+                Err(error) => error,
+            };
+            if is_already_exists(&error) {
+                if repeats > 0 {
                     // By us, unless somebody drew the same letters in between: the watch will tell.
                     break Ok(());
                 }
-                Err(error) if is_already_exists(&error) => {
-                    pod.metadata.name = Some(random_name(&replica_set.name_any()));
-                }
-                Err(error) if may_have_happened(&error) && repeats < REPEATS_MAX => {
-                    repeats += 1;
-                    tokio::time::sleep(std::time::Duration::from_millis(20) * (1 << repeats)).await;
-                }
-                Err(error) => break Err(error),
-                Ok(_) => break Ok(()),
+                pod.metadata.name = Some(random_name(&replica_set.name_any()));
+            } else if may_have_happened(&error) && repeats < REPEATS_MAX {
+                pause(repeats).await;
+                repeats += 1;
+            } else {
+                break Err(error);
             }
         };
         match &result {
@@ -293,10 +317,14 @@ impl ReplicaSets {
                     .tell(replica_set, EventType::Normal, "SuccessfulCreate", message);
             }
             Err(error) => {
-                // One that may have been created is waited for, until the expectation runs out.
-                if !may_have_happened(error) {
-                    self.expectations.lock().saw_creation(&uid);
+                let mut expectations = self.expectations.lock();
+                if repeats > 0 {
+                    let name = pod.name_any();
+                    expectations.doubt(&uid, Doubt::Creation { name });
+                } else {
+                    expectations.saw_creation(&uid);
                 }
+                drop(expectations);
                 if !is_namespace_terminating(error) {
                     let message = format!("Error creating: {}", message(error));
                     self.context
@@ -307,7 +335,12 @@ impl ReplicaSets {
         result
     }
 
-    async fn delete(&self, replica_set: &ReplicaSet, pods: Vec<Arc<Pod>>) -> Option<Failure> {
+    /// Deletes pods. If any of that fails, also returns the pods that may run on.
+    async fn delete(
+        &self,
+        replica_set: &ReplicaSet,
+        pods: &[Arc<Pod>],
+    ) -> (Option<Failure>, Vec<Arc<Pod>>) {
         let uid = replica_set.uid().unwrap_or_default();
         let uids = pods.iter().filter_map(|pod| pod.uid());
         self.expectations
@@ -315,12 +348,17 @@ impl ReplicaSets {
             .expect_deletions(&uid, uids, elapsed());
         let deletions: Vec<_> = pods
             .iter()
-            .map(|pod| self.delete_one(replica_set, pod))
+            .map(|pod| async move { (pod, self.delete_one(replica_set, pod).await) })
             .collect();
-        let results = stream::iter(deletions).buffer_unordered(IN_FLIGHT_MAX);
-        let failures = results.filter_map(|result| async { result.err() });
-        let failure = failures.collect::<Vec<_>>().await.pop()?;
-        Some(Failure::Delete(message(&failure)))
+        let mut results = stream::iter(deletions).buffer_unordered(IN_FLIGHT_MAX);
+        let (mut failure, mut spared) = (None, Vec::new());
+        while let Some((pod, result)) = results.next().await {
+            if let Err(error) = result {
+                failure = Some(Failure::Delete(message(&error)));
+                spared.push(pod.clone());
+            }
+        }
+        (failure, spared)
     }
 
     async fn delete_one(&self, replica_set: &ReplicaSet, pod: &Pod) -> kube::Result<()> {
@@ -329,24 +367,45 @@ impl ReplicaSets {
             .api::<Pod>(&pod.namespace().unwrap_or_default());
         let name = pod.name_any();
         let gone = |error: &kube::Error| is_not_found(error) || is_conflict(error);
-        let result = api.delete(&name, &delete_this(pod)).await;
-        let Err(error) = result else {
-            let message = format!("Deleted pod: {name}");
-            self.context
-                .tell(replica_set, EventType::Normal, "SuccessfulDelete", message);
-            return Ok(());
+        let mut repeats = 0;
+        let error = loop {
+            match api.delete(&name, &delete_this(pod)).await {
+                Err(error) if may_have_happened(&error) && repeats < REPEATS_MAX => {
+                    pause(repeats).await;
+                    repeats += 1;
+                }
+                // Gone by us: the watch will tell.
+                Err(error) if gone(&error) && repeats > 0 => return Ok(()),
+                Err(error) => break error,
+                Ok(_) => {
+                    let message = format!("Deleted pod: {name}");
+                    self.context
+                        .tell(replica_set, EventType::Normal, "SuccessfulDelete", message);
+                    return Ok(());
+                }
+            }
         };
         let owner = replica_set.meta().uid.clone().unwrap_or_default();
         let uid = pod.uid().unwrap_or_default();
-        self.expectations.lock().saw_deletion(&owner, &uid);
+        let message = format!("Error deleting: {}", message(&error));
+        if repeats > 0 {
+            let doubt = Doubt::Deletion { name, uid };
+            self.expectations.lock().doubt(&owner, doubt);
+        } else {
+            self.expectations.lock().saw_deletion(&owner, &uid);
+        }
         if gone(&error) {
             return Ok(());
         }
-        let message = format!("Error deleting: {}", message(&error));
         self.context
             .tell(replica_set, EventType::Warning, "FailedDelete", message);
         Err(error)
     }
+}
+
+/// Waits before a request is repeated whose answer was lost.
+async fn pause(repeats: u32) {
+    tokio::time::sleep(PAUSE_MIN * (1 << repeats)).await;
 }
 
 /// A name of the form that the server gives to what has a `generateName`.
@@ -376,10 +435,43 @@ mod tests {
         lost: usize,
         /// Whether creations are refused.
         full: bool,
+        /// Whether every connection is cut off before a request arrives.
+        cut: bool,
+        /// What was written as the status.
+        status: Value,
         requests: usize,
     }
 
     impl Server {
+        fn answer(
+            &mut self,
+            method: &str,
+            path: &str,
+            body: Value,
+        ) -> std::io::Result<(u16, Value)> {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            match method {
+                "PATCH" => {
+                    self.status = body["status"].clone();
+                    let mut set = serde_json::to_value(replica_set())?;
+                    set["status"] = body["status"].clone();
+                    Ok((200, set))
+                }
+                _ if self.cut => Err(std::io::Error::other("connection reset")),
+                "POST" => self.create(body),
+                _ => {
+                    let missing =
+                        json!({"kind": "Status", "code": 404, "reason": "NotFound", "message": ""});
+                    let pod = if method == "DELETE" {
+                        self.pods.remove(name)
+                    } else {
+                        self.pods.get(name).cloned()
+                    };
+                    Ok(pod.map_or((404, missing), |pod| (200, pod)))
+                }
+            }
+        }
+
         fn create(&mut self, pod: Value) -> std::io::Result<(u16, Value)> {
             self.requests += 1;
             if self.full {
@@ -409,13 +501,11 @@ mod tests {
         let answer = move |request: http::Request<kube::client::Body>| {
             let server = server.clone();
             async move {
-                let body = request
-                    .into_body()
-                    .collect()
-                    .await
-                    .map_err(std::io::Error::other)?;
-                let pod = serde_json::from_slice(&body.to_bytes())?;
-                let (code, reply) = server.lock().create(pod)?;
+                let (head, body) = request.into_parts();
+                let body = body.collect().await.map_err(std::io::Error::other)?;
+                let body = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
+                let (method, path) = (head.method.as_str(), head.uri.path());
+                let (code, reply) = server.lock().answer(method, path, body)?;
                 let body = http_body_util::Full::from(reply.to_string());
                 let response = http::Response::builder().status(code).body(body);
                 response.map_err(|error| std::io::Error::other(error.to_string()))
@@ -580,6 +670,61 @@ mod tests {
             new: &after,
         });
         assert_eq!(queued(&controller), ["one", "two"]);
+    }
+
+    fn with_store(server: &Arc<Mutex<Server>>, set: ReplicaSet, pods: &[Arc<Pod>]) -> ReplicaSets {
+        let controller = controller(server);
+        controller.replica_sets.apply(Arc::new(set), |_| ());
+        for pod in pods {
+            controller.pods.apply(pod.clone(), |_| ());
+        }
+        controller
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_creation_that_did_not_happen_is_made_good_when_the_server_is_back() {
+        let server = Arc::new(Mutex::new(Server {
+            cut: true,
+            ..Server::default()
+        }));
+        let controller = with_store(&server, replica_set(), &[]);
+        let key = Key::new("default", "web");
+        for _ in 0..3 {
+            controller.sync(key.clone()).await.unwrap_err();
+        }
+        assert_eq!(controller.expectations.lock().creating("web-uid"), 1);
+        server.lock().cut = false;
+        let outcome = controller.sync(key.clone()).await.unwrap();
+        assert_eq!(server.lock().pods.len(), 1);
+        // Should the watch never tell of it, the expectation's end does.
+        assert!(matches!(outcome, Outcome::After(_)));
+        let outcome = controller.sync(key).await.unwrap();
+        assert_eq!(server.lock().pods.len(), 1);
+        assert!(matches!(outcome, Outcome::After(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_could_not_be_deleted_still_counts_and_is_no_reason_to_delete_another() {
+        let server = Arc::new(Mutex::new(Server {
+            cut: true,
+            ..Server::default()
+        }));
+        let pods = ["a", "b"].map(|name| Arc::new(owned(name, &replica_set())));
+        for pod in &pods {
+            let value = serde_json::to_value(&**pod).unwrap();
+            server.lock().pods.insert(pod.name_any(), value);
+        }
+        let controller = with_store(&server, replica_set(), &pods);
+        let key = Key::new("default", "web");
+        controller.sync(key.clone()).await.unwrap_err();
+        assert_eq!(server.lock().status["replicas"], 2);
+        // It is not known whether it is gone.
+        controller.sync(key.clone()).await.unwrap_err();
+        assert_eq!(controller.expectations.lock().doubts("web-uid").len(), 1);
+        server.lock().cut = false;
+        controller.sync(key.clone()).await.unwrap();
+        controller.sync(key).await.unwrap();
+        assert_eq!(server.lock().pods.len(), 1);
     }
 
     #[test]
