@@ -11,7 +11,7 @@ pub struct Resource {
     pub api: ApiResource,
     /// Whether its objects live in namespaces.
     pub namespaced: bool,
-    verbs: Vec<String>,
+    pub(crate) verbs: Vec<String>,
 }
 
 impl Resource {

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use keelson_component::error::{is_conflict, is_not_found};
-use keelson_component::{Change, Informer, Outcome, Queue, work};
+use keelson_component::{Change, EventType, Informer, Outcome, Queue, work};
 use kube::api::{DeleteParams, ObjectMeta, Patch, Preconditions};
 use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::{Api, ResourceExt};
@@ -29,6 +31,9 @@ const REDISCOVER: Duration = Duration::from_secs(30);
 /// By when the watches of all resources must have begun; one that cannot must not hold up the others for ever.
 const SYNC_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// When to look again at what cannot be done yet.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// How many absent owners are remembered: a replica set with a thousand pods is looked for once.
 const ABSENT_MAX: usize = 500;
 
@@ -46,6 +51,8 @@ pub struct Collector {
     absent: Arc<Mutex<HashSet<(String, String)>>>,
     /// The kinds that the process watches anyhow, by group and plural.
     shared: Vec<(String, String)>,
+    /// The watches of which not everything is known yet, or was not when somebody last asked.
+    begun: Arc<Mutex<Vec<CancellationToken>>>,
 }
 
 fn group_of(api_version: &str) -> &str {
@@ -62,6 +69,7 @@ impl Collector {
             resources: Arc::default(),
             absent: Arc::default(),
             shared: Vec::new(),
+            begun: Arc::default(),
         };
         macro_rules! share {
             ($($kind:ident),*) => {$(this.share(informers.$kind());)*};
@@ -109,19 +117,28 @@ impl Collector {
     pub async fn run(self, workers: usize, stop: CancellationToken) {
         let mut watches = JoinSet::new();
         let mut watched = Vec::new();
-        let synced = self.watch_new(&mut watches, &mut watched, &stop).await;
-        let all = async {
-            for synced in synced {
-                synced.cancelled().await;
+        let begin = async {
+            while let Err(error) = self.watch_new(&mut watches, &mut watched, &stop).await {
+                warn!(%error, "cannot discover the resources");
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            let begun = self.begun.lock().clone();
+            let all = join_all(begun.iter().map(CancellationToken::cancelled));
+            if tokio::time::timeout(SYNC_TIME_MAX, all).await.is_err() {
+                warn!(
+                    "not all resources can be watched: no owner that has its dependents wait can go"
+                );
             }
         };
-        if tokio::time::timeout(SYNC_TIME_MAX, all).await.is_err() {
-            warn!("not all resources can be watched: collecting what can be known");
+        if stop.run_until_cancelled(begin).await.is_none() {
+            return;
         }
         let rediscover = async {
             loop {
                 tokio::time::sleep(REDISCOVER).await;
-                self.watch_new(&mut watches, &mut watched, &stop).await;
+                if let Err(error) = self.watch_new(&mut watches, &mut watched, &stop).await {
+                    warn!(%error, "cannot discover the resources");
+                }
             }
         };
         let sync = |item: Work| async { self.sync(item).await };
@@ -138,15 +155,8 @@ impl Collector {
         watches: &mut JoinSet<()>,
         watched: &mut Vec<String>,
         stop: &CancellationToken,
-    ) -> Vec<CancellationToken> {
-        let found = match discover(&self.context.connect.client).await {
-            Ok(found) => found,
-            Err(error) => {
-                warn!(%error, "cannot discover the resources");
-                return Vec::new();
-            }
-        };
-        let mut synced = Vec::new();
+    ) -> kube::Result<()> {
+        let found = discover(&self.context.connect.client).await?;
         for resource in found {
             let needed = ["list", "watch", "delete"];
             // Events have no owners, and there are many.
@@ -166,14 +176,21 @@ impl Collector {
                 object.metadata.labels = None;
                 object.metadata.annotations = None;
             });
-            synced.push(informer.synced());
+            self.begun.lock().push(informer.synced());
             let (own, api) = (self.clone(), resource.api.clone());
             informer.on_change(move |change| own.observe(&api.api_version, &api.kind, change));
             let client = self.context.connect.client.clone();
             let api = Api::<Meta>::all_with(client, &resource.api);
             watches.spawn(informer.run(api, stop.clone()));
         }
-        synced
+        Ok(())
+    }
+
+    /// Whether the graph has every object that there was when its kind began to be watched.
+    fn knows_all(&self) -> bool {
+        let mut begun = self.begun.lock();
+        begun.retain(|synced| !synced.is_cancelled());
+        begun.is_empty()
     }
 
     fn api(&self, api_version: &str, kind: &str, namespace: &str) -> Option<Api<Meta>> {
@@ -188,6 +205,18 @@ impl Collector {
     }
 
     async fn sync(&self, item: Work) -> anyhow::Result<Outcome> {
+        let needs_all = match &item {
+            Work::Consider(uid) => self
+                .graph
+                .lock()
+                .get(uid)
+                .is_some_and(|node| node.foreground),
+            Work::Orphan(_) => true,
+        };
+        // A dependent that is not known is one that would not be left behind, or not be waited for.
+        if needs_all && !self.knows_all() {
+            return Ok(Outcome::After(LOOK_AGAIN));
+        }
         match item {
             Work::Consider(uid) => self.consider(&uid).await?,
             Work::Orphan(uid) => self.orphan(&uid).await?,
@@ -265,6 +294,38 @@ impl Collector {
         node.owners.iter().all(solid)
     }
 
+    fn is_namespaced(&self, reference: &OwnerReference) -> bool {
+        let key = (
+            group_of(&reference.api_version).to_owned(),
+            reference.kind.clone(),
+        );
+        let resources = self.resources.lock();
+        resources
+            .get(&key)
+            .is_some_and(|resource| resource.namespaced)
+    }
+
+    fn tell_of_namespace(&self, dependent: &Identity, owner: &OwnerReference) {
+        let object = ObjectReference {
+            api_version: Some(dependent.api_version.clone()),
+            kind: Some(dependent.kind.clone()),
+            name: Some(dependent.name.clone()),
+            uid: Some(dependent.uid.clone()),
+            ..ObjectReference::default()
+        };
+        let message = format!(
+            "its owner {} {} lives in a namespace, and it does not",
+            owner.kind, owner.name
+        );
+        let recorder = &self.context.recorder;
+        recorder.record(
+            object,
+            EventType::Warning,
+            "OwnerRefInvalidNamespace",
+            message,
+        );
+    }
+
     async fn owner_state(
         &self,
         dependent: &Identity,
@@ -280,6 +341,11 @@ impl Collector {
             Some(true) => return Ok(OwnerState::Waiting),
             Some(false) => return Ok(OwnerState::Solid),
             None => (),
+        }
+        if dependent.namespace.is_empty() && self.is_namespaced(reference) {
+            // It is in no namespace where its owner could be looked for; that is a mistake, and no reason to delete it.
+            self.tell_of_namespace(dependent, reference);
+            return Ok(OwnerState::Solid);
         }
         let name = format!(
             "{} {} {}",
@@ -437,5 +503,83 @@ impl Collector {
             }
             result => result.map(drop).with_context(|| format!("deleting {name}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keelson_component::{Connect, Recorder};
+
+    use super::*;
+
+    /// A collector whose every request is refused, with a role that has a pod for its owner.
+    fn collector() -> Collector {
+        let answer = |_: http::Request<kube::client::Body>| {
+            let error = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+            std::future::ready(Err::<http::Response<kube::client::Body>, _>(error))
+        };
+        let connect = Connect {
+            client: kube::Client::new(tower::service_fn(answer), "default"),
+            name: "tester".into(),
+            ca_pem: None,
+        };
+        let recorder = Recorder::silent();
+        Collector::new(Context { connect, recorder }, &mut Informers::default())
+    }
+
+    fn going(finalizer: &str) -> Node {
+        let meta = json!({
+            "name": "owner", "namespace": "default", "uid": "owner", "finalizers": [finalizer],
+            "deletionTimestamp": "2026-01-01T00:00:00Z",
+        });
+        let meta = serde_json::from_value(meta).unwrap();
+        Node::of("apps/v1", "Deployment", &meta).unwrap()
+    }
+
+    #[tokio::test]
+    async fn no_owner_goes_before_all_its_dependents_can_be_known() {
+        let kinds = [
+            (ORPHAN, Work::Orphan as fn(String) -> Work),
+            (FOREGROUND, Work::Consider),
+        ];
+        for (finalizer, work) in kinds {
+            let collector = collector();
+            let synced = CancellationToken::new();
+            collector.begun.lock().push(synced.clone());
+            collector.graph.lock().observe(going(finalizer));
+            let outcome = collector.sync(work("owner".into())).await.unwrap();
+            assert_eq!(outcome, Outcome::After(LOOK_AGAIN));
+            synced.cancel();
+            // Now it is tried.
+            collector.sync(work("owner".into())).await.unwrap_err();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_owner_in_no_namespace_that_could_be_is_no_reason_to_delete() {
+        let collector = collector();
+        let pods = ("".to_owned(), "Pod".to_owned());
+        let resource = Resource {
+            api: kube::api::ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&()),
+            namespaced: true,
+            verbs: Vec::new(),
+        };
+        collector.resources.lock().insert(pods, resource);
+        let dependent = Identity {
+            api_version: "rbac.authorization.k8s.io/v1".into(),
+            kind: "ClusterRole".into(),
+            namespace: String::new(),
+            name: "role".into(),
+            uid: "role".into(),
+        };
+        let reference = OwnerReference {
+            api_version: "v1".into(),
+            kind: "Pod".into(),
+            name: "owner".into(),
+            uid: "owner".into(),
+            ..OwnerReference::default()
+        };
+        let state = collector.owner_state(&dependent, &reference).await;
+        assert_eq!(state.unwrap(), OwnerState::Solid);
     }
 }
