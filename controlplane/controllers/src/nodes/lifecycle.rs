@@ -1,6 +1,6 @@
 //! One look at all nodes: what to write about them. Pure but for what it remembers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ pub struct Lifecycle {
     all_down: bool,
     /// When anything was heard again after that: nodes that are down have their grace anew.
     pardoned: Option<Duration>,
+    /// Nodes whose pods were marked since they were last ready. A node that comes back speaks for its pods itself.
+    marked: HashSet<String>,
 }
 
 /// Something to do.
@@ -43,7 +45,7 @@ pub enum Action {
     SetStatus(Arc<Node>, Box<NodeStatus>),
     /// Write a node's taints.
     SetTaints(Arc<Node>, Vec<Taint>),
-    /// Write that the pods of this node are not ready.
+    /// Write, once, that the pods of this node are not ready any more.
     MarkPodsNotReady(Arc<Node>),
 }
 
@@ -64,9 +66,9 @@ impl Lifecycle {
         now: Duration,
         wall: Timestamp,
     ) -> Vec<Action> {
-        let names: std::collections::HashSet<String> =
-            nodes.iter().map(|node| node.name_any()).collect();
+        let names: HashSet<String> = nodes.iter().map(|node| node.name_any()).collect();
         self.heard.retain(|name| names.contains(name));
+        self.marked.retain(|name| names.contains(name));
         let mut actions = Vec::new();
         let mut judged = Vec::new();
         for node in nodes.iter().filter(|node| !is_deleted(&node.metadata)) {
@@ -91,6 +93,11 @@ impl Lifecycle {
         }
         self.taint(&judged, settings, now, wall, &mut actions);
         actions
+    }
+
+    /// Marking a node's pods has failed: the next look asks for it again.
+    pub fn not_marked(&mut self, node: &str) {
+        self.marked.remove(node);
     }
 
     fn taint(
@@ -143,7 +150,9 @@ impl Lifecycle {
             if desired != taints::taints(node) {
                 actions.push(Action::SetTaints((*node).clone(), desired));
             }
-            if ready != "True" {
+            if ready == "True" {
+                self.marked.remove(&node.name_any());
+            } else if !all_down && !in_grace && self.marked.insert(node.name_any()) {
                 actions.push(Action::MarkPodsNotReady((*node).clone()));
             }
         }

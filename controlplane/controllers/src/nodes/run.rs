@@ -74,16 +74,21 @@ impl Nodes {
                     .collect();
                 let (now, wall) = (elapsed(), Timestamp::now());
                 let actions = lifecycle.look(&self.nodes.all(), &leases, &self.settings, now, wall);
-                let acts = actions.into_iter().map(|action| self.act(action));
-                let results = stream::iter(acts).buffer_unordered(IN_FLIGHT_MAX);
-                results
-                    .for_each(|result| async move {
-                        // The next look decides again.
-                        if let Err(error) = result {
-                            debug!("will look again: {}", describe(&error));
-                        }
-                    })
-                    .await;
+                let acts = actions.into_iter().map(|action| async {
+                    let marking = match &action {
+                        Action::MarkPodsNotReady(node) => Some(node.name_any()),
+                        _ => None,
+                    };
+                    (marking, self.act(action).await)
+                });
+                let mut results = stream::iter(acts).buffer_unordered(IN_FLIGHT_MAX);
+                while let Some((marking, result)) = results.next().await {
+                    // The next look decides again.
+                    if let Err(error) = result {
+                        debug!("will look again: {}", describe(&error));
+                        marking.iter().for_each(|name| lifecycle.not_marked(name));
+                    }
+                }
             }
         };
         stop.run_until_cancelled(looking).await;

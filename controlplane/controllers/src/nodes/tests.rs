@@ -89,6 +89,8 @@ struct Cluster {
     silent: HashSet<String>,
     lifecycle: Lifecycle,
     second: i64,
+    /// Whose pods were to be marked as not ready.
+    marked: Vec<String>,
 }
 
 impl Cluster {
@@ -100,6 +102,7 @@ impl Cluster {
             silent: HashSet::new(),
             lifecycle: Lifecycle::default(),
             second: 0,
+            marked: vec![],
         }
     }
 
@@ -169,7 +172,7 @@ impl Cluster {
                             evicted.push((self.second, node.name_any()));
                         }
                     }
-                    Action::MarkPodsNotReady(_) => (),
+                    Action::MarkPodsNotReady(node) => self.marked.push(node.name_any()),
                 }
             }
         }
@@ -219,6 +222,34 @@ fn a_node_that_speaks_again_loses_its_taints() {
         cluster.tainted(NO_EXECUTE) + cluster.tainted(NO_SCHEDULE),
         0
     );
+}
+
+#[test]
+fn pods_are_marked_once_when_their_node_falls_silent_and_again_only_if_that_failed() {
+    let mut cluster = Cluster::new(3);
+    cluster.silence(&["n1"]);
+    cluster.run(200);
+    assert_eq!(cluster.marked, ["n1"]);
+    cluster.lifecycle.not_marked("n1");
+    cluster.run(200);
+    assert_eq!(cluster.marked, ["n1", "n1"]);
+    // It is back, and falls silent anew.
+    cluster.silent.clear();
+    cluster.run(10);
+    cluster.silence(&["n1"]);
+    cluster.run(200);
+    assert_eq!(cluster.marked, ["n1", "n1", "n1"]);
+}
+
+#[test]
+fn no_pod_is_marked_while_nothing_is_heard_of_any_node() {
+    let mut cluster = Cluster::new(3);
+    cluster.run(100);
+    cluster.silence(&["n0", "n1", "n2"]);
+    cluster.run(500);
+    cluster.silent.clear();
+    cluster.run(100);
+    assert_eq!(cluster.marked, [""; 0]);
 }
 
 #[test]
