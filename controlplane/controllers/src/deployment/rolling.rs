@@ -24,7 +24,9 @@ impl Rollout<'_> {
             }
             self.old.push(slot);
         }
-        if stopped || self.old_pods_remain(with_pods) {
+        // One that has not heard yet that it is to stop may be creating pods that nobody has counted.
+        let all_heard = self.old.iter().all(Slot::is_settled);
+        if stopped || !all_heard || self.old_pods_remain(with_pods) {
             return;
         }
         self.sync_revision(true);
@@ -55,7 +57,7 @@ impl Rollout<'_> {
         if current > self.replicas() {
             return self.replicas();
         }
-        let room = self.replicas() + self.posts.surge - self.total_size();
+        let room = self.replicas().saturating_add(self.posts.surge) - self.total_size();
         if room <= 0 || !self.is_settled() {
             return current;
         }

@@ -64,7 +64,7 @@ impl Slot {
     }
 
     /// Whether it has let go of what it was told to, and says so. Until then it may have more pods than its size.
-    fn is_settled(&self) -> bool {
+    pub fn is_settled(&self) -> bool {
         let set = self.get();
         let status = set.status.as_ref();
         let generation = set.metadata.generation.unwrap_or_default();
@@ -185,7 +185,10 @@ impl<'a> Rollout<'a> {
     fn note_size(&self, slot: &mut Slot) {
         let wanted = self.replicas();
         slot.annotate(DESIRED_REPLICAS, wanted.to_string());
-        slot.annotate(MAX_REPLICAS, (wanted + self.posts.surge).to_string());
+        slot.annotate(
+            MAX_REPLICAS,
+            wanted.saturating_add(self.posts.surge).to_string(),
+        );
     }
 
     /// Gives the new replica set its revision, creating it first if that is due.

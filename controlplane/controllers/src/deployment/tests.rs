@@ -704,6 +704,10 @@ fn recreating_stops_the_old_ones_and_starts_the_new_one_when_their_last_pod_has_
     };
     let left = ["foo-old-uid".to_owned()];
     assert_eq!(act(old(3, 3), &left), [0], "it is stopped");
+    let mut unaware = old(0, 0);
+    unaware.metadata.generation = Some(3);
+    unaware.status.as_mut().unwrap().observed_generation = Some(2);
+    assert_eq!(act(unaware, &[]), [0; 0], "it may be creating pods");
     assert_eq!(act(old(0, 3), &left), [0; 0], "its pods are going");
     assert_eq!(
         act(old(0, 0), &left),
