@@ -78,7 +78,10 @@ impl Freshness {
         Ok(last.revision)
     }
 
+    /// Waits until everything up to `revision` is in; at 0, until the caches are filled: what a cache says before that
+    /// is not old, but wrong.
     pub(super) async fn wait_for(&self, revision: Revision) -> ApiResult<()> {
+        let revision = revision.max(1);
         let mut reached = self.reached.clone();
         if *reached.borrow() >= revision {
             return Ok(());
@@ -102,5 +105,27 @@ impl Freshness {
             revision,
             self.reached(),
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Connection;
+    use futures::FutureExt;
+
+    #[tokio::test]
+    async fn whatever_there_is_cannot_be_told_before_the_caches_are_filled() {
+        let nowhere = Connection {
+            endpoints: vec!["http://127.0.0.1:1".to_owned()],
+            tls: None,
+        };
+        let store = Store::connect(&nowhere).await.unwrap();
+        let (reach, reached) = watch::channel(0);
+        let (ask, _asked) = mpsc::channel(1);
+        let freshness = Freshness::new(store, reached, ask);
+        assert!(freshness.wait_for(0).now_or_never().is_none());
+        reach.send(1).unwrap();
+        assert!(matches!(freshness.wait_for(0).now_or_never(), Some(Ok(()))));
     }
 }

@@ -220,6 +220,8 @@ impl Api {
         let query = &request.query;
         let is_unset = query.get("resourceVersion").is_empty();
         let initial = query.flag("sendInitialEvents");
+        // Caches that are filled later would end the watch.
+        self.caches.wait_for(0).await?;
         let start = if query.has("sendInitialEvents") {
             match is_unset && initial {
                 // Everything, and no older than this request.
