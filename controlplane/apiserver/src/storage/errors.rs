@@ -30,6 +30,15 @@ impl StoreError {
     pub(super) fn was_not_sent(&self) -> bool {
         matches!(self, StoreError::Unavailable(why) if why.contains("tcp connect error"))
     }
+
+    /// What the failure of a write comes to. Where the connection broke, the write may have been carried out, and a
+    /// client that is told to come again would write twice.
+    pub(super) fn of_a_write(self) -> StoreError {
+        match self {
+            StoreError::Unavailable(_) if !self.was_not_sent() => StoreError::Timeout,
+            error => error,
+        }
+    }
 }
 
 impl From<etcd_client::Error> for StoreError {
@@ -72,5 +81,24 @@ impl From<StoreError> for ApiError {
             StoreError::Unavailable(why) => ApiError::unavailable(why),
             StoreError::Future | StoreError::Other(_) => ApiError::internal(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(error: StoreError) -> (u16, Option<u64>) {
+        let answer = ApiError::from(error);
+        (answer.code(), answer.retry_after_s())
+    }
+
+    #[test]
+    fn only_who_certainly_wrote_nothing_is_told_to_write_again() {
+        let lost = || StoreError::Unavailable("transport error: broken pipe".to_owned());
+        let unsent = || StoreError::Unavailable("tcp connect error: refused".to_owned());
+        assert_eq!(answer(lost().of_a_write()), (504, None));
+        assert_eq!(answer(unsent().of_a_write()), (503, Some(1)));
+        assert_eq!(answer(lost()), (503, Some(1)));
     }
 }

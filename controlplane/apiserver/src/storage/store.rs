@@ -300,7 +300,7 @@ impl Store {
                 Err(error) if error.was_not_sent() && Instant::now() < deadline => {
                     tokio::time::sleep(TRY_AGAIN_AFTER).await;
                 }
-                reply => return reply,
+                reply => return reply.map_err(StoreError::of_a_write),
             }
         }
     }
