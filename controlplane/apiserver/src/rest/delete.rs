@@ -14,6 +14,8 @@ use crate::value;
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
+/// Longer periods, which may be asked for, become this one: 68 years, so that their end is a time that can be written.
+const GRACE_MAX_S: i64 = i32::MAX as i64;
 
 /// What deleting came to.
 pub(super) struct Deleted {
@@ -159,6 +161,7 @@ fn next(resource: &Resource, object: &Value, options: &DeleteOptions) -> Step {
         .grace_s
         .map(|grace| if grace < 0 { 1 } else { grace });
     let grace = resource.rules.grace(&object, asked);
+    let grace = grace.map(|grace| grace.min(GRACE_MAX_S));
     let current = value::int_at(&object, &["metadata", "deletionGracePeriodSeconds"]);
     match (value::is_deleting(&object), grace) {
         (false, grace) => mark(resource, &mut object, grace.unwrap_or(0)),
@@ -275,6 +278,19 @@ mod tests {
             next(resources::pods(), &twice, &asked(Some(0))),
             Step::Remove(_)
         ));
+    }
+
+    #[test]
+    fn a_grace_period_without_end_ends_at_a_time_that_can_be_read() {
+        let mut patient = pod();
+        patient["spec"]["terminationGracePeriodSeconds"] = i64::MAX.into();
+        let asked_for = next(resources::pods(), &pod(), &asked(Some(i64::MAX)));
+        let its_own = next(resources::pods(), &patient, &asked(None));
+        for object in [asked_for, its_own].map(marked) {
+            let until = value::str_at(&object, &["metadata", "deletionTimestamp"]);
+            let left = clock::parse_rfc3339(until).unwrap() - clock::now_s();
+            assert!((GRACE_MAX_S - 60..=GRACE_MAX_S).contains(&left), "{until}");
+        }
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub fn validate_spec(spec: &Value, at: &str, errors: &mut Vec<FieldError>) {
         errors,
     );
     let deadline = value::int_at(spec, &["activeDeadlineSeconds"]);
-    if let Some(seconds) = deadline.filter(|seconds| *seconds < 1) {
+    if let Some(seconds) = deadline.filter(|seconds| !(1..=i64::from(i32::MAX)).contains(seconds)) {
         let field = format!("{at}.activeDeadlineSeconds");
         let why = "must be between 1 and 2147483647, inclusive";
         errors.push(FieldError::invalid(field, seconds, why));
