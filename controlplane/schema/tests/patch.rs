@@ -502,6 +502,36 @@ mod json_patch {
     }
 
     #[test]
+    fn copies_do_not_double_an_object_without_end() {
+        let doubling = json!({"op": "copy", "from": "/data", "path": "/data/b"});
+        let patch = Value::Array(vec![doubling; 40]);
+        let object = json!({"data": {"a": "x".repeat(100_000)}});
+        assert!(matches!(patched(object, patch), Err(Error::TooLarge(_))));
+    }
+
+    #[test]
+    fn nothing_is_written_deeper_than_it_can_be_read() {
+        let deeper = |operation: &dyn Fn(&str) -> Value| {
+            let paths = (1..200).map(|depth| format!("/data{}", "/a".repeat(depth)));
+            let patch = paths.map(|path| operation(&path)).collect();
+            patched(json!({"data": {}}), Value::Array(patch))
+        };
+        let added = deeper(&|path| json!({"op": "add", "path": path, "value": {}}));
+        assert!(matches!(added, Err(Error::TooLarge(_))));
+        // Each pair of moves puts what there is one level deeper.
+        let pair = [
+            json!({"op": "add", "path": "/b", "value": {}}),
+            json!({"op": "move", "from": "/data", "path": "/b/data"}),
+            json!({"op": "move", "from": "/b", "path": "/data"}),
+        ];
+        let patch = Value::Array(pair.iter().cycle().take(600).cloned().collect());
+        assert!(matches!(
+            patched(json!({"data": {}}), patch),
+            Err(Error::TooLarge(_))
+        ));
+    }
+
+    #[test]
     fn the_faults_of_a_patch_are_told_from_those_of_its_outcome() {
         let body =
             br#"[{"op": "add", "path": "/data/a", "path": "/data/b", "value": "1", "foo": 1}]"#;

@@ -9,6 +9,10 @@ use crate::decode::{self, Fault};
 
 /// More are refused.
 const OPERATIONS_MAX: usize = 10_000;
+/// How much all copies of one patch may add: each can double the object. As a request's body.
+const COPIED_BYTES_MAX: usize = 3 << 20;
+/// How deep what an operation writes may lie. What is much deeper could be stored, but not read back.
+const DEPTH_MAX: usize = 100;
 
 /// The operations of a patch.
 #[derive(Debug, Clone)]
@@ -53,7 +57,9 @@ impl Operations {
     /// Applies all operations, or none.
     pub fn apply(&self, mut object: Value) -> Result<Value, Error> {
         // One at a time, since an operation's failure is told by what the ones before it have left.
+        let mut copied_bytes = 0;
         for operation in &self.0 {
+            check_growth(&object, operation, &mut copied_bytes)?;
             if let Err(error) =
                 json_patch::patch_unsafe(&mut object, std::slice::from_ref(operation))
             {
@@ -65,6 +71,51 @@ impl Operations {
         }
         Ok(object)
     }
+}
+
+/// Refuses an operation that makes the object too large or too deep.
+fn check_growth(
+    object: &Value,
+    operation: &PatchOperation,
+    copied_bytes: &mut usize,
+) -> Result<(), Error> {
+    let (path, written) = match operation {
+        PatchOperation::Add(add) => (&add.path, Some(&add.value)),
+        PatchOperation::Replace(replace) => (&replace.path, Some(&replace.value)),
+        PatchOperation::Copy(copy) => {
+            let copied = object.pointer(copy.from.as_str());
+            *copied_bytes += copied.map_or(0, |value| value.to_string().len());
+            if *copied_bytes > COPIED_BYTES_MAX {
+                return Err(Error::TooLarge(format!(
+                    "Unable to complete the copy, the accumulated size increase of copy is {copied_bytes}, exceeding the limit {COPIED_BYTES_MAX}"
+                )));
+            }
+            (&copy.path, copied)
+        }
+        // What is moved no deeper than it was makes nothing deeper.
+        PatchOperation::Move(moving) if moving.path.count() > moving.from.count() => {
+            (&moving.path, object.pointer(moving.from.as_str()))
+        }
+        PatchOperation::Move(_) | PatchOperation::Remove(_) | PatchOperation::Test(_) => {
+            return Ok(());
+        }
+    };
+    let depth = path.count() + written.map_or(0, depth);
+    match depth > DEPTH_MAX {
+        true => Err(Error::TooLarge(format!(
+            "the patch writes {depth} levels deep, exceeding the limit {DEPTH_MAX}"
+        ))),
+        false => Ok(()),
+    }
+}
+
+fn depth(value: &Value) -> usize {
+    let below = match value {
+        Value::Array(items) => items.iter().map(depth).max(),
+        Value::Object(members) => members.values().map(depth).max(),
+        _ => return 0,
+    };
+    1 + below.unwrap_or(0)
 }
 
 fn operation(item: &Map<String, Value>) -> Result<PatchOperation, Error> {
