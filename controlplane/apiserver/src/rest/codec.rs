@@ -158,6 +158,14 @@ pub fn apply_patch(
 ) -> ApiResult<(Value, Vec<String>)> {
     let ty = type_of(gvk)?;
     let patched = patch.apply(ty, old.clone()).map_err(patch_failed)?;
+    for field in ["apiVersion", "kind"] {
+        let (now, was) = (value::at(&patched, &[field]), value::at(old, &[field]));
+        if now != was {
+            return Err(ApiError::bad_request(format!(
+                "the {field} in the data ({now}) does not match the expected {field} ({was})"
+            )));
+        }
+    }
     let shown = patched.to_string();
     let refused = |why: String| {
         let error = FieldError::invalid("patch", shown.as_str(), why);
@@ -188,4 +196,29 @@ pub fn decode_options(request: &Request, kind: &str) -> ApiResult<Value> {
         .and_then(|body| body.decode(ty))
         .map_err(wrong)?;
     Ok(decoded.value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_patch_makes_no_other_kind_of_an_object() {
+        let old =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {}, "data": {"a": "b"}});
+        let patched = |kind: patch::Kind, patch: Value| {
+            let patch = Patch::parse(kind, patch.to_string().as_bytes()).unwrap();
+            let gvk = ("", "v1", "ConfigMap");
+            apply_patch(&patch, &old, gvk, FieldValidation::Warn)
+                .map_err(|error| error.code())
+                .map(|(object, _)| object)
+        };
+        let merge = |value| patched(patch::Kind::Merge, value);
+        assert_eq!(merge(json!({"kind": "ConfigMap"})), Ok(old.clone()));
+        assert_eq!(merge(json!({"kind": "Secret"})), Err(400));
+        assert_eq!(merge(json!({"apiVersion": null})), Err(400));
+        let whole = json!([{"op": "replace", "path": "", "value": {"data": {}}}]);
+        assert_eq!(patched(patch::Kind::Json, whole), Err(400));
+    }
 }
