@@ -100,6 +100,26 @@ fn invalid(service: &Value, error: FieldError) -> ApiError {
     ApiError::invalid("", "Service", value::name(service), &[error])
 }
 
+/// The address that a service asks for, in the one field or the other.
+fn asked_ip(service: &Value) -> &str {
+    match value::str_at(service, &["spec", "clusterIP"]) {
+        "" => value::list_at(service, &["spec", "clusterIPs"])
+            .first()
+            .and_then(Value::as_str)
+            .unwrap_or(""),
+        ip => ip,
+    }
+}
+
+/// What a service asks for that it does not hold already.
+fn asked_claims(service: &Value, held: &[String]) -> Vec<String> {
+    let mut asked = service.clone();
+    value::set(&mut asked, &["spec", "clusterIP"], asked_ip(service));
+    let mut claims = service_claims(&asked);
+    claims.retain(|key| !held.contains(key));
+    claims
+}
+
 /// Sets addresses and ports that are not set, and refuses those that cannot be.
 fn allocate(api: &Api, service: &mut Value) -> ApiResult<()> {
     let kind = value::str_at(service, &["spec", "type"]).to_owned();
@@ -107,14 +127,7 @@ fn allocate(api: &Api, service: &mut Value) -> ApiResult<()> {
         return Ok(());
     }
     let ips = api.options.cluster_ips;
-    let asked = match value::str_at(service, &["spec", "clusterIP"]) {
-        "" => value::list_at(service, &["spec", "clusterIPs"])
-            .first()
-            .and_then(Value::as_str)
-            .unwrap_or("")
-            .to_owned(),
-        ip => ip.to_owned(),
-    };
+    let asked = asked_ip(service).to_owned();
     let ip = match asked.as_str() {
         "" => ips.pick(rand::rng().random()).to_string(),
         "None" => asked,
@@ -188,16 +201,18 @@ fn node_ports(api: &Api, service: &mut Value) -> ApiResult<()> {
     Ok(())
 }
 
-/// Says so if an address or port that the caller himself asked for is taken; nothing if another draw may do.
-pub async fn check_asked_claims(api: &Api, resource: &Resource, object: &Value) -> ApiResult<()> {
+/// Says so if an address or port that the caller himself asked for is taken by another than who has `held`; nothing if
+/// another draw may do.
+pub async fn check_asked_claims(
+    api: &Api,
+    resource: &Resource,
+    object: &Value,
+    held: &[String],
+) -> ApiResult<()> {
     if !is_service(resource) {
         return Ok(());
     }
-    let mut asked = object.clone();
-    if value::str_at(&asked, &["spec", "clusterIP"]).is_empty() {
-        value::copy(object, &mut asked, &["spec", "clusterIPs"]);
-    }
-    for key in service_claims(&asked) {
+    for key in asked_claims(object, held) {
         if api.store.get(&key).await?.is_none() {
             continue;
         }
@@ -229,4 +244,27 @@ pub async fn check_asked_claims(api: &Api, resource: &Resource, object: &Value) 
         return Err(invalid(object, error));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_asked_for_in_either_field() {
+        let service = json!({"spec": {"clusterIPs": ["10.96.0.9"]}});
+        let claims = asked_claims(&service, &[]);
+        assert_eq!(claims, ["/registry/ipaddresses/10.96.0.9"]);
+        let other = json!({"spec": {"clusterIP": "10.96.0.9"}});
+        assert_eq!(asked_claims(&other, &[]), claims);
+    }
+
+    #[test]
+    fn what_a_service_holds_already_is_not_asked_for() {
+        let old = json!({"spec": {"clusterIP": "10.96.0.9"}});
+        let mut new = old.clone();
+        new["spec"]["ports"] = json!([{"port": 80, "protocol": "TCP", "nodePort": 30001}]);
+        let asked = asked_claims(&new, &service_claims(&old));
+        assert_eq!(asked, ["/registry/.keelson/nodeports/30001-TCP"]);
+    }
 }

@@ -152,7 +152,7 @@ impl Api {
                 }
                 Err(Some(_)) => return Ok(Err(name)),
                 Err(None) if Instant::now() < deadline => {
-                    admission::check_asked_claims(self, resource, object).await?;
+                    admission::check_asked_claims(self, resource, object, &[]).await?;
                 }
                 Err(None) => return Err(ApiError::internal("no free address was found in time")),
             }

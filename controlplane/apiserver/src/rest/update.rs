@@ -194,7 +194,8 @@ impl Api {
             Err(None) => Ok(Err(None)),
             Err(Some(found)) => {
                 if found.revision == guess.revision && !claims.is_empty() {
-                    admission::check_asked_claims(self, resource, &asked).await?;
+                    let held = admission::claims_held(resource, old);
+                    admission::check_asked_claims(self, resource, &asked, &held).await?;
                 }
                 let object = object_of(&found)?;
                 Ok(Err(Some(Guess {
