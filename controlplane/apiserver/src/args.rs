@@ -83,7 +83,7 @@ pub struct Args {
     pub max_mutating_requests_inflight: usize,
 
     /// A watch lasts at least so many seconds, unless its client says how long
-    #[arg(long, default_value_t = 1_800)]
+    #[arg(long, default_value_t = 1_800, value_parser = clap::value_parser!(u64).range(..=86_400))]
     pub min_request_timeout: u64,
 
     /// Bytes of recent events that are kept for watchers, for each resource
@@ -94,6 +94,9 @@ pub struct Args {
     #[arg(long, value_delimiter = ',')]
     pub disable_admission_plugins: Vec<String>,
 }
+
+/// As Go: 292 years.
+const DURATION_MAX_S: f64 = 9_223_372_036.0;
 
 /// `5m`, `1h30m`, `0s`, as Go writes them.
 fn duration(text: &str) -> Result<std::time::Duration, String> {
@@ -119,9 +122,10 @@ fn duration(text: &str) -> Result<std::time::Duration, String> {
         seconds += number * scale;
         rest = &rest[unit_end..];
     }
-    match text.is_empty() {
-        true => Err(wrong()),
-        false => Ok(std::time::Duration::from_secs_f64(seconds)),
+    // Longer ones cannot be added to a point in time.
+    match !text.is_empty() && seconds <= DURATION_MAX_S {
+        true => Ok(std::time::Duration::from_secs_f64(seconds)),
+        false => Err(wrong()),
     }
 }
 
@@ -135,7 +139,7 @@ mod tests {
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5_400)));
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
         assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1_500)));
-        for bad in ["", "5", "m", "5x"] {
+        for bad in ["", "5", "m", "5x", "9999999999h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

@@ -15,6 +15,8 @@ use crate::storage::{Continue, Revision, StoreError};
 
 /// How many objects are read at a time, to find those that are selected.
 const STORE_PAGE: i64 = 500;
+/// No watch lasts longer, whatever its client asks for.
+const WATCH_MAX: Duration = Duration::from_secs(86_400);
 
 /// Objects at one revision.
 pub struct ListReply {
@@ -188,7 +190,7 @@ impl Api {
             asked => parse_revision(asked)?,
         };
         let timeout = match query.number("timeoutSeconds")? {
-            Some(seconds) if seconds > 0 => Duration::from_secs(seconds as u64),
+            Some(seconds) if seconds > 0 => Duration::from_secs(seconds as u64).min(WATCH_MAX),
             // Not all at the same time, or they would all come back at the same time.
             _ => self
                 .options
