@@ -82,12 +82,12 @@ impl Api {
         let items: Vec<Arc<Entry>> = selected.by_ref().take(limit).cloned().collect();
         let more = selected.count();
         let last = items.last().filter(|_| more > 0);
-        let prefix = resource.prefix();
+        let prefix = keys_of(resource, &scope.namespace);
         ListReply {
             resource,
             revision: snapshot.revision,
             continue_token: last.map(|last| {
-                let key = format!("{prefix}{}", last.key());
+                let key = format!("{}{}", resource.prefix(), last.key());
                 Continue::after(&key, Some(snapshot.revision)).encode(&prefix)
             }),
             remaining: last
@@ -108,10 +108,7 @@ impl Api {
     ) -> ApiResult<ListReply> {
         let resource = request.resource;
         let all = resource.prefix();
-        let prefix = match scope.namespace.as_str() {
-            "" => all.clone(),
-            namespace => format!("{all}{namespace}/"),
-        };
+        let prefix = keys_of(resource, &scope.namespace);
         let mut start = from.map(str::to_owned);
         let mut at = revision;
         let mut items: Vec<Arc<Entry>> = Vec::new();
@@ -129,7 +126,7 @@ impl Api {
                             revision: None,
                             start,
                         }
-                        .encode(&all)
+                        .encode(&prefix)
                     });
                     return Err(ApiError::continue_expired(token));
                 }
@@ -159,7 +156,9 @@ impl Api {
                         resource,
                         revision: at,
                         items,
-                        continue_token: Some(Continue::after(&stored.key, Some(at)).encode(&all)),
+                        continue_token: Some(
+                            Continue::after(&stored.key, Some(at)).encode(&prefix),
+                        ),
                         remaining: scope.selector.is_everything().then_some(left),
                     });
                 }
@@ -250,6 +249,14 @@ impl Api {
     }
 }
 
+/// What the keys of a list begin with. Tokens are relative to it, so that none leads into another namespace.
+fn keys_of(resource: &Resource, namespace: &str) -> String {
+    match namespace {
+        "" => resource.prefix(),
+        namespace => format!("{}{namespace}/", resource.prefix()),
+    }
+}
+
 fn scope(request: &Request) -> ApiResult<Scope> {
     let labels = LabelSelector::parse(request.query.get("labelSelector"))?;
     let fields = match request.name.as_str() {
@@ -290,7 +297,8 @@ fn read_at(request: &Request) -> ApiResult<At> {
                 "specifying resource version is not allowed when using continue",
             ));
         }
-        let token = Continue::decode(token, &request.resource.prefix())
+        let prefix = keys_of(request.resource, &request.namespace);
+        let token = Continue::decode(token, &prefix)
             .map_err(|error| ApiError::bad_request(error.to_string()))?;
         return Ok(At::Exact(token.revision.unwrap_or(0), Some(token.start)));
     }
