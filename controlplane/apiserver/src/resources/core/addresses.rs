@@ -50,6 +50,10 @@ impl ClusterIps {
 /// The keys that a service holds beside its own: its address, and its node ports.
 pub fn service_claims(service: &Value) -> Vec<String> {
     let mut claims = Vec::new();
+    // Such a service is only a name, and uses none of what it may be left with.
+    if value::str_at(service, &["spec", "type"]) == "ExternalName" {
+        return claims;
+    }
     let ip = value::str_at(service, &["spec", "clusterIP"]);
     if ip.parse::<Ipv4Addr>().is_ok() {
         claims.push(format!("{ROOT}/ipaddresses/{ip}"));
@@ -108,5 +112,8 @@ mod tests {
             ]
         );
         assert!(service_claims(&json!({"spec": {"clusterIP": "None"}})).is_empty());
+        let mut name = service;
+        name["spec"]["type"] = "ExternalName".into();
+        assert!(service_claims(&name).is_empty());
     }
 }

@@ -158,6 +158,7 @@ impl Rules for ServiceRules {
                     value::remove(new, &["spec", field]);
                 }
             }
+            settle_node_ports(new, old);
             return;
         }
         if external(old) {
@@ -170,31 +171,7 @@ impl Rules for ServiceRules {
                 value::copy(old, new, &["spec", field]);
             }
         }
-        // Who replaces a service does not know its node ports.
-        let old_ports = value::list_at(old, &["spec", "ports"]);
-        let wants_node_ports = matches!(
-            value::str_at(new, &["spec", "type"]),
-            "NodePort" | "LoadBalancer"
-        );
-        for port in value::list_mut(new, &["spec", "ports"]) {
-            let same = old_ports.iter().find(|old| {
-                ["port", "protocol"]
-                    .iter()
-                    .all(|f| value::at(old, &[f]) == value::at(port, &[f]))
-            });
-            match same {
-                Some(old) if wants_node_ports => {
-                    let given = value::at(old, &["nodePort"]);
-                    if !given.is_null() {
-                        value::default(port, &["nodePort"], given.clone());
-                    }
-                }
-                Some(old) if value::at(old, &["nodePort"]) == value::at(port, &["nodePort"]) => {
-                    value::remove(port, &["nodePort"]);
-                }
-                _ => {}
-            }
-        }
+        settle_node_ports(new, old);
     }
 
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
@@ -228,6 +205,7 @@ impl Rules for ServiceRules {
             ));
         }
         check_ports(ports, errors);
+        check_node_ports(ports, kind, errors);
         for (key, text) in value::strings_at(object, &["spec", "selector"]) {
             for problem in names::qualified_name(key) {
                 errors.push(FieldError::invalid("spec.selector", key, problem));
@@ -253,6 +231,34 @@ impl Rules for ServiceRules {
 
     fn returns_deleted(&self) -> bool {
         true
+    }
+}
+
+/// Who replaces a service does not know its node ports; who changes its type need not take them away.
+fn settle_node_ports(new: &mut Value, old: &Value) {
+    let old_ports = value::list_at(old, &["spec", "ports"]);
+    let wants_node_ports = matches!(
+        value::str_at(new, &["spec", "type"]),
+        "NodePort" | "LoadBalancer"
+    );
+    for port in value::list_mut(new, &["spec", "ports"]) {
+        let same = old_ports.iter().find(|old| {
+            ["port", "protocol"]
+                .iter()
+                .all(|f| value::at(old, &[f]) == value::at(port, &[f]))
+        });
+        match same {
+            Some(old) if wants_node_ports => {
+                let given = value::at(old, &["nodePort"]);
+                if !given.is_null() {
+                    value::default(port, &["nodePort"], given.clone());
+                }
+            }
+            Some(old) if value::at(old, &["nodePort"]) == value::at(port, &["nodePort"]) => {
+                value::remove(port, &["nodePort"]);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -306,9 +312,61 @@ fn check_ports(ports: &[Value], errors: &mut Vec<FieldError>) {
     }
 }
 
+/// Each is claimed by the service as a whole, so it may be there only once, and where it is used.
+fn check_node_ports(ports: &[Value], kind: &str, errors: &mut Vec<FieldError>) {
+    let mut seen: Vec<(i64, &str)> = Vec::new();
+    for (at, port) in ports.iter().enumerate() {
+        let Some(node) = value::int_at(port, &["nodePort"]).filter(|node| *node != 0) else {
+            continue;
+        };
+        let field = format!("spec.ports[{at}].nodePort");
+        if kind == "ClusterIP" {
+            let why = "may not be used when `type` is 'ClusterIP'";
+            errors.push(FieldError::forbidden(field.as_str(), why));
+        }
+        let protocol = value::str_at(port, &["protocol"]);
+        if seen.contains(&(node, protocol)) {
+            errors.push(FieldError::duplicate(field, node));
+        }
+        seen.push((node, protocol));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn refused(kind: &str, node_ports: &[(i64, &str)]) -> usize {
+        let ports: Vec<Value> = node_ports
+            .iter()
+            .map(|(node, protocol)| json!({"nodePort": node, "protocol": protocol}))
+            .collect();
+        let mut errors = Vec::new();
+        check_node_ports(&ports, kind, &mut errors);
+        errors.len()
+    }
+
+    #[test]
+    fn a_node_port_is_there_once_and_where_it_is_used() {
+        let twice = [(30_001, "TCP"), (30_001, "TCP")];
+        assert_eq!(refused("NodePort", &twice), 1);
+        assert_eq!(refused("NodePort", &[(30_001, "TCP"), (30_001, "UDP")]), 0);
+        assert_eq!(refused("NodePort", &[(0, "TCP"), (0, "TCP")]), 0);
+        assert_eq!(refused("ClusterIP", &twice[..1]), 1);
+    }
+
+    #[test]
+    fn a_service_that_becomes_a_name_gives_its_node_ports_up() {
+        let ports = json!([{"port": 80, "protocol": "TCP", "nodePort": 30001}]);
+        let old = json!({"spec": {"type": "NodePort", "clusterIP": "10.96.0.9", "ports": ports}});
+        let mut new =
+            json!({"spec": {"type": "ExternalName", "clusterIP": "10.96.0.9", "ports": ports}});
+        ServiceRules.prepare_update(&mut new, &old);
+        assert_eq!(
+            new["spec"],
+            json!({"type": "ExternalName", "ports": [{"port": 80, "protocol": "TCP"}]})
+        );
+    }
 
     #[test]
     fn a_replaced_service_keeps_its_address_and_node_ports() {
