@@ -31,7 +31,7 @@ help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: up
-up: build ## Build all that is needed, and run a cluster of three members until Ctrl-C
+up: build ## Build all that is needed, and run a whole cluster until Ctrl-C
 	@exec $(bin)/keelson up --data-dir $(DATA) $(UP_FLAGS)
 
 .PHONY: down

@@ -1,4 +1,4 @@
-//! What a local cluster consists of: names, ports, and each member's command line.
+//! What a data directory remembers of its cluster: the members' names and ports, and what runs on them.
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
@@ -15,10 +15,38 @@ const HEARTBEAT_MS: u32 = 50;
 const ELECTION_TIMEOUT_MS: u32 = 300;
 const CLUSTER_TOKEN: &str = "keelson";
 
-/// The members of a cluster, as its data directory remembers them.
+/// kube-apiserver's own.
+const DEFAULT_API_PORT: u16 = 6443;
+const DEFAULT_NODES: u8 = 2;
+
+/// A cluster, as its data directory remembers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
+    /// They have the data, so that they stay as they are.
     pub members: Vec<Member>,
+    /// It has no data of its own, and may be another at each start.
+    #[serde(default)]
+    pub control_plane: ControlPlane,
+}
+
+/// What runs on the store, unless the store is started alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlPlane {
+    pub api_port: u16,
+    /// Node agents that are processes of their own.
+    pub nodes: u8,
+    /// Nodes that share one process.
+    pub hollow_nodes: u16,
+}
+
+impl Default for ControlPlane {
+    fn default() -> ControlPlane {
+        ControlPlane {
+            api_port: DEFAULT_API_PORT,
+            nodes: DEFAULT_NODES,
+            hollow_nodes: 0,
+        }
+    }
 }
 
 /// One member's name and ports, all on 127.0.0.1.
@@ -43,7 +71,7 @@ impl Cluster {
                 .zip(DEFAULT_PORTS)
                 .map(member)
                 .collect();
-            return Ok(Cluster { members });
+            return Ok(Cluster::of(members));
         }
         let first = client_port.unwrap_or(DEFAULT_PORTS[0]);
         let last = u32::from(first) + 2 * u32::from(count) - 1;
@@ -54,7 +82,14 @@ impl Cluster {
         }
         let ports = (first..).step_by(2);
         let members = (1..=u16::from(count)).zip(ports).map(member).collect();
-        Ok(Cluster { members })
+        Ok(Cluster::of(members))
+    }
+
+    fn of(members: Vec<Member>) -> Cluster {
+        Cluster {
+            members,
+            control_plane: ControlPlane::default(),
+        }
     }
 
     /// Says, in one line, how what is asked for differs from this cluster, which already has data.
@@ -77,7 +112,8 @@ impl Cluster {
         }
         let have = self.members.first().map(|member| member.client_port);
         if let (Some(asked), Some(have)) = (client_port, have)
-            && self != &Cluster::plan(u8::try_from(self.members.len()).ok(), client_port)?
+            && self.members
+                != Cluster::plan(u8::try_from(self.members.len()).ok(), client_port)?.members
         {
             bail!(
                 "{} holds a cluster on {}, which begins at port {have}, not one with --client-port {asked}: {advice}",
@@ -89,17 +125,15 @@ impl Cluster {
     }
 
     /// Checks that every port is free, before anything is started.
-    pub fn check_ports(&self) -> anyhow::Result<()> {
+    pub fn check_ports(&self, store_only: bool) -> anyhow::Result<()> {
         for member in &self.members {
             for port in [member.client_port, member.peer_port] {
-                TcpListener::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).with_context(|| {
-                    format!(
-                        "port {port}, which member {} needs, cannot be had (nothing was started; choose other ports \
-                         with --client-port)",
-                        member.name
-                    )
-                })?;
+                check_port(port, &format!("member {}", member.name), "--client-port")?;
             }
+        }
+        if !store_only {
+            let port = self.control_plane.api_port;
+            check_port(port, "the API server", "--api-port")?;
         }
         Ok(())
     }
@@ -143,6 +177,15 @@ impl Cluster {
             .flat_map(|(flag, value)| [flag.into(), value])
             .collect()
     }
+}
+
+fn check_port(port: u16, who: &str, flag: &str) -> anyhow::Result<()> {
+    TcpListener::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).with_context(|| {
+        format!(
+            "port {port}, which {who} needs, cannot be had (nothing was started; choose another with {flag})"
+        )
+    })?;
+    Ok(())
 }
 
 impl Member {
@@ -197,6 +240,13 @@ mod tests {
         assert_eq!(ports(Some(3), Some(65530)).last(), Some(&(65534, 65535)));
         let error = Cluster::plan(Some(3), Some(65531)).unwrap_err().to_string();
         assert!(error.contains("65536"), "{error}");
+    }
+
+    #[test]
+    fn a_record_from_before_there_was_a_control_plane_has_the_default_one() {
+        let record = r#"{"members": [{"name": "m1", "client_port": 2379, "peer_port": 2380}]}"#;
+        let cluster: Cluster = serde_json::from_str(record).unwrap();
+        assert_eq!(cluster, Cluster::plan(Some(1), None).unwrap());
     }
 
     #[test]

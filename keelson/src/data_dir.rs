@@ -1,16 +1,18 @@
 //! The launcher's own files in a data directory, and who may use them.
 //!
 //! ```text
-//! DIR/cluster.json   the members and their ports: written once, before anything is started
+//! DIR/cluster.json   the members and their ports, and what runs on them: written before anything is started
 //! DIR/up.lock        locked by the launcher while it runs; says which process that is
-//! DIR/running.json   the members' processes, so that they are found even if their launcher was killed
-//! DIR/<name>/        a member's data: the launcher never looks into it
-//! DIR/<name>.log     what the member wrote to its standard output and error
+//! DIR/running.json   the processes of the last run, so that they are found even if their launcher was killed
+//! DIR/<member>/      a member's data: the launcher never looks into it
+//! DIR/<name>.log     what the process of that name wrote to its standard output and error
+//! DIR/pki/           the API server's: its certificates and keys, and kubeconfigs for its clients
+//! DIR/kubeconfig     the administrator's, for kubectl
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 
 use anyhow::{Context, bail};
 use serde::de::DeserializeOwned;
@@ -31,7 +33,7 @@ pub struct Lock {
     _file: File,
 }
 
-/// A member's process, and how often it had to be restarted.
+/// A part's process, and how often it had to be restarted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Running {
     pub name: String,
@@ -51,8 +53,35 @@ impl DataDir {
         &self.path
     }
 
-    pub fn log_of(&self, member: &str) -> PathBuf {
-        self.path.join(format!("{member}.log"))
+    pub fn log_of(&self, part: &str) -> PathBuf {
+        self.path.join(format!("{part}.log"))
+    }
+
+    /// Where the API server keeps its certificates.
+    pub fn pki(&self) -> PathBuf {
+        self.path.join("pki")
+    }
+
+    /// The kubeconfig that the API server makes for one of its clients.
+    pub fn component_kubeconfig(&self, client: &str) -> PathBuf {
+        self.pki().join(format!("{client}.kubeconfig"))
+    }
+
+    /// The one of the administrator, as the API server makes it.
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        self.component_kubeconfig("admin")
+    }
+
+    /// Where the administrator's kubeconfig is put, unless another place was asked for.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.path.join("kubeconfig")
+    }
+
+    /// The same directory, whatever the working directory is.
+    pub fn absolute(&self) -> anyhow::Result<DataDir> {
+        Ok(DataDir {
+            path: absolute(&self.path)?,
+        })
     }
 
     pub fn exists(&self) -> bool {
@@ -125,13 +154,13 @@ impl DataDir {
         self.save("cluster.json", cluster)
     }
 
-    /// The members' processes as they were last recorded; some or all may have ended.
+    /// The processes of the last run as they were last recorded; some or all may have ended.
     pub fn running(&self) -> anyhow::Result<Vec<Running>> {
         Ok(self.load("running.json")?.unwrap_or_default())
     }
 
-    pub fn save_running(&self, members: &[Running]) -> anyhow::Result<()> {
-        self.save("running.json", &members)
+    pub fn save_running(&self, parts: &[Running]) -> anyhow::Result<()> {
+        self.save("running.json", &parts)
     }
 
     fn lock_path(&self) -> PathBuf {

@@ -8,10 +8,13 @@ use rustix::process::Signal;
 
 use crate::cli::DirArgs;
 use crate::data_dir::DataDir;
+use crate::part::Stage;
 use crate::process::{GRACE, ProcessId};
 
-/// The launcher gives its members [`GRACE`]; it needs a little more itself.
-const LAUNCHER_GRACE: Duration = GRACE.saturating_add(Duration::from_secs(5));
+/// The launcher gives each stage [`GRACE`], one after the other; it needs a little more itself.
+const LAUNCHER_GRACE: Duration = GRACE
+    .saturating_mul(Stage::ALL.len() as u32)
+    .saturating_add(Duration::from_secs(5));
 /// How long SIGKILL may take.
 const KILL_GRACE: Duration = Duration::from_secs(5);
 
@@ -40,12 +43,12 @@ pub async fn run(args: &DirArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Stops members whose launcher is gone; says whether there were any.
+/// Stops processes whose launcher is gone; says whether there were any.
 pub async fn stop_left_behind(dir: &DataDir) -> anyhow::Result<bool> {
     let recorded = dir.running()?;
     let mut left: Vec<(&str, &ProcessId)> = recorded
         .iter()
-        .filter_map(|member| Some((member.name.as_str(), member.process.as_ref()?)))
+        .filter_map(|part| Some((part.name.as_str(), part.process.as_ref()?)))
         .filter(|(_, process)| process.is_alive())
         .collect();
     let any = !left.is_empty();

@@ -1,4 +1,4 @@
-//! Processes as the kernel knows them: who is who, how to signal one without hitting another, and how a member is
+//! Processes as the kernel knows them: who is who, how to signal one without hitting another, and how a child is
 //! bound to its launcher's life.
 
 use std::convert::Infallible;
@@ -15,12 +15,15 @@ use rustix::process::{
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
-use crate::cli::ExecMemberArgs;
+use crate::cli::ExecBoundArgs;
 
 /// How long a process may take to stop before it is killed.
 pub const GRACE: Duration = Duration::from_secs(10);
 /// How often a process that is not our child is looked at while it stops.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// This program, even when a rebuild has replaced it on disk.
+pub const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// One process for ever: its pid, when it started, and in which boot of the machine. A pid alone may be reused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,11 +100,11 @@ fn start_of_living(stat: &str) -> Option<u64> {
 /// The command that runs `program` as a child which ends when this process does, even by SIGKILL.
 ///
 /// The death signal must be asked for by the child itself, after the fork: this program starts itself again, asks,
-/// and then becomes `program`. `/proc/self/exe` holds even when a rebuild has replaced this program on disk.
+/// and then becomes `program`.
 pub fn bound_command(program: &std::path::Path) -> tokio::process::Command {
-    let mut command = tokio::process::Command::new("/proc/self/exe");
+    let mut command = tokio::process::Command::new(THIS_PROGRAM);
     command
-        .arg("exec-member")
+        .arg("exec-bound")
         .arg("--parent")
         .arg(std::process::id().to_string())
         .arg("--")
@@ -109,8 +112,8 @@ pub fn bound_command(program: &std::path::Path) -> tokio::process::Command {
     command
 }
 
-/// Becomes the member: the far side of [`bound_command`].
-pub fn exec_member(args: &ExecMemberArgs) -> anyhow::Result<Infallible> {
+/// Becomes that program: the far side of [`bound_command`].
+pub fn exec_bound(args: &ExecBoundArgs) -> anyhow::Result<Infallible> {
     set_parent_process_death_signal(Some(Signal::TERM))
         .context("cannot be bound to the launcher's life")?;
     // The launcher may have died before the line above.

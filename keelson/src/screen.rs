@@ -5,8 +5,9 @@ use std::io::{IsTerminal, Write, stdout};
 
 use rustix::termios::tcgetwinsize;
 
+use crate::row::COLUMNS;
 use crate::table;
-use crate::view::{COLUMNS, View};
+use crate::view::View;
 
 const DEFAULT_WIDTH: u16 = 80;
 const DEFAULT_HEIGHT: u16 = 24;
@@ -38,7 +39,7 @@ impl Screen {
         self.write(&format!("{erase}{text}\n"));
     }
 
-    /// Shows how the members do now, on a terminal only.
+    /// Shows how all parts do now, on a terminal only.
     pub fn paint(&mut self, view: &View, footer: &str) {
         if !self.live {
             return;

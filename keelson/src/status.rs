@@ -1,17 +1,19 @@
 //! `keelson status`: the table once, from outside the launcher.
 
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::bail;
-use tokio::task::JoinSet;
 
 use crate::cli::DirArgs;
 use crate::data_dir::DataDir;
-use crate::poll::ask_once;
+use crate::part::Part;
+use crate::poll;
+use crate::row::What;
 use crate::screen::table_once;
-use crate::view::{Event, View, What};
+use crate::view::{Event, View};
 
-/// Shows the members. Succeeds if every one answers and one leads.
+/// Shows what was last started here. Succeeds if all of it answers and a member leads.
 pub async fn run(args: &DirArgs) -> anyhow::Result<ExitCode> {
     let dir = DataDir::at(&args.data_dir);
     let Some(cluster) = dir.cluster()? else {
@@ -20,36 +22,33 @@ pub async fn run(args: &DirArgs) -> anyhow::Result<ExitCode> {
             shown = dir.path().display()
         );
     };
-    let mut view = View::new(&cluster);
     let running = dir.running()?;
-    let mut answers = JoinSet::new();
-    for (member, spec) in cluster.members.iter().enumerate() {
-        let recorded = running.iter().find(|recorded| recorded.name == spec.name);
+    let recorded = |part: &Part| running.iter().find(|recorded| recorded.name == part.name);
+    // The last run may have been of the store alone.
+    let mut parts = Part::all_of(&cluster, false);
+    parts.retain(|part| running.is_empty() || recorded(part).is_some());
+
+    let mut view = View::new(&parts);
+    for (place, part) in parts.iter().enumerate() {
+        let recorded = recorded(part);
         let process = recorded
             .and_then(|recorded| recorded.process.as_ref())
             .filter(|process| process.is_alive());
         let Some(process) = process else {
-            view.apply(&Event {
-                member,
-                what: What::Stopped { killed: false },
-            });
+            let what = What::Stopped { killed: false };
+            view.apply(&Event { part: place, what });
             continue;
         };
-        view.apply(&Event {
-            member,
-            what: What::Started { pid: process.pid },
-        });
-        view.take_over(member, recorded.map_or(0, |recorded| recorded.restarts));
-        let url = spec.client_url();
-        answers.spawn(async move {
-            Event {
-                member,
-                what: What::Report(ask_once(&url).await),
-            }
-        });
+        let what = What::Started {
+            pid: process.pid,
+            // Long ago: whatever it answers is its own.
+            at: SystemTime::UNIX_EPOCH,
+        };
+        view.apply(&Event { part: place, what });
+        view.take_over(place, recorded.map_or(0, |recorded| recorded.restarts));
     }
-    while let Some(answer) = answers.join_next().await {
-        view.apply(&answer?);
+    for answer in poll::ask_all(&parts, &dir).await? {
+        view.apply(&answer);
     }
     println!("{}", table_once(&view));
     if dir.holder().is_none() {

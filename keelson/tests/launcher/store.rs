@@ -1,6 +1,4 @@
-//! The launcher from outside: real processes, real signals, real ports.
-
-mod support;
+//! A store alone: its members' lives, and how they are told.
 
 use std::fs;
 use std::net::TcpListener;
@@ -9,7 +7,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use support::{Place, Up, eventually, get, is_alive, is_free, kill, output, pids, put};
+use crate::support::{Place, Up, eventually, get, is_alive, is_free, kill, output, pids, put};
 
 #[test]
 fn a_member_killed_with_sigkill_is_started_again_and_the_data_survive_down_and_up() {
@@ -33,7 +31,7 @@ fn a_member_killed_with_sigkill_is_started_again_and_the_data_survive_down_and_u
     let (_, table, _) = output(place.keelson("status"));
     let second = table.lines().nth(2).expect("a line for m2");
     assert!(
-        second.starts_with("m2") && second.contains(" 1  127.0.0.1:"),
+        second.starts_with("m2") && second.ends_with(&format!(" 1  {}", place.port + 2)),
         "one restart is counted: {table}"
     );
 
@@ -54,7 +52,7 @@ fn a_member_killed_with_sigkill_is_started_again_and_the_data_survive_down_and_u
     assert!((place.port..place.port + 6).all(is_free));
 
     // The directory knows its members and ports.
-    let mut again = Up::ready(place.keelson("up"));
+    let mut again = Up::ready(place.again());
     assert_eq!(get(place.port + 4, "greeting").as_deref(), Some("hello"));
     again.signal(Signal::INT);
     assert!(again.end().success());
@@ -91,7 +89,7 @@ fn the_output_of_a_pipe_is_plain_lines() {
     assert_eq!(
         said,
         "\
-starting 1 member in DIR (logs in DIR/<member>.log)
+starting 1 member in DIR (logs in DIR/<name>.log)
 m1: started, pid PID, http://127.0.0.1:PORT
 m1: leads in term TERM
 ready; try in another terminal:
@@ -112,7 +110,7 @@ fn on_a_terminal_the_table_is_repainted_in_place() {
     up.wait_for(leads);
     up.wait_for("Ctrl-C stops all");
     // Head, one member and footer are three lines: up, and all below cleared.
-    let repainted = up.wait_for("MEMBER");
+    let repainted = up.wait_for("NAME");
     assert!(
         repainted.starts_with("\r\u{1b}[3A\u{1b}[J"),
         "{repainted:?}"
@@ -141,7 +139,7 @@ fn members_do_not_outlive_a_launcher_that_was_killed() {
         "{said}"
     );
 
-    let mut again = Up::ready(place.keelson("up"));
+    let mut again = Up::ready(place.again());
     assert_eq!(get(place.port, "kept").as_deref(), Some("yes"));
     again.signal(Signal::TERM);
     assert!(again.end().success());
@@ -195,7 +193,7 @@ fn a_second_ctrl_c_kills_what_does_not_stop() {
 fn a_second_launcher_and_another_shape_are_refused_in_one_line() {
     let place = Place::alone();
     let mut up = Up::ready(place.up(1));
-    let (status, _, said) = output(place.keelson("up"));
+    let (status, _, said) = output(place.again());
     assert!(!status.success());
     assert!(
         said.contains("a cluster already runs in ") && said.contains("keelson down --data-dir"),
@@ -210,7 +208,7 @@ fn a_second_launcher_and_another_shape_are_refused_in_one_line() {
         ("--members", "3".to_owned()),
         ("--client-port", (place.port + 2).to_string()),
     ] {
-        let (status, _, said) = output(with(place.keelson("up"), flag, &value));
+        let (status, _, said) = output(with(place.again(), flag, &value));
         assert!(!status.success());
         assert!(
             said.contains("holds a cluster") && said.contains("choose another --data-dir"),
@@ -282,7 +280,7 @@ fn a_damaged_record_is_named_and_left_alone() {
     let place = Place::alone();
     fs::create_dir(place.data()).unwrap();
     fs::write(place.data().join("cluster.json"), "{").unwrap();
-    let (status, _, error) = output(place.keelson("up"));
+    let (status, _, error) = output(place.again());
     assert!(!status.success());
     assert!(error.contains("cluster.json is damaged"), "{error}");
     assert_eq!(fs::read(place.data().join("cluster.json")).unwrap(), b"{");

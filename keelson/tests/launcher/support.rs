@@ -16,9 +16,12 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
 /// How long anything may take before the test fails.
 pub const LIMIT: Duration = Duration::from_secs(60);
+/// What three members need.
+const MEMBER_PORTS: u16 = 6;
 /// Lines that a launcher may say before its test reads them.
 const LINES_AHEAD: usize = 10_000;
 
@@ -39,7 +42,7 @@ impl Place {
         Place {
             _alone: lock,
             dir: tempfile::tempdir().expect("a temporary directory"),
-            port: free_ports(6),
+            port: free_ports(MEMBER_PORTS + 1),
         }
     }
 
@@ -52,16 +55,33 @@ impl Place {
         self.dir.path()
     }
 
-    /// `keelson up` in this place, on its ports.
+    /// `keelson up` of a store alone in this place, on its ports.
     pub fn up(&self, members: u8) -> Command {
-        let mut up = keelson("up", &self.data());
-        up.args([
-            "--members",
-            &members.to_string(),
-            "--client-port",
-            &self.port.to_string(),
-        ]);
+        let mut up = self.again();
+        up.args(["--members", &members.to_string()]);
+        up.args(["--client-port", &self.port.to_string()]);
         up
+    }
+
+    /// The same once more, of which the directory knows the rest.
+    pub fn again(&self) -> Command {
+        let mut up = self.keelson("up");
+        up.arg("--store-only");
+        up
+    }
+
+    /// `keelson up` of a store of one member and a control plane, on this place's ports.
+    pub fn whole(&self) -> Command {
+        let mut up = self.keelson("up");
+        up.args(["--members", "1"]);
+        up.args(["--client-port", &self.port.to_string()]);
+        up.args(["--api-port", &self.api_port().to_string()]);
+        up
+    }
+
+    /// The API server's, behind those of the members.
+    pub fn api_port(&self) -> u16 {
+        self.port + MEMBER_PORTS
     }
 
     pub fn keelson(&self, command: &str) -> Command {
@@ -240,18 +260,27 @@ pub fn kill(pid: u32, signal: Signal) {
     kill_process(pid, signal).expect("it can be signalled");
 }
 
-/// The members' pids, as the launcher recorded them.
+/// All pids, as the launcher recorded them.
 pub fn pids(data: &Path) -> Vec<u32> {
-    let text =
-        std::fs::read(data.join("running.json")).expect("the launcher has recorded its members");
-    let members: Value = serde_json::from_slice(&text).expect("it is JSON");
-    let pid = |member: &Value| u32::try_from(member["process"]["pid"].as_u64()?).ok();
-    members
-        .as_array()
-        .expect("a list")
-        .iter()
-        .filter_map(pid)
-        .collect()
+    named_pids(data).into_iter().map(|(_, pid)| pid).collect()
+}
+
+/// The pid of the process of that name.
+pub fn pid_of(data: &Path, name: &str) -> u32 {
+    let pids = named_pids(data);
+    let found = pids.iter().find(|(running, _)| running == name);
+    found.unwrap_or_else(|| panic!("{name} runs: {pids:?}")).1
+}
+
+fn named_pids(data: &Path) -> Vec<(String, u32)> {
+    let text = std::fs::read(data.join("running.json")).expect("the launcher keeps a record");
+    let parts: Value = serde_json::from_slice(&text).expect("it is JSON");
+    let pid = |part: &Value| {
+        let pid = u32::try_from(part["process"]["pid"].as_u64()?).ok()?;
+        Some((part["name"].as_str()?.to_owned(), pid))
+    };
+    let parts = parts.as_array().expect("a list");
+    parts.iter().filter_map(pid).collect()
 }
 
 /// Waits until a condition holds.
@@ -286,12 +315,15 @@ pub fn get(port: u16, key: &str) -> Option<String> {
     })
 }
 
-fn on<T>(port: u16, call: impl AsyncFnOnce(&mut Client) -> Result<T, etcd_client::Error>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .expect("a runtime");
-    let answer = runtime.block_on(async {
+        .expect("a runtime")
+}
+
+fn on<T>(port: u16, call: impl AsyncFnOnce(&mut Client) -> Result<T, etcd_client::Error>) -> T {
+    let answer = runtime().block_on(async {
         tokio::time::timeout(LIMIT, async {
             let mut client = Client::connect([format!("http://127.0.0.1:{port}")], None).await?;
             call(&mut client).await

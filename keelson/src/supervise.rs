@@ -1,4 +1,4 @@
-//! One member's process: started, awaited, started again when it ends by itself, and stopped when it is time.
+//! One part's process: started, awaited, started again when it ends by itself, and stopped when it is time.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
@@ -16,58 +16,67 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::process::{GRACE, bound_command};
-use crate::view::{Event, What};
+use crate::row::What;
+use crate::view::Event;
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// A process that ran this long is thought to be sound: when it ends, the next try is a first one again.
 const SOUND: Duration = Duration::from_secs(10);
-/// A log larger than this is set aside (one older file is kept) when its member starts.
+/// A log larger than this is set aside (one older file is kept) when its process starts.
 const LOG_BYTES_MAX: u64 = 16 << 20;
 /// How far back the last line of a log is looked for, and how much of it is shown.
 const TAIL_BYTES: u64 = 8 << 10;
 const LAST_LINE_CHARS: usize = 300;
 
-/// What it takes to run a member.
+/// What it takes to run a part.
 #[derive(Debug, Clone)]
 pub struct Launch {
     pub program: PathBuf,
-    pub flags: Vec<OsString>,
+    pub arguments: Vec<OsString>,
     pub log: PathBuf,
 }
 
-/// How the supervisors learn that they should end.
+/// How a supervisor learns what is wanted of it.
 #[derive(Debug, Clone, Default)]
-pub struct Stop {
-    /// Stop the members, and give them time.
-    pub gently: CancellationToken,
+pub struct Orders {
+    /// What it needs is there: start.
+    pub start: CancellationToken,
+    /// Stop it, and give it time.
+    pub stop: CancellationToken,
     /// Kill what has not stopped yet.
-    pub now: CancellationToken,
+    pub kill: CancellationToken,
 }
 
-/// Keeps a member running until `stop`, and tells `events` of all that happens to it.
+/// Keeps a part running from `orders.start` until `orders.stop`, and tells `events` of all that happens to it.
 ///
-/// Returns when its process has ended. The receiver must outlive it: events are what the launcher knows of members.
-pub async fn supervise(member: usize, launch: Launch, stop: Stop, events: mpsc::Sender<Event>) {
+/// Returns when its process has ended. The receiver must outlive it: events are what the launcher knows of its parts.
+pub async fn supervise(part: usize, launch: Launch, orders: Orders, events: mpsc::Sender<Event>) {
     let tell = async |what| {
         // The receiver is gone only if the launcher is failing; the process is then stopped all the same.
-        let _ = events.send(Event { member, what }).await;
+        let _ = events.send(Event { part, what }).await;
     };
+    tokio::select! {
+        biased;
+        () = orders.stop.cancelled() => return tell(What::Stopped { killed: false }).await,
+        () = orders.start.cancelled() => {}
+    }
     let mut retry = RETRY_FIRST;
     loop {
         let started = Instant::now();
+        let at = SystemTime::now();
         let (why, last_line) = match launch.start() {
             Ok((mut child, log_from)) => {
                 if let Some(pid) = child.id() {
-                    tell(What::Started { pid }).await;
+                    tell(What::Started { pid, at }).await;
                 }
                 let ended = tokio::select! {
                     biased;
-                    () = stop.gently.cancelled() => None,
+                    () = orders.stop.cancelled() => None,
                     ended = child.wait() => Some(ended),
                 };
                 let Some(ended) = ended else {
-                    tell(stop_child(&mut child, &stop).await).await;
+                    tell(stop_child(&mut child, &orders).await).await;
                     return;
                 };
                 (describe(ended), launch.last_line(log_from))
@@ -85,7 +94,7 @@ pub async fn supervise(member: usize, launch: Launch, stop: Stop, events: mpsc::
         .await;
         tokio::select! {
             biased;
-            () = stop.gently.cancelled() => return tell(What::Stopped { killed: false }).await,
+            () = orders.stop.cancelled() => return tell(What::Stopped { killed: false }).await,
             () = sleep(retry) => {}
         }
         retry = (retry * 2).min(RETRY_MAX);
@@ -93,13 +102,13 @@ pub async fn supervise(member: usize, launch: Launch, stop: Stop, events: mpsc::
 }
 
 /// SIGTERM, and SIGKILL for a process that does not heed it.
-async fn stop_child(child: &mut Child, stop: &Stop) -> What {
+async fn stop_child(child: &mut Child, orders: &Orders) -> What {
     signal(child, Signal::TERM);
     tokio::select! {
         biased;
         _ = child.wait() => return What::Stopped { killed: false },
         () = sleep(GRACE) => {}
-        () = stop.now.cancelled() => {}
+        () = orders.kill.cancelled() => {}
     }
     signal(child, Signal::KILL);
     // A failure to wait means that there is no child any more.
@@ -128,11 +137,11 @@ impl Launch {
         let log = open.with_context(|| format!("cannot write its log {}", self.log.display()))?;
         let log_from = log.metadata()?.len();
         let child = bound_command(&self.program)
-            .args(&self.flags)
+            .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // Ctrl-C reaches the terminal's whole process group: the members must hear of it from us, and in order.
+            // Ctrl-C reaches the terminal's whole process group: the parts must hear of it from us, and in order.
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {}", self.program.display()))?;
