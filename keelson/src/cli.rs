@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::ControlPlane;
 use crate::entry::Component;
+use crate::trace::TraceArgs;
 
 /// `keelson`'s command line.
 #[derive(Debug, Parser)]
@@ -19,6 +20,7 @@ use crate::entry::Component;
         keelson up                              the store, the API server on port 6443, and two nodes\n  \
         export KUBECONFIG=$PWD/data/kubeconfig  in another terminal; then:\n  \
         kubectl create deployment web --image=nginx --replicas=3\n  \
+        keelson trace deployment/web            who did what, and why\n  \
         keelson down                            or Ctrl-C; the data stays in ./data"
 )]
 pub struct Cli {
@@ -36,6 +38,8 @@ pub enum Command {
     Down(DirArgs),
     /// Show how a cluster does, once
     Status(DirArgs),
+    /// Tell the story of an object, live: who wrote what, and because of what
+    Trace(TraceArgs),
     /// Run the API server, on kvd or on any etcd
     Apiserver(Box<Component<keelson_apiserver::Args>>),
     /// Run the controllers, against any API server

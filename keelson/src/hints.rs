@@ -13,6 +13,7 @@ pub fn store(cluster: &Cluster) -> Vec<String> {
 
 /// Commands that work on a whole cluster as they stand, and show what is beneath.
 pub fn control_plane(cluster: &Cluster, kubeconfig: &Path) -> Vec<String> {
+    let keelson = beside("keelson").display().to_string();
     vec![
         format!(
             "export KUBECONFIG={}",
@@ -21,6 +22,7 @@ pub fn control_plane(cluster: &Cluster, kubeconfig: &Path) -> Vec<String> {
         "kubectl get nodes".to_owned(),
         "kubectl create deployment web --image=nginx --replicas=3".to_owned(),
         "kubectl get pods -w".to_owned(),
+        format!("{keelson} trace deployment/web"),
         kvctl(cluster, "get --prefix --keys-only /registry/deployments"),
     ]
 }

@@ -22,6 +22,7 @@ mod stages;
 mod status;
 mod supervise;
 mod table;
+mod trace;
 mod up;
 mod view;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Up(args) => on_this_thread(up::run(args)),
         Command::Down(args) => on_this_thread(down::run(&args)),
         Command::Status(args) => on_this_thread(status::run(&args)),
+        Command::Trace(args) => on_this_thread(trace::run(args)),
         Command::Apiserver(component) => component.run(Threads::Many, keelson_apiserver::run),
         Command::Controllers(component) => component.run(Threads::One, keelson_controllers::run),
         Command::Scheduler(component) => component.run(Threads::One, keelson_scheduler::run),

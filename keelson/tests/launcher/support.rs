@@ -11,10 +11,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use etcd_client::Client;
+use k8s_openapi::api::apps::v1::Deployment;
+use keelson_component::ConnectArgs;
+use kube::Api;
+use kube::api::PostParams;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -148,6 +152,16 @@ impl Up {
             .expect("keelson starts");
         let stdout = child.stdout.take().expect("it is piped");
         Up::reading(child, stdout)
+    }
+
+    /// Reads both of its outputs, which its command joins.
+    pub fn start_with_stderr(command: Command) -> Up {
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", r#"exec "$@" 2>&1"#, "sh"])
+            .arg(command.get_program());
+        shell.args(command.get_args()).stdin(Stdio::null());
+        Up::start(shell)
     }
 
     /// Starts on a terminal of its own, 200 columns wide.
@@ -313,6 +327,40 @@ pub fn get(port: u16, key: &str) -> Option<String> {
             .first()
             .map(|kv| kv.value_str().expect("a text").to_owned()))
     })
+}
+
+/// Makes a deployment, as somebody with this kubeconfig.
+pub fn create_deployment(kubeconfig: &Path, name: &str, replicas: i32) {
+    let labels = json!({"app": name});
+    let object = json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "nginx", "image": "nginx"}]},
+            },
+        },
+    });
+    let deployment: Deployment = serde_json::from_value(object).expect("a deployment");
+    let connect = ConnectArgs {
+        kubeconfig: Some(kubeconfig.to_owned()),
+    };
+    runtime().block_on(async {
+        let client = connect.connect("a-person").await.expect("a client").client;
+        let params = PostParams {
+            field_manager: Some("a-person".to_owned()),
+            ..PostParams::default()
+        };
+        let deployments: Api<Deployment> = Api::namespaced(client, "default");
+        deployments
+            .create(&params, &deployment)
+            .await
+            .expect("it is made");
+    });
 }
 
 fn runtime() -> Runtime {

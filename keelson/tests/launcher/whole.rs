@@ -4,6 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Stdio;
 
 use rustix::process::Signal;
 
@@ -164,6 +165,90 @@ fn what_would_go_wrong_is_said_before_anything_is_started() {
     );
     assert!(error.contains("--api-port"), "{error}");
     assert!(!place.data().exists(), "nothing was made");
+}
+
+#[test]
+fn the_story_of_a_deployment_is_told_from_its_creation_to_its_last_pod() {
+    let place = Place::alone();
+    let mut up = Up::ready(place.whole());
+    let kubeconfig = place.data().join("kubeconfig");
+    let mut trace = std::process::Command::new(env!("CARGO_BIN_EXE_keelson"));
+    trace
+        .args(["trace", "deployment/web", "--until-idle", "3s"])
+        .arg("--kubeconfig")
+        .arg(&kubeconfig)
+        .stdin(Stdio::null());
+    let mut trace = Up::start_with_stderr(trace);
+    trace.wait_for("deployment/web is not there yet; waiting for it");
+    crate::support::create_deployment(&kubeconfig, "web", 3);
+    assert!(trace.end().success());
+    let told = trace.said.join("\n");
+    let line = |parts: &[&str]| {
+        let has_all = |line: &&String| parts.iter().all(|part| line.contains(part));
+        let found = trace.said.iter().find(has_all);
+        found
+            .unwrap_or_else(|| panic!("no line with {parts:?} in:\n{told}"))
+            .clone()
+    };
+    let revision = |line: &str| -> u64 {
+        let (_, rest) = line.split_once("rev ").expect("a revision");
+        rest.split_whitespace()
+            .next()
+            .expect("a number")
+            .parse()
+            .expect("a number")
+    };
+    let created = line(&["a-person", "created deployment/web"]);
+    assert!(
+        created.contains("+0.000s") && !created.contains("because"),
+        "{created}"
+    );
+    let because = format!(
+        "because it saw rev {} of deployment/web",
+        revision(&created)
+    );
+    let set = line(&[
+        "kube-controller-manager",
+        "created replicaset/web-",
+        "(owner deployment/web)",
+        &because,
+    ]);
+    let because = format!("because it saw rev {} of replicaset/web-", revision(&set));
+    line(&[
+        "kube-controller-manager",
+        "created pod/web-",
+        "(owner replicaset/web-",
+        &because,
+    ]);
+    line(&[
+        "kube-scheduler",
+        "changed pod/web-",
+        "spec.nodeName=node-",
+        "because it saw rev ",
+    ]);
+    line(&[
+        "kubelet",
+        "status.phase Pending→Running",
+        "because it saw rev ",
+    ]);
+    line(&[
+        "changed deployment/web",
+        "status.readyReplicas",
+        "because it saw rev ",
+        " of replicaset/web-",
+    ]);
+    line(&[
+        "said of deployment/web: ScalingReplicaSet: Scaled up replica set web-",
+        " from 0 to 3",
+    ]);
+    let made = trace
+        .said
+        .iter()
+        .filter(|line| line.contains("created pod/web-"))
+        .count();
+    assert_eq!(made, 3, "{told}");
+    up.signal(Signal::TERM);
+    assert!(up.end().success());
 }
 
 fn mode(path: &Path) -> u32 {
