@@ -25,7 +25,7 @@ pub fn attempts(bug: Bug) -> Vec<Attempt> {
     let in_simulation = match bug {
         // The API is not in the simulation.
         Bug::HeaderNewerThanData => None,
-        // A simulated member panics before any check speaks: its queues are small, and it asserts that they are in order.
+        // A simulated member panics before any check speaks, and that is no catch.
         Bug::WatchSkipsWhenSlow => None,
         _ => Some(Attempt::Sim),
     };
