@@ -78,6 +78,9 @@ test: deps peers announce ## Check format and lints, and run every test
 	@.ci/step "lints" cargo clippy $(cargo_all) --all-targets -- -D warnings
 	@# Together, since tests ask for features that programs alone would not.
 	@.ci/step "build" cargo build $(cargo_all) --bins --tests
+	@# Into the simulation alone: another kvd would take minutes.
+	@.ci/step "plant bugs" cargo build $(cargo_all) --features keelson-sim/planted --bin sim-faulty
+	@.ci/step "catch bugs" $(bin)/mutants --simulated --seeds 400 --jobs 2
 	cargo test $(cargo_all) --no-fail-fast
 
 .PHONY: sim

@@ -9,7 +9,7 @@ use keelson_planted::Bug;
 use tokio::sync::OnceCell;
 
 use crate::harness::{Programs, Seen};
-use crate::plan::{self, Attempt};
+use crate::plan::Attempt;
 use crate::record::{Catch, Outcome};
 
 /// The simulation is cleared by so many seeds: with fewer, it could cry wolf unheard.
@@ -53,7 +53,12 @@ impl Court {
     }
 
     /// Looks for a bug until a checker has found something. An error if a harness is not to be trusted.
-    pub async fn try_bug(&self, bug: Bug, ports: &str) -> anyhow::Result<Outcome> {
+    pub async fn try_bug(
+        &self,
+        bug: Bug,
+        attempts: Vec<Attempt>,
+        ports: &str,
+    ) -> anyhow::Result<Outcome> {
         let mut outcome = Outcome {
             bug: bug.name().to_owned(),
             caught: None,
@@ -61,7 +66,7 @@ impl Court {
             seconds: 0.0,
             no_verdict: None,
         };
-        for attempt in plan::attempts(bug) {
+        for attempt in attempts {
             self.clear(attempt, ports).await?;
             if outcome.runs > 0 {
                 println!("{}: not seen yet; now by {attempt}", bug.name());

@@ -46,8 +46,8 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Beside this one, unless `KEELSON_BIN_DIR` says otherwise.
-    pub fn find() -> anyhow::Result<Programs> {
+    /// Those that these attempts need: beside this one, unless `KEELSON_BIN_DIR` says otherwise.
+    pub fn find(attempts: &[Attempt]) -> anyhow::Result<Programs> {
         let dir = match std::env::var_os("KEELSON_BIN_DIR") {
             Some(dir) => PathBuf::from(dir),
             None => {
@@ -57,11 +57,14 @@ impl Programs {
                     .to_owned()
             }
         };
-        for (name, how) in [
-            ("jepsen", "build"),
-            ("kvd-faulty", "faulty"),
-            ("sim-faulty", "faulty"),
-        ] {
+        let simulates = attempts.contains(&Attempt::Sim);
+        let attacks = attempts.iter().any(|attempt| *attempt != Attempt::Sim);
+        let needed = [
+            ("sim-faulty", "faulty", simulates),
+            ("kvd-faulty", "faulty", attacks),
+            ("jepsen", "build", attacks),
+        ];
+        for (name, how, _) in needed.into_iter().filter(|(_, _, needed)| *needed) {
             let program = dir.join(name);
             if !program.is_file() {
                 bail!("{} is not built: run `make {how}`", program.display());
@@ -192,7 +195,7 @@ fn simulated(code: Option<i32>, said: &str) -> Seen {
 }
 
 fn is_panic(why: &str) -> bool {
-    why.starts_with("a task panicked") || why.contains(" panics, the first: ")
+    why.contains("panicked") || why.contains(" panics, the first: ")
 }
 
 /// The run did less than it has to.
@@ -258,6 +261,7 @@ mod tests {
         assert_eq!(simulated(Some(1), stale), Seen::Violation(why));
         for worthless in [
             "seed 1: FAILED: a task panicked: index out of bounds\n",
+            "seed 1: FAILED: member 2 has stopped by itself: one of its own tasks panicked\n",
             "seed 1: FAILED: 2 panics, the first: index out of bounds\n",
             "seed 1: FAILED: the run is too small: 3 answered\n",
             "seed 1: FAILED: only 3 operations and 1 faults in 240s\n",

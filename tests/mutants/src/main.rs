@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use court::{Court, Effort};
 use harness::Programs;
+use plan::Attempt;
 
 /// Plant one bug after the other, and see that a checker finds it.
 ///
@@ -46,6 +47,9 @@ struct Flags {
     /// A file for the outcomes, one line of JSON each. Bugs that it says were caught are not tried again
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Only by the simulation, and only the bugs that can show there: without clusters of processes
+    #[arg(long)]
+    simulated: bool,
     /// Only list the bugs, with what they do and where they are looked for
     #[arg(long)]
     list: bool,
@@ -88,6 +92,13 @@ fn list() {
     }
 }
 
+/// Where a bug is looked for.
+fn attempts(bug: Bug, simulated: bool) -> Vec<Attempt> {
+    let mut attempts = plan::attempts(bug);
+    attempts.retain(|attempt| !simulated || *attempt == Attempt::Sim);
+    attempts
+}
+
 /// Whether all were caught.
 async fn try_all(flags: &Flags) -> anyhow::Result<bool> {
     let effort = Effort {
@@ -95,7 +106,6 @@ async fn try_all(flags: &Flags) -> anyhow::Result<bool> {
         tries: flags.tries,
         seconds: flags.seconds,
     };
-    let court = Arc::new(Court::new(Programs::find()?, effort));
     let mut outcomes = match &flags.out {
         Some(path) => record::read(path)?,
         None => Vec::new(),
@@ -103,14 +113,20 @@ async fn try_all(flags: &Flags) -> anyhow::Result<bool> {
     outcomes.retain(|outcome| outcome.caught.is_some());
     let known = |bug: &&Bug| !outcomes.iter().any(|outcome| outcome.bug == bug.name());
     let wanted = |bug: &&Bug| flags.only.is_empty() || flags.only.contains(bug);
-    let mut bugs: Vec<Bug> = Bug::ALL
+    let mut trials: Vec<(Bug, Vec<Attempt>)> = Bug::ALL
         .iter()
         .filter(wanted)
         .filter(known)
-        .copied()
+        .map(|bug| (*bug, attempts(*bug, flags.simulated)))
+        .filter(|(_, attempts)| !attempts.is_empty())
         .collect();
-    bugs.reverse();
-    let total = bugs.len();
+    let all_attempts: Vec<Attempt> = trials
+        .iter()
+        .flat_map(|(_, attempts)| attempts.clone())
+        .collect();
+    let court = Arc::new(Court::new(Programs::find(&all_attempts)?, effort));
+    trials.reverse();
+    let total = trials.len();
     println!("{total} bugs to be caught, {} on record", outcomes.len());
 
     let began = Instant::now();
@@ -118,12 +134,12 @@ async fn try_all(flags: &Flags) -> anyhow::Result<bool> {
     let mut free_ports = ports::shares(flags.jobs as usize);
     let mut done = 0;
     loop {
-        while !bugs.is_empty()
+        while !trials.is_empty()
             && let Some(ports) = free_ports.pop()
-            && let Some(bug) = bugs.pop()
+            && let Some((bug, attempts)) = trials.pop()
         {
             let court = Arc::clone(&court);
-            jobs.spawn(async move { (court.try_bug(bug, &ports).await, ports) });
+            jobs.spawn(async move { (court.try_bug(bug, attempts, &ports).await, ports) });
         }
         let ended = tokio::select! {
             ended = jobs.join_next() => ended,

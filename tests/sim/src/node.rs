@@ -162,7 +162,7 @@ impl Node {
         let tasks = Tasks::new(self.seed ^ self.life, self.drift_ppm);
         let (log, opened) =
             RaftLog::open(self.log.clone(), self.limits.log.clone()).context("the raft log")?;
-        self.truth.starts(self.id, &opened);
+        self.truth.starts(self.id, log.vote(), log.last());
         if opened.cut.is_some() {
             self.truth.count(Kind::TornTail);
         }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use keelson_log::{LogId, Opened};
+use keelson_log::{LogId, Vote};
 use keelson_proto::commandpb::{Command, Membership, command::Request};
 use keelson_store::Event;
 use parking_lot::Mutex;
@@ -168,10 +168,9 @@ impl Truth {
         *flushed = index.max(*flushed);
     }
 
-    /// A member starts, and finds this on its disk: nothing that it told of is forgotten.
-    pub fn starts(&self, member: u64, found: &Opened) {
+    /// A member starts, with this vote and with a log that ends so: nothing that it told of is forgotten.
+    pub fn starts(&self, member: u64, vote: Option<Vote>, last: Option<LogId>) {
         let mut inner = self.0.lock();
-        let vote = found.vote;
         if let Some((term, candidate)) = inner.votes.get(&member).copied()
             && !vote.is_some_and(|vote| {
                 // Who leads a term has its votes, and nobody else can have them.
@@ -185,7 +184,7 @@ impl Truth {
         // The leader of a later term may have replaced it.
         if let Some((term, entry)) = inner.held.get(&member).copied()
             && vote.is_none_or(|vote| vote.term <= term)
-            && found.last.is_none_or(|last| last.index < entry.index)
+            && last.is_none_or(|last| last.index < entry.index)
             && inner
                 .flushed
                 .get(&member)
@@ -193,8 +192,7 @@ impl Truth {
         {
             inner.contradict(format!(
                 "member {member} told the leader of term {term} that it holds {entry:?}, and starts again with a log \
-                 that ends at {:?}",
-                found.last
+                 that ends at {last:?}"
             ));
         }
     }
@@ -394,7 +392,6 @@ impl Inner {
 mod tests {
     use super::*;
     use crate::runtime::Runtime;
-    use keelson_log::Vote;
     use openraft::AsyncRuntime;
 
     fn id(term: u64, index: u64) -> LogId {
@@ -443,21 +440,13 @@ mod tests {
         );
     }
 
-    /// What a member finds when it starts: its vote, and the last entry.
-    fn finds(vote: (u64, u64), last: Option<LogId>) -> Opened {
-        let (term, node) = vote;
-        Opened {
-            fresh: false,
-            vote: Some(Vote {
-                term,
-                node,
-                committed: false,
-            }),
-            committed: None,
-            purged: None,
-            last,
-            cut: None,
-        }
+    fn vote(term: u64, node: u64) -> Option<Vote> {
+        let committed = false;
+        Some(Vote {
+            term,
+            node,
+            committed,
+        })
     }
 
     #[test]
@@ -465,17 +454,17 @@ mod tests {
         assert_eq!(
             found(|truth| {
                 truth.votes(1, 2, 3);
-                truth.starts(1, &finds((2, 3), None));
+                truth.starts(1, vote(2, 3), None);
                 truth.votes(1, 4, 2);
                 truth.votes(1, 2, 3);
-                truth.starts(1, &finds((5, 1), None));
+                truth.starts(1, vote(5, 1), None);
             }),
             None
         );
         for after in [
             |truth: &Truth| truth.votes(1, 2, 1),
-            |truth: &Truth| truth.starts(1, &finds((2, 1), None)),
-            |truth: &Truth| truth.starts(1, &finds((1, 3), None)),
+            |truth: &Truth| truth.starts(1, vote(2, 1), None),
+            |truth: &Truth| truth.starts(1, vote(1, 3), None),
         ] {
             let wrong = found(|truth| {
                 truth.votes(1, 2, 3);
@@ -491,19 +480,19 @@ mod tests {
             found(|truth| {
                 truth.holds(1, 3, id(2, 7));
                 truth.holds(1, 3, id(2, 6));
-                truth.starts(1, &finds(vote, last));
+                truth.starts(1, vote, last);
             })
         };
-        assert_eq!(starts((3, 2), Some(id(3, 8))), None);
-        assert!(starts((3, 2), Some(id(2, 6))).is_some());
-        assert!(starts((3, 2), None).is_some());
+        assert_eq!(starts(vote(3, 2), Some(id(3, 8))), None);
+        assert!(starts(vote(3, 2), Some(id(2, 6))).is_some());
+        assert!(starts(vote(3, 2), None).is_some());
         // The leader of a later term may have replaced it.
-        assert_eq!(starts((4, 2), Some(id(2, 6))), None);
+        assert_eq!(starts(vote(4, 2), Some(id(2, 6))), None);
         // It is in a snapshot that was installed.
         let installed = found(|truth| {
             truth.holds(1, 3, id(2, 7));
             truth.flushed(1, 7);
-            truth.starts(1, &finds((3, 2), Some(id(2, 6))));
+            truth.starts(1, vote(3, 2), Some(id(2, 6)));
         });
         assert_eq!(installed, None);
     }
