@@ -338,6 +338,10 @@ impl LogThread {
 
     /// The machine loses power in the first write of a step, or just before it is synced: nobody is told anything.
     fn break_off(mut self) {
+        // What the entries are is certain already: a torn one that is taken for whole is another.
+        if let Err(error) = self.tell() {
+            self.unreadable(&error);
+        }
         self.disk.lose_power_after(self.rng.random_range(0..2));
         drop(self.log.step());
         self.power.is_gone.store(true, Ordering::Relaxed);

@@ -80,7 +80,11 @@ async fn look_at_once(site: &Site, client: usize, rng: &mut StdRng) {
 impl Memory {
     fn choose(&mut self, client: usize, rng: &mut StdRng) -> Ask {
         self.number += 1;
-        let value = format!("{client}-{}", self.number);
+        let mut value = format!("{client}-{}", self.number);
+        if rng.random_ratio(1, 16) {
+            // Over more than a sector of a disk, of which some may be lost, and more than some queues hold.
+            value.push_str(&"-".repeat(rng.random_range(200..1_200)));
+        }
         let key = any_key(rng);
         let read = Read {
             keys: Keys::one(&key),
