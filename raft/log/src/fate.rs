@@ -42,6 +42,8 @@ pub(crate) enum Fate {
     TornSectors(u64),
     /// A range of bytes, often a prefix, survives.
     TornBytes(u64),
+    /// A prefix survives.
+    BrokenOff(u64),
 }
 
 impl Fate {
@@ -72,6 +74,10 @@ impl Fate {
                     random.below(to + 1)
                 };
                 put(from as usize, to as usize);
+            }
+            Fate::BrokenOff(seed) => {
+                let to = Random::new(*seed).below(data.len() as u64 + 1);
+                put(0, to as usize);
             }
             Fate::TornSectors(seed) => {
                 let mut random = Random::new(*seed);

@@ -109,6 +109,22 @@ impl SimDir {
         self.next_life(&mut disk)
     }
 
+    /// The machine loses power in the middle of its last write: what it did before is kept, and of that write as many
+    /// bytes as `seed` decides. So does a disk that keeps the order of writes.
+    pub fn crash_in_last_write(&self, seed: u64) -> SimDir {
+        let mut disk = self.disk.lock();
+        let mut left: usize = disk.files.values().map(|file| file.pending.len()).sum();
+        disk.settle(|| {
+            left = left.wrapping_sub(1);
+            if left == 0 {
+                Fate::BrokenOff(seed)
+            } else {
+                Fate::Kept
+            }
+        });
+        self.next_life(&mut disk)
+    }
+
     /// The process is killed, and the machine goes on: what it wrote stays in the page cache, no
     /// more synced than before. Returns the handle to use from now on.
     pub fn kill(&self) -> SimDir {

@@ -31,6 +31,14 @@ impl Disk {
         }
     }
 
+    /// The machine loses power in the middle of its last write, and keeps what it did before.
+    pub fn crash_in_last_write(&self, seed: u64) -> Disk {
+        Disk {
+            dir: self.dir.crash_in_last_write(seed),
+            lies: self.lies,
+        }
+    }
+
     /// The process is killed, and the machine goes on.
     pub fn kill(&self) -> Disk {
         Disk {

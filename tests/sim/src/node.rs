@@ -105,6 +105,12 @@ struct Power {
     is_gone: AtomicBool,
 }
 
+impl Power {
+    fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Relaxed)
+    }
+}
+
 /// A running member.
 #[derive(Clone)]
 pub struct Life {
@@ -229,8 +235,10 @@ impl Node {
         net.detach(self.id);
         life.tasks.kill();
         self.sync_fails = false;
-        self.power = Arc::default();
+        let in_a_write = std::mem::take(&mut self.power).is_gone();
         self.log = match power_loss {
+            // By every other disk, writes survive in their order.
+            Some(seed) if in_a_write && seed % 2 == 0 => self.log.crash_in_last_write(seed),
             Some(seed) => self.log.crash(seed),
             None => self.log.kill(),
         };
@@ -256,7 +264,7 @@ impl Node {
 
     /// The power has gone so.
     pub fn is_without_power(&self) -> bool {
-        self.power.is_gone.load(Ordering::Relaxed)
+        self.power.is_gone()
     }
 
     /// The next sync of the log fails.
