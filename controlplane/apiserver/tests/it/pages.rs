@@ -50,6 +50,33 @@ on_each_store!(pages_are_of_the_first_pages_revision, async |running| {
     assert_eq!(token(&second), "");
 });
 
+on_each_store!(a_token_leads_into_no_other_namespace, async |running| {
+    let server = Server::start(running).await;
+    let client = server.client(Some("admin"));
+    let other = "/api/v1/namespaces/aaa/configmaps";
+    let namespace = json!({"metadata": {"name": "aaa"}});
+    client.post("/api/v1/namespaces", &namespace).await.ok();
+    for name in ["a", "b"] {
+        let object = json!({"metadata": {"name": name}});
+        client.post(other, &object).await.ok();
+        make(&client, name, "x").await;
+    }
+    let first = client.get(&format!("{other}?limit=1")).await.ok();
+    assert_eq!(names(&first), ["a"]);
+    let elsewhere = client
+        .get(&format!("{MAPS}?continue={}", token(&first)))
+        .await
+        .ok();
+    for item in elsewhere["items"].as_array().unwrap() {
+        assert_eq!(item["metadata"]["namespace"], "default");
+    }
+    client
+        .delete(&format!("{MAPS}?continue={}", token(&first)))
+        .await
+        .ok();
+    assert_eq!(names(&client.get(other).await.ok()), ["a", "b"]);
+});
+
 on_each_store!(a_selector_is_applied_before_the_limit, async |running| {
     let server = Server::start(running).await;
     let client = server.client(Some("admin"));

@@ -271,3 +271,12 @@ on_each_store!(a_watch_begins_as_its_parameters_say, async |running| {
         last = relabel(&client, "b", &format!("v{}", revision(&last))).await;
     }
 });
+
+#[tokio::test]
+async fn a_watch_may_ask_for_any_time_and_gets_a_days_at_most() {
+    let server = Server::start(RunningStore::start(StoreKind::Etcd).await).await;
+    let client = server.client(Some("admin"));
+    let namespaces = "/api/v1/namespaces?watch=1&timeoutSeconds=9223372036854775807";
+    let mut watch = client.watch(namespaces).await;
+    assert!(watch.told().await.starts_with("ADDED "));
+}
