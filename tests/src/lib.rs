@@ -24,3 +24,4 @@ pub mod tool;
 pub mod turn;
 pub mod wait;
 pub mod watch;
+pub mod whole;

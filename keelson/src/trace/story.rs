@@ -5,9 +5,12 @@
 //! the latest of these before it:
 //!
 //! - a write to the same object by somebody else;
-//! - if it changed what is wanted (or made, or deleted the object): a write to what is wanted of an owner;
+//! - if it changed what is wanted, or made the object: a write to what is wanted of an owner;
+//! - if it made the object: the end of another one of the same owner;
 //! - if it changed the status: any write to one that it owns;
 //! - for endpoints: a write to their service, or to a pod that it selects.
+//!
+//! What a person does follows from nothing that can be seen, and who deletes leaves no name.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -73,8 +76,11 @@ struct Known {
 #[derive(Debug, Clone)]
 struct Write {
     revision: u64,
+    /// Not known of a deletion.
     who: Option<String>,
     touched: Touched,
+    /// It asked for the end of the object, or was it.
+    ends: bool,
 }
 
 /// Which parts of an object a write changed.
@@ -119,9 +125,9 @@ impl Story {
         let was = before.map(|before| &before.object);
         let changed = differences(was.map_or(&nothing, Object::value), object.value());
         let touched = touched(was, &changed, is_gone);
-        // Who deletes leaves no name; the entries are those of the last write before.
-        let deletes = is_gone || (object.is_deleting() && !was.is_some_and(Object::is_deleting));
-        let who = match deletes {
+        // The managers named by what was deleted are those of the last write before.
+        let ends = is_gone || (object.is_deleting() && !was.is_some_and(Object::is_deleting));
+        let who = match ends {
             true => None,
             false => writer(was, &object, &changed),
         };
@@ -129,6 +135,7 @@ impl Story {
             revision: object.revision(),
             who,
             touched,
+            ends,
         };
         let belongs = self.belongs(&object);
         if belongs && self.begun.is_none() {
@@ -249,7 +256,7 @@ impl Story {
 
     /// The latest write that this one can have followed from.
     fn cause(&self, object: &Object, write: &Write) -> Option<(u64, String)> {
-        if object.kind() == "event" || write.is_by_person() {
+        if object.kind() == "event" || write.ends || write.is_by_person() {
             return None;
         }
         let itself = self.known.get(object.uid());
@@ -260,6 +267,14 @@ impl Story {
                 .owners()
                 .filter_map(|owner| self.known.get(owner.uid));
             causes.extend(owners.map(|owner| owner.latest(|other| other.touched.wanted)));
+        }
+        if itself.is_none() {
+            let is_sibling = |known: &&Known| {
+                let mut owners = known.object.owners();
+                owners.any(|one| object.owners().any(|own| own.uid == one.uid))
+            };
+            let siblings = self.known.values().filter(is_sibling);
+            causes.extend(siblings.map(|sibling| sibling.latest(|other| other.ends)));
         }
         if write.touched.status {
             let dependents = self.known.values().filter(|known| {

@@ -184,25 +184,27 @@ fn events_are_told_in_their_own_words_and_by_whom_they_name() {
 }
 
 #[test]
-fn who_deletes_leaves_no_name() {
-    let mut story = Teller::of("deployment", "web");
-    story.written("Deployment", "web", "kubectl", json!({"metadata": {}}));
-    let asked = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
-    let asked = story
-        .written("Deployment", "web", "kubectl", asked)
-        .unwrap();
+fn who_deletes_leaves_no_name_and_what_takes_its_place_follows() {
+    let mut story = Teller::of("replicaset", "web");
+    let pod = || json!({"metadata": owned_by("ReplicaSet", "web")});
+    story.written("ReplicaSet", "web", "kubectl", json!({"metadata": {}}));
+    story.written("Pod", "web-a", KCM, pod());
+    let mut leaving = pod();
+    leaving["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    assert_eq!(
+        story.written("Pod", "web-a", KCM, leaving).unwrap(),
+        "  +0.002s  rev 131   (somebody)               asked for the deletion of pod/web-a"
+    );
+    let next = story.written("Pod", "web-b", KCM, pod()).unwrap();
     assert!(
-        asked.contains("(somebody)               asked for the deletion of deployment/web"),
-        "{asked}"
+        next.ends_with("because it saw rev 131 of pod/web-a"),
+        "{next}"
     );
-    let gone = story.change(
-        "Deployment",
-        "web",
-        "kubectl",
-        json!({"metadata": {}}),
-        true,
+    let gone = story.change("Pod", "web-a", KCM, pod(), true).unwrap();
+    assert_eq!(
+        gone,
+        "  +0.004s  rev 133   (somebody)               deleted pod/web-a"
     );
-    assert!(gone.unwrap().contains("deleted deployment/web"));
 }
 
 #[test]
