@@ -55,6 +55,26 @@ pub struct Subresource {
     pub verbs: &'static [&'static str],
 }
 
+impl Subresource {
+    const CHANGED: &[&str] = &["get", "patch", "update"];
+
+    /// How many replicas there are, and are to be.
+    pub const SCALE: Subresource = Subresource {
+        name: "scale",
+        kind: ("autoscaling", "v1", "Scale"),
+        verbs: Subresource::CHANGED,
+    };
+
+    /// What whoever looks after an object says of it: the object itself, of which only the status is written.
+    pub const fn status(kind: (&'static str, &'static str, &'static str)) -> Subresource {
+        Subresource {
+            name: "status",
+            kind,
+            verbs: Subresource::CHANGED,
+        }
+    }
+}
+
 /// A column of a table.
 pub struct Column {
     /// The head, as kubectl shows it in capitals.

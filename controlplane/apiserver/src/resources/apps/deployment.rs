@@ -20,16 +20,8 @@ pub static DEPLOYMENT: Resource = Resource {
     storage: "deployments",
     verbs: EVERY_VERB,
     subresources: &[
-        Subresource {
-            name: "status",
-            kind: ("apps", "v1", "Deployment"),
-            verbs: &["get", "patch", "update"],
-        },
-        Subresource {
-            name: "scale",
-            kind: ("autoscaling", "v1", "Scale"),
-            verbs: &["get", "patch", "update"],
-        },
+        Subresource::status(("apps", "v1", "Deployment")),
+        Subresource::SCALE,
     ],
     columns: &[
         Column::object_name(),

@@ -20,16 +20,8 @@ pub static REPLICA_SET: Resource = Resource {
     storage: "replicasets",
     verbs: EVERY_VERB,
     subresources: &[
-        Subresource {
-            name: "status",
-            kind: ("apps", "v1", "ReplicaSet"),
-            verbs: &["get", "patch", "update"],
-        },
-        Subresource {
-            name: "scale",
-            kind: ("autoscaling", "v1", "Scale"),
-            verbs: &["get", "patch", "update"],
-        },
+        Subresource::status(("apps", "v1", "ReplicaSet")),
+        Subresource::SCALE,
     ],
     columns: &[
         Column::object_name(),

@@ -23,11 +23,7 @@ pub static NAMESPACE: Resource = Resource {
         "create", "delete", "get", "list", "patch", "update", "watch",
     ],
     subresources: &[
-        Subresource {
-            name: "status",
-            kind: KIND,
-            verbs: &["get", "patch", "update"],
-        },
+        Subresource::status(KIND),
         Subresource {
             name: "finalize",
             kind: KIND,

@@ -17,11 +17,7 @@ pub static NODE: Resource = Resource {
     namespaced: false,
     storage: "minions",
     verbs: EVERY_VERB,
-    subresources: &[Subresource {
-        name: "status",
-        kind: ("", "v1", "Node"),
-        verbs: &["get", "patch", "update"],
-    }],
+    subresources: &[Subresource::status(("", "v1", "Node"))],
     columns: &[
         Column::object_name(),
         Column::new("Status", "string"),

@@ -21,11 +21,7 @@ pub static POD: Resource = Resource {
     storage: "pods",
     verbs: EVERY_VERB,
     subresources: &[
-        Subresource {
-            name: "status",
-            kind: ("", "v1", "Pod"),
-            verbs: &["get", "patch", "update"],
-        },
+        Subresource::status(("", "v1", "Pod")),
         Subresource {
             name: "binding",
             kind: ("", "v1", "Binding"),

@@ -18,11 +18,7 @@ pub static SERVICE: Resource = Resource {
     namespaced: true,
     storage: "services/specs",
     verbs: EVERY_VERB,
-    subresources: &[Subresource {
-        name: "status",
-        kind: ("", "v1", "Service"),
-        verbs: &["get", "patch", "update"],
-    }],
+    subresources: &[Subresource::status(("", "v1", "Service"))],
     columns: &[
         Column::object_name(),
         Column::new("Type", "string"),
