@@ -16,7 +16,7 @@ JEPSEN_FLAGS ?=
 LONG_FLAGS ?=
 # What `make mutants` is told, as in: make mutants MUTANTS_FLAGS="--only sync-skipped,page-reads-now"
 MUTANTS_FLAGS ?=
-# What `make bench` is told, as in: make bench BENCH_FLAGS="--seconds 30"
+# What `make bench` is told, as in: make bench BENCH_FLAGS="--only put-3,get-hot --pairs 3"
 BENCH_FLAGS ?=
 
 target := $(or $(CARGO_TARGET_DIR),target)

@@ -1,19 +1,25 @@
 //! The command line.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf, absolute};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
 use tempfile::TempDir;
 
-use crate::system::System;
-use crate::workload::Workload;
+use crate::system::{Kind, System};
+use crate::workload::list::{Scale, list};
+use crate::workload::run::Effort;
+use crate::workload::{Workload, matches};
 
 /// The magic number of tmpfs, from Linux's `magic.h`: there, a sync costs nothing.
 const TMPFS: i64 = 0x0102_1994;
+const SECONDS: f64 = 10.0;
+const WARM_UP: f64 = 2.0;
+const QUICK_SECONDS: f64 = 2.0;
+const QUICK_WARM_UP: f64 = 0.5;
 
-/// Measures kvd beside etcd.
+/// Measures kvd beside etcd: the same clients, in turns, on fresh clusters.
 #[derive(Debug, Parser)]
 #[command(name = "bench", version)]
 pub struct Options {
@@ -23,74 +29,102 @@ pub struct Options {
     /// The kvd to measure [default: kvd, beside this program]
     #[arg(long, value_name = "PATH")]
     pub kvd: Option<PathBuf>,
-    /// Numbers of members
-    #[arg(long, value_delimiter = ',', default_value = "1,3", value_parser = 1..=9)]
-    pub members: Vec<i64>,
-    /// Numbers of clients, each with one request under way
-    #[arg(long, value_delimiter = ',', default_value = "1,100,1000", value_parser = 1..=100_000)]
-    pub clients: Vec<i64>,
-    /// What clients do
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_enum,
-        default_value = "put,get,get-serializable"
-    )]
-    pub workloads: Vec<Workload>,
-    /// How long each run is measured, in seconds
-    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]
-    pub seconds: f64,
-    /// How long each run goes on before it is measured, in seconds
-    #[arg(long, value_name = "S", default_value_t = 2.0, value_parser = seconds)]
-    pub warm_up: f64,
-    /// How often each system is measured in each combination
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = positive)]
-    pub rounds: usize,
-    /// Connections that the clients share, spread over the members; the leader has the first
+    /// Measure one system alone
+    #[arg(long, value_enum)]
+    pub target: Option<Kind>,
+    /// Say what there is to measure, and end
+    #[arg(long)]
+    pub list: bool,
+    /// Measure these workloads: names, or beginnings of names
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Include what takes long
+    #[arg(long)]
+    pub long: bool,
+    /// One short pair of runs, with a tenth of the keys: to see that all works, not to compare
+    #[arg(long)]
+    pub quick: bool,
+    /// How often each system is measured, in turns [default: 5, or 1 if --quick]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub pairs: Option<usize>,
+    /// How long each run is measured, in seconds [default: 10, or 2 if --quick]
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub seconds: Option<f64>,
+    /// How long each run goes on before it is measured, in seconds [default: 2, or 0.5 if --quick]
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub warm_up: Option<f64>,
+    /// Connections that up to 120 clients share, spread over the members; more clients have one for ten of them
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = positive)]
     pub connections: usize,
-    /// Keys that are there before a run that reads
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = positive)]
-    pub keys: usize,
-    /// The size of every value
-    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = value_size)]
-    pub value_bytes: usize,
     /// Where the members keep their data meanwhile: a real disk [default: beside this program]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Where the details go
-    #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
-    pub json: PathBuf,
+    /// Where the results go
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    pub out: PathBuf,
+    /// Go on where an earlier run with the same flags was interrupted
+    #[arg(long = "continue")]
+    pub go_on: bool,
 }
 
 impl Options {
     /// The systems to compare; the first is the one that the others are set against.
     pub fn systems(&self) -> anyhow::Result<Vec<System>> {
         let beside = std::env::current_exe()?.with_file_name("kvd");
-        let etcd = self
-            .etcd
-            .as_deref()
-            .map(|program| System::new("etcd", program));
-        let kvd = System::new("kvd", self.kvd.as_deref().unwrap_or(&beside));
-        etcd.into_iter().chain([kvd]).collect()
+        let mut systems = Vec::new();
+        if self.target != Some(Kind::Kvd) {
+            match &self.etcd {
+                Some(program) => systems.push(System::new(Kind::Etcd, program)?),
+                None if self.target.is_some() => bail!("--target etcd needs --etcd PATH"),
+                None => {}
+            }
+        }
+        if self.target != Some(Kind::Etcd) {
+            systems.push(System::new(
+                Kind::Kvd,
+                self.kvd.as_deref().unwrap_or(&beside),
+            )?);
+        }
+        Ok(systems)
     }
 
-    /// Every combination, in the order in which they are measured and shown.
-    pub fn cells(&self) -> impl Iterator<Item = (usize, usize, Workload)> {
-        let sorted = |numbers: &[i64]| -> Vec<usize> {
-            let set: BTreeSet<i64> = numbers.iter().copied().collect();
-            set.into_iter()
-                .filter_map(|number| usize::try_from(number).ok())
-                .collect()
+    pub fn scale(&self) -> Scale {
+        Scale { quick: self.quick }
+    }
+
+    /// What is to be measured, in order.
+    pub fn workloads(&self) -> anyhow::Result<Vec<Workload>> {
+        let all = list(self.scale());
+        for word in &self.only {
+            if !all.iter().any(|workload| matches(&workload.name, word)) {
+                bail!("no workload is called {word}: see --list");
+            }
+        }
+        let wanted = |workload: &Workload| {
+            if self.only.is_empty() {
+                self.long || !workload.long
+            } else {
+                self.only.iter().any(|word| matches(&workload.name, word))
+            }
         };
-        let (members, clients) = (sorted(&self.members), sorted(&self.clients));
-        members.into_iter().flat_map(move |members| {
-            let workloads = &self.workloads;
-            clients
-                .clone()
-                .into_iter()
-                .flat_map(move |clients| workloads.iter().map(move |w| (members, clients, *w)))
-        })
+        Ok(all.into_iter().filter(wanted).collect())
+    }
+
+    pub fn pairs(&self) -> usize {
+        self.pairs.unwrap_or(if self.quick { 1 } else { 5 })
+    }
+
+    pub fn effort(&self) -> Effort {
+        let (warm_up, measured) = if self.quick {
+            (QUICK_WARM_UP, QUICK_SECONDS)
+        } else {
+            (WARM_UP, SECONDS)
+        };
+        Effort {
+            warm_up: Duration::from_secs_f64(self.warm_up.unwrap_or(warm_up)),
+            measured: Duration::from_secs_f64(self.seconds.unwrap_or(measured)),
+            connections_min: self.connections,
+        }
     }
 
     /// A directory for the members' data, on a disk that can be synced, deleted at the end.
@@ -133,51 +167,42 @@ fn positive(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "a positive number is wanted".to_owned())
 }
 
-fn value_size(text: &str) -> Result<usize, String> {
-    let max = crate::workload::VALUE_BYTES_MAX;
-    text.parse()
-        .ok()
-        .filter(|size| *size <= max)
-        .ok_or_else(|| format!("a size of at most {max} bytes is wanted"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn names(flags: &[&str]) -> anyhow::Result<Vec<String>> {
+        let options = Options::parse_from(["bench"].iter().chain(flags));
+        let workloads = options.workloads()?.into_iter();
+        Ok(workloads.map(|workload| workload.name).collect())
+    }
+
     #[test]
-    fn cells_come_in_order_and_once() {
-        let options = Options::parse_from([
-            "bench",
-            "--members",
-            "3,1,3",
-            "--clients",
-            "2",
-            "--workloads",
-            "get,put",
-        ]);
-        let cells: Vec<_> = options.cells().collect();
-        let expected = [
-            (1, 2, Workload::Get),
-            (1, 2, Workload::Put),
-            (3, 2, Workload::Get),
-            (3, 2, Workload::Put),
-        ];
-        assert_eq!(cells, expected);
+    fn words_choose_workloads_in_the_order_of_the_list() {
+        assert_eq!(
+            names(&["--only", "put-3-100,put-1-1"]).unwrap(),
+            ["put-1-1", "put-3-100"]
+        );
+        assert!(names(&["--only", "get-hot"]).unwrap().len() > 4);
+        assert!(names(&["--only", "unknown"]).is_err());
+    }
+
+    #[test]
+    fn what_takes_long_is_measured_when_it_is_asked_for() {
+        let (short, all) = (names(&[]).unwrap().len(), names(&["--long"]).unwrap().len());
+        assert!(short <= all);
     }
 
     #[test]
     fn nonsense_is_refused() {
         for flags in [
-            ["--members", "0"],
-            ["--clients", "x"],
+            ["--pairs", "0"],
             ["--seconds", "0"],
-            ["--connections", "0"],
+            ["--connections", "x"],
+            ["--target", "consul"],
         ] {
-            assert!(
-                Options::try_parse_from(["bench"].into_iter().chain(flags)).is_err(),
-                "{flags:?}"
-            );
+            let flags = ["bench"].into_iter().chain(flags);
+            assert!(Options::try_parse_from(flags).is_err());
         }
     }
 }

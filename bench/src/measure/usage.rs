@@ -12,11 +12,28 @@ pub struct Usage {
     pub cpu: Duration,
     /// The sum of each one's greatest resident set so far.
     pub peak_rss_bytes: u64,
+    /// The sum of the resident sets now.
+    pub rss_bytes: u64,
     /// What they made the kernel send to disks.
     pub written_bytes: u64,
 }
 
 impl Usage {
+    /// What this process has used.
+    pub fn own() -> anyhow::Result<Usage> {
+        Usage::of(&[std::process::id()])
+    }
+
+    /// What was used since, and the peak of it all.
+    pub fn since(self, before: Usage) -> Usage {
+        Usage {
+            cpu: self.cpu.saturating_sub(before.cpu),
+            peak_rss_bytes: self.peak_rss_bytes,
+            rss_bytes: self.rss_bytes,
+            written_bytes: self.written_bytes.saturating_sub(before.written_bytes),
+        }
+    }
+
     /// Reads the counters of processes, all of which must run.
     pub fn of(pids: &[u32]) -> anyhow::Result<Usage> {
         let ticks_per_second = rustix::param::clock_ticks_per_second();
@@ -28,8 +45,11 @@ impl Usage {
             };
             let ticks = cpu_ticks(&read("stat")?).context("/proc/<pid>/stat is not as expected")?;
             sum.cpu += Duration::from_millis(ticks * 1000 / ticks_per_second);
-            sum.peak_rss_bytes += 1024
-                * field(&read("status")?, "VmHWM:").context("no VmHWM in /proc/<pid>/status")?;
+            let status = read("status")?;
+            let size =
+                |name| field(&status, name).context("a size is missing in /proc/<pid>/status");
+            sum.peak_rss_bytes += 1024 * size("VmHWM:")?;
+            sum.rss_bytes += 1024 * size("VmRSS:")?;
             sum.written_bytes +=
                 field(&read("io")?, "write_bytes:").context("no write_bytes in /proc/<pid>/io")?;
         }

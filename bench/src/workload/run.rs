@@ -1,0 +1,152 @@
+//! Runs one workload on one cluster.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::task::JoinSet;
+
+use super::closed::Clients;
+use super::keys::Values;
+use super::load::{self, Told};
+use super::operation::{Asker, Numbers, Operation};
+use super::{State, Work, Workload};
+use crate::client::Connection;
+use crate::measure::{Meter, Outcome};
+use crate::system::{Cluster, Kind};
+
+/// How long, and by how many connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    pub warm_up: Duration,
+    pub measured: Duration,
+    pub connections_min: usize,
+}
+
+impl Effort {
+    /// At least one a client, and at most ten clients on one.
+    fn connections(self, clients: usize) -> usize {
+        clients.min(self.connections_min.max(clients / 10))
+    }
+}
+
+/// Makes a cluster hold what a workload needs.
+pub async fn prepare(state: State, cluster: &Cluster, told: &Told) -> anyhow::Result<()> {
+    match state {
+        State::Empty => Ok(()),
+        State::Keys {
+            keys,
+            bytes,
+            manner,
+        } => {
+            let values = Rc::new(Values::new(bytes));
+            load::keys(&cluster.endpoints, 0, keys, &values, manner, told).await
+        }
+    }
+}
+
+/// A cluster, and how much is to be done with it.
+#[derive(Debug)]
+pub struct Running<'a> {
+    pub cluster: &'a mut Cluster,
+    pub effort: Effort,
+}
+
+impl Running<'_> {
+    /// Does the work, and tells what it showed.
+    pub async fn run(&mut self, workload: &Workload) -> anyhow::Result<Outcome> {
+        let keys = match workload.state {
+            State::Empty => 0,
+            State::Keys { keys, .. } => keys,
+        };
+        match workload.work {
+            Work::Closed {
+                operation,
+                clients,
+                beside,
+                bytes,
+            } => self.closed(operation, clients, beside, bytes, keys).await,
+        }
+    }
+
+    /// Measures clients that ask again when they are answered, and others beside them, on a cluster with so many keys.
+    pub async fn closed(
+        &self,
+        operation: Operation,
+        clients: usize,
+        beside: Option<(Operation, usize)>,
+        bytes: usize,
+        keys: u64,
+    ) -> anyhow::Result<Outcome> {
+        let values = Rc::new(Values::new(bytes));
+        let numbers = Rc::new(Numbers::new(keys));
+        let others = beside.into_iter().flat_map(|(operation, others)| {
+            (0..others).map(move |number| (operation, clients + number, false))
+        });
+        let askers: Vec<(Asker, bool)> = (0..clients)
+            .map(|number| (operation, number, true))
+            .chain(others)
+            .map(|(operation, number, measured)| {
+                let operation = on(operation, self.cluster.kind);
+                let asker = Asker::new(operation, number as u64, values.clone(), numbers.clone());
+                (asker, measured)
+            })
+            .collect();
+
+        let meter = Rc::new(Meter::new());
+        let count = self.effort.connections(askers.len());
+        let mut shares: Vec<Vec<(Asker, bool)>> = Vec::new();
+        shares.resize_with(count, Vec::new);
+        for (number, asker) in askers.into_iter().enumerate() {
+            shares[number % count].push(asker);
+        }
+        let mut tasks = JoinSet::new();
+        for (share, url) in shares
+            .into_iter()
+            .zip(self.cluster.endpoints.iter().cycle())
+        {
+            let mut connection = Connection::open(url).await?;
+            let mut clients = Clients::new(share, meter.clone());
+            tasks.spawn_local(async move { connection.run(&mut clients).await });
+        }
+        let Effort {
+            warm_up, measured, ..
+        } = self.effort;
+        let outcome = until(
+            tasks,
+            meter.watch(|| self.cluster.pids(), warm_up, measured),
+        )
+        .await?;
+        let first = outcome.first_failure.as_deref().unwrap_or("none");
+        anyhow::ensure!(
+            meter.operations() > 0,
+            "no operation succeeded; the first failure: {first}"
+        );
+        Ok(outcome)
+    }
+}
+
+/// Where a system has no streamed list, its list.
+fn on(operation: Operation, kind: Kind) -> Operation {
+    match operation {
+        Operation::List { keys, .. } if kind == Kind::Etcd => Operation::List {
+            keys,
+            streamed: false,
+        },
+        other => other,
+    }
+}
+
+/// Waits for what is measured; connections that break meanwhile are its end.
+pub async fn until<T>(
+    mut tasks: JoinSet<anyhow::Result<()>>,
+    measured: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    tokio::select! {
+        done = measured => done,
+        Some(ended) = tasks.join_next() => {
+            ended?.context("a connection broke")?;
+            anyhow::bail!("a client ended by itself")
+        }
+    }
+}
