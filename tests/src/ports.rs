@@ -6,8 +6,10 @@
 //! A member that is down leaves its ports to whoever asks. So who starts clusters in several processes at a time gives
 //! each process a range of its own, by `KEELSON_PORTS` in its environment: `LOWEST-HIGHEST`.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use rand::Rng;
 
@@ -18,7 +20,10 @@ const COMMON: Range<u16> = 12_000..32_000;
 /// What is divided among processes, so that nothing collides with those that were given no range.
 const DIVIDED: Range<u16> = 4_000..12_000;
 
-/// `N` different ports on which nothing listens now.
+/// Ports that this process has handed out. Who got one may not listen there yet.
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+/// `N` different ports on which nothing listens now, and which this process was not given before.
 pub fn free<const N: usize>() -> [u16; N] {
     let range = match std::env::var(VARIABLE) {
         Ok(text) => parse(&text).unwrap_or_else(|| {
@@ -29,11 +34,19 @@ pub fn free<const N: usize>() -> [u16; N] {
     // Held until all are found, so that none is found twice.
     let mut held = Vec::with_capacity(N);
     let mut random = rand::rng();
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     for _ in 0..1_000 {
         if held.len() == N {
             break;
         }
+        if given.len() + N > range.len() / 2 {
+            // Whoever got the first ones has had time enough.
+            given.clear();
+        }
         let port = random.random_range(range.clone());
+        if !given.insert(port) {
+            continue;
+        }
         held.extend(
             TcpListener::bind((Ipv4Addr::LOCALHOST, port))
                 .ok()
@@ -76,6 +89,14 @@ mod tests {
             assert!(pair[0].end <= pair[1].start, "{shares:?}");
         }
         assert!(shares[2].end <= COMMON.start);
+    }
+
+    #[test]
+    fn a_port_is_not_given_twice_though_nobody_listens_there_yet() {
+        let mut given: Vec<u16> = (0..50).flat_map(|_| free::<10>()).collect();
+        given.sort_unstable();
+        given.dedup();
+        assert_eq!(given.len(), 500);
     }
 
     #[test]
