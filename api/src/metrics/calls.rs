@@ -5,6 +5,7 @@
 //! up method names makes no new ones.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -98,7 +99,6 @@ struct Handled {
 }
 
 /// The counters of one method.
-#[derive(Clone)]
 pub(crate) struct Call {
     started: Counter,
     handled: [Counter; CODES.len()],
@@ -120,8 +120,8 @@ impl Call {
 
 /// The counters of all methods.
 pub(crate) struct Calls {
-    by_path: HashMap<String, Call>,
-    other: Call,
+    by_path: HashMap<String, Arc<Call>>,
+    other: Arc<Call>,
 }
 
 impl Calls {
@@ -138,25 +138,27 @@ impl Calls {
             "RPCs completed on the server, by code",
             handled.clone(),
         );
-        let call = |grpc_type, grpc_service, grpc_method| Call {
-            started: started
-                .get_or_create(&Started {
-                    grpc_type,
-                    grpc_service,
-                    grpc_method,
-                })
-                .clone(),
-            handled: CODES.map(|grpc_code| {
-                handled
-                    .get_or_create(&Handled {
+        let call = |grpc_type, grpc_service, grpc_method| {
+            Arc::new(Call {
+                started: started
+                    .get_or_create(&Started {
                         grpc_type,
                         grpc_service,
                         grpc_method,
-                        grpc_code,
                     })
-                    .clone()
-            }),
-            endless: grpc_type == "bidi_stream",
+                    .clone(),
+                handled: CODES.map(|grpc_code| {
+                    handled
+                        .get_or_create(&Handled {
+                            grpc_type,
+                            grpc_service,
+                            grpc_method,
+                            grpc_code,
+                        })
+                        .clone()
+                }),
+                endless: grpc_type == "bidi_stream",
+            })
         };
         let mut by_path = HashMap::new();
         for (service, kind, methods) in METHODS {
@@ -171,7 +173,7 @@ impl Calls {
     }
 
     /// The counters of the method at a path.
-    pub(crate) fn of(&self, path: &str) -> &Call {
+    pub(crate) fn of(&self, path: &str) -> &Arc<Call> {
         self.by_path.get(path).unwrap_or(&self.other)
     }
 }

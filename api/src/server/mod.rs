@@ -9,31 +9,26 @@ mod authority;
 mod coalesce;
 mod gate;
 mod observe;
+mod router;
+mod unary;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::response::IntoResponse;
-use http::{Request, StatusCode, header};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use keelson_raft::Parts;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
-use tonic::Status;
-use tonic::service::Routes;
 
 use crate::Api;
 use crate::context::Context;
-use crate::http::routes as http_routes;
-use crate::watch::{WatchService, WatchSettings};
 use authority::Mended;
 use coalesce::Coalesced;
 use gate::Gate;
 use observe::Observe;
+use router::Router;
 
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
@@ -97,9 +92,8 @@ pub async fn serve<P: Parts>(
     let member = &api.context.member;
     let gate = Gate::new(member.request_timeout(), api.context.stopping.clone());
     for (listener, serves) in listeners {
-        let router = router(api, serves);
         let service = Observe::new(
-            router,
+            Router::new(api, serves),
             api.context.metrics.clone(),
             gate.clone(),
             api.context.stopping.clone(),
@@ -119,38 +113,8 @@ pub async fn serve<P: Parts>(
     connections.wait().await;
 }
 
-fn router<P: Parts>(api: &Api<P>, serves: Serves) -> Router {
-    let grpc = || api.grpc_routes().into_axum_router();
-    let http = || http_routes(api.context.clone());
-    let router = match serves {
-        Serves::Everything => grpc().merge(http()),
-        Serves::Grpc => grpc(),
-        Serves::Http => http(),
-    };
-    router.fallback(not_found)
-}
-
-/// Says as grpc-go and Go's HTTP server say it that there is nothing at a path.
-async fn not_found(request: Request<Body>) -> axum::response::Response {
-    let grpc = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    if grpc {
-        let service = request
-            .uri()
-            .path()
-            .trim_start_matches('/')
-            .split('/')
-            .next()
-            .unwrap_or("");
-        return Status::unimplemented(format!("unknown service {service}")).into_http::<Body>();
-    }
-    (StatusCode::NOT_FOUND, "404 page not found\n").into_response()
-}
-
 struct Acceptor<P: Parts> {
-    service: Observe<Router>,
+    service: Observe<Router<P>>,
     context: Arc<Context<P>>,
     options: ServerOptions,
 }
@@ -181,6 +145,8 @@ impl<P: Parts> Acceptor<P> {
         builder
             .http2()
             .timer(TokioTimer::new())
+            // Nobody reads the date of a call.
+            .auto_date_header(false)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_send_buf_size(STREAM_SEND_BYTES)
@@ -239,49 +205,4 @@ fn prepare(socket: &TcpStream) -> std::io::Result<()> {
         .with_time(TCP_KEEPALIVE)
         .with_interval(TCP_KEEPALIVE);
     socket2::SockRef::from(socket).set_tcp_keepalive(&keepalive)
-}
-
-impl<P: Parts> Api<P> {
-    /// The gRPC services.
-    fn grpc_routes(&self) -> Routes {
-        use keelson_proto::etcdserverpb::cluster_server::ClusterServer;
-        use keelson_proto::etcdserverpb::kv_server::KvServer;
-        use keelson_proto::etcdserverpb::lease_server::LeaseServer;
-        use keelson_proto::etcdserverpb::maintenance_server::MaintenanceServer;
-
-        let context = || self.context.clone();
-        // etcd's room for what gRPC adds to a request; what is beyond never gets so far as to be refused by size.
-        let limit = self
-            .context
-            .options
-            .max_request_bytes
-            .saturating_add(512 * 1024);
-        Routes::new(KvServer::new(crate::kv::Kv(context())).max_decoding_message_size(limit))
-            .add_service(WatchService::new(
-                self.context.member.hub().clone(),
-                self.watch_settings(limit),
-            ))
-            .add_service(
-                LeaseServer::new(crate::lease::Lease(context())).max_decoding_message_size(limit),
-            )
-            .add_service(
-                ClusterServer::new(crate::cluster::Cluster(context()))
-                    .max_decoding_message_size(limit),
-            )
-            .add_service(
-                MaintenanceServer::new(crate::maintenance::Maintenance(context()))
-                    .max_decoding_message_size(limit),
-            )
-            .add_service(self.health.clone())
-    }
-
-    fn watch_settings(&self, request_bytes_max: usize) -> WatchSettings {
-        let (member, context) = (self.context.member.clone(), self.context.clone());
-        WatchSettings {
-            leader_lost: Arc::new(move || member.leader_lost()),
-            is_learner: Arc::new(move || context.is_learner()),
-            election_timeout: self.context.options.election_timeout,
-            request_bytes_max,
-        }
-    }
 }

@@ -7,13 +7,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use axum::body::Body;
 use bytes::Bytes;
 use futures::future::Either;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use keelson_raft::Trouble;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service;
 
@@ -106,12 +106,12 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// A call that has not ended. One that is dropped was cancelled by its client.
 struct Open {
-    call: Call,
+    call: Arc<Call>,
     ended: bool,
 }
 
 impl Open {
-    fn new(call: Call) -> Open {
+    fn new(call: Arc<Call>) -> Open {
         call.started();
         Open { call, ended: false }
     }
@@ -171,12 +171,12 @@ pub(super) struct ObservedBody {
 
 impl HttpBody for ObservedBody {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = Status;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         let frame = match Pin::new(&mut this.inner).poll_frame(cx) {
             Poll::Pending => {
@@ -314,7 +314,8 @@ mod tests {
     async fn a_watch_ends_with_server_stopped_when_the_server_stops() {
         let metrics = Arc::new(Metrics::new());
         let stopping = CancellationToken::new();
-        let endless = Body::from_stream(futures::stream::pending::<Result<Bytes, Infallible>>());
+        let endless = futures::stream::pending::<Result<Frame<Bytes>, Infallible>>();
+        let endless = Body::new(http_body_util::StreamBody::new(endless));
         let response = call(&metrics, &stopping, WATCH, endless).await;
         stopping.cancel();
         let trailers = response
