@@ -108,32 +108,20 @@ impl<E: Engine> Applier<E> {
         }
     }
 
-    /// Applies a batch of committed entries: one write, one publication.
-    pub(crate) async fn apply(&self, entries: Vec<Entry>) -> Result<Vec<Outcome>, EngineError> {
-        match &self.place {
-            Place::Caller(machine) => {
-                let machine = &mut *machine.lock();
-                let (outcomes, publication) = machine.apply(&entries)?;
-                machine.publish(&publication);
-                Ok(outcomes)
-            }
-            Place::Thread(sender) => {
-                let (done, result) = oneshot::channel();
-                let job: Job<E> = Box::new(move |machine| match machine.apply(&entries) {
-                    Ok((outcomes, publication)) => {
-                        // The client's answer does not wait for the fan-out.
-                        let _ = done.send(Ok(outcomes));
-                        machine.publish(&publication);
-                    }
-                    Err(error) => {
-                        let _ = done.send(Err(error));
-                    }
-                });
-                let gone = || EngineError::new("applying", "the apply thread has stopped");
-                sender.send(job).map_err(|_| gone())?;
-                result.await.map_err(|_| gone())?
-            }
-        }
+    /// Applies a batch of committed entries: one write, one publication. `answer` is called where it is applied, as soon
+    /// as it is, with one outcome an entry: no client waits for a task that passes it on, nor for the watchers.
+    pub(crate) async fn apply(
+        &self,
+        entries: Vec<Entry>,
+        answer: impl FnOnce(Vec<Outcome>) + Send + 'static,
+    ) -> Result<(), EngineError> {
+        self.run(move |machine| {
+            let (outcomes, publication) = machine.apply(&entries)?;
+            answer(outcomes);
+            machine.publish(&publication);
+            Ok(())
+        })
+        .await?
     }
 
     /// Applying happens on the caller's thread.

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use futures::{FutureExt, Stream, StreamExt};
+use keelson_store::Outcome;
 use keelson_store::engine::Engine;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{RaftSnapshotBuilder, Snapshot, SnapshotMeta};
@@ -77,18 +78,20 @@ impl<P: Parts> RaftStateMachine<Types<P::Rt>> for Machine<P> {
                 // What is ready now goes along; nothing is waited for.
                 next = entries.next().now_or_never().flatten();
             }
-            let outcomes = self
-                .shared
+            let responders = std::mem::take(&mut responders);
+            let answer = move |outcomes: Vec<Outcome>| {
+                assert_eq!(outcomes.len(), responders.len(), "one outcome an entry");
+                for (responder, outcome) in responders.into_iter().zip(outcomes) {
+                    if let Some(responder) = responder {
+                        responder.send(outcome);
+                    }
+                }
+            };
+            self.shared
                 .applier
-                .apply(std::mem::take(&mut batch))
+                .apply(std::mem::take(&mut batch), answer)
                 .await
                 .map_err(io::Error::other)?;
-            assert_eq!(outcomes.len(), responders.len(), "one outcome an entry");
-            for (responder, outcome) in responders.drain(..).zip(outcomes) {
-                if let Some(responder) = responder {
-                    responder.send(outcome);
-                }
-            }
         }
         Ok(())
     }
