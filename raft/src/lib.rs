@@ -17,6 +17,7 @@ mod barrier;
 mod desk;
 mod duties;
 mod handover;
+mod intake;
 mod leadership;
 mod leases;
 mod log_store;

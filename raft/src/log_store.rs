@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::channel::oneshot;
@@ -23,12 +24,15 @@ const READ_BYTES: u64 = 2 << 20;
 /// The log as openraft writes and reads it. Cheap to clone: replication tasks read through clones.
 pub(crate) struct LogStore<D: LogDir> {
     pub(crate) log: RaftLog<D>,
+    /// Told after each append that is on the disk, or has failed.
+    pub(crate) written: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl<D: LogDir> Clone for LogStore<D> {
     fn clone(&self) -> Self {
         LogStore {
             log: self.log.clone(),
+            written: self.written.clone(),
         }
     }
 }
@@ -206,11 +210,16 @@ impl<RT: AsyncRuntime, D: LogDir> RaftLogStorage<Types<RT>> for LogStore<D> {
         if on(Bug::AckBeforeSync) {
             self.log.append(entries, Box::new(drop));
             callback.io_completed(Ok(()));
+            (self.written)();
             return Ok(());
         }
+        let written = self.written.clone();
         self.log.append(
             entries,
-            Box::new(move |result| callback.io_completed(result)),
+            Box::new(move |result| {
+                callback.io_completed(result);
+                written();
+            }),
         );
         Ok(())
     }
@@ -261,7 +270,10 @@ mod tests {
         log.append(entries, Box::new(drop));
         log.purge(id(4), Box::new(drop));
         log.step().run();
-        let mut reader = LogStore { log };
+        let mut reader = LogStore {
+            log,
+            written: Arc::new(|| ()),
+        };
         for (start, found) in [(3, 0), (5, 3)] {
             let read = RaftLogReader::<Types<TokioRuntime>>::limited_get_log_entries(
                 &mut reader,

@@ -26,6 +26,7 @@ use crate::applier::{Applier, ApplyOn, OpenEngine, Surroundings};
 use crate::barrier::{self, Barrier};
 use crate::desk::Desk;
 use crate::duties;
+use crate::intake::{self, Intake};
 use crate::leases::LeaseClock;
 use crate::log_store::LogStore;
 use crate::machine::Machine;
@@ -153,6 +154,7 @@ impl<P: Parts> Member<P> {
         };
         let applier = Applier::start(store, around, config.apply_on).map_err(StartError::Thread)?;
         let (barrier, rounds) = Barrier::new();
+        let (intake, turns) = Intake::new();
         let (running, stopped) = oneshot::channel();
         let stopped = stopped.shared();
         let shared: Arc<Shared<P>> = Arc::new(Shared {
@@ -176,6 +178,7 @@ impl<P: Parts> Member<P> {
             progress,
             leases,
             barrier,
+            intake: intake.clone(),
             incoming: Arc::default(),
             changing: Arc::default(),
             now,
@@ -196,7 +199,10 @@ impl<P: Parts> Member<P> {
             Network {
                 shared: Arc::downgrade(&shared),
             },
-            LogStore { log: config.log },
+            LogStore {
+                log: config.log,
+                written: Arc::new(move || intake.free()),
+            },
             Machine {
                 shared: shared.clone(),
             },
@@ -216,6 +222,7 @@ impl<P: Parts> Member<P> {
             drop(P::Rt::spawn(task));
         };
         spawn(Box::pin(barrier::run(shared.clone(), rounds)));
+        spawn(Box::pin(intake::run(shared.clone(), turns)));
         spawn(Box::pin(duties::lead(shared.clone())));
         spawn(Box::pin(duties::finish_changes(shared.clone())));
         spawn(Box::pin(duties::notice_removal(shared.clone())));
@@ -411,6 +418,7 @@ impl<P: Parts> Member<P> {
         // All of it at once, and before anything is waited for: who asked for this may not wait to the end.
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.barrier.close();
+        self.shared.intake.close();
         self.shared.hub.close();
         self.shared.running.lock().take();
         if self.shared.raft().shutdown().await.is_err() {

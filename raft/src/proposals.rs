@@ -18,6 +18,7 @@ use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use prost::Message;
 
+use crate::intake::Freed;
 use crate::shared::{Parts, Shared};
 use crate::transport::{CallError, Lane, Reply, Request, Transport};
 use crate::trouble::Trouble;
@@ -26,8 +27,13 @@ use crate::types::{Proposal, Types};
 /// Committed but not applied entries above which new proposals are refused (etcd's number).
 const UNAPPLIED_MAX: u64 = 5_000;
 
-/// What openraft answers to a command.
-type Answer<P> = ClientWriteResult<Types<<P as Parts>::Rt>>;
+/// A command on its way to openraft.
+pub(crate) struct Offer<Rt: AsyncRuntime> {
+    command: Bytes,
+    /// Only in this term.
+    term: Option<u64>,
+    responder: ProgressResponder<Types<Rt>, ClientWriteResult<Types<Rt>>>,
+}
 
 impl<P: Parts> Shared<P> {
     /// Proposes a command and waits until it is applied here: who asks this member afterwards finds what it wrote.
@@ -38,6 +44,8 @@ impl<P: Parts> Shared<P> {
         command.member = self.id.0;
         command.quota_bytes = self.quota_bytes;
         let bytes = Bytes::from(command.encode_to_vec());
+        // It may hold on to a buffer of the connection that it came by.
+        drop(command);
         if bytes.len() > self.max_request_bytes {
             return Err(Trouble::RequestTooLarge);
         }
@@ -106,21 +114,42 @@ impl<P: Parts> Shared<P> {
         if unapplied > UNAPPLIED_MAX {
             return Err(Offered::Failed(Trouble::TooManyRequests));
         }
-        let (responder, answer) = ProgressResponder::<_, Answer<P>>::complete_only();
-        let mut write = self.raft().write(Proposal(command)).responder(responder);
-        if let Some(term) = term {
-            write = write.with_leader(term);
-        }
-        let stopped = Err(Offered::Failed(Trouble::Stopped));
-        if write.await.is_err() {
-            return stopped;
+        let (responder, answer) = ProgressResponder::complete_only();
+        let offer = Offer {
+            command,
+            term,
+            responder,
+        };
+        let mut freed = Freed {
+            intake: &self.intake,
+            went_well: false,
+        };
+        if let Some(offer) = self.intake.enter(offer) {
+            self.hand_over_offer(offer).await;
         }
         match answer.await {
-            Ok(Ok(written)) => Ok((written.log_id.index(), written.data)),
+            Ok(Ok(written)) => {
+                freed.went_well = true;
+                Ok((written.log_id.index(), written.data))
+            }
             Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(Offered::NotAppended),
             Ok(Err(_)) => Err(Offered::Failed(Trouble::LeaderChanged)),
-            Err(_) => stopped,
+            // Dropped: by openraft, which has stopped, or by the intake, since this member stops.
+            Err(_) => Err(Offered::Failed(Trouble::Stopped)),
         }
+    }
+
+    /// Gives openraft an offer. If it has stopped, whoever waits for the answer is told.
+    pub(crate) async fn hand_over_offer(&self, offer: Offer<P::Rt>) {
+        let mut write = self
+            .raft()
+            .write(Proposal(offer.command))
+            .responder(offer.responder);
+        if let Some(term) = offer.term {
+            write = write.with_leader(term);
+        }
+        // What is not sent drops the responder.
+        let _ = write.await;
     }
 
     async fn forward(

@@ -18,9 +18,11 @@ use parking_lot::Mutex;
 
 use crate::applier::{Applier, Now, OpenEngine};
 use crate::barrier::Barrier;
+use crate::intake::Intake;
 use crate::leases::LeaseClock;
 use crate::machine::Machine;
 use crate::progress::Progress;
+use crate::proposals::Offer;
 use crate::snapshots::Incoming;
 use crate::state_dir::StateDir;
 use crate::transport::Transport;
@@ -103,6 +105,7 @@ pub(crate) struct Shared<P: Parts> {
     pub(crate) progress: Arc<Progress>,
     pub(crate) leases: Arc<LeaseClock>,
     pub(crate) barrier: Barrier,
+    pub(crate) intake: Arc<Intake<Offer<P::Rt>>>,
     /// The snapshot that is being received.
     pub(crate) incoming: Arc<Mutex<Option<Incoming>>>,
     /// One change of the membership at a time.
