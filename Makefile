@@ -104,5 +104,9 @@ mutants: build faulty ## Plant every known bug, one after the other, and see tha
 	$(bin)/mutants $(MUTANTS_FLAGS)
 
 .PHONY: bench
-bench: build peers ## Measure kvd beside etcd: operations a second, latency, memory, bytes written
-	$(bin)/bench --etcd $(peers)/etcd-3.5.1/etcd --kvd $(bin)/kvd $(BENCH_FLAGS)
+bench: build peers ## Measure kvd beside etcd: rates, latencies, memory; docs/performance.md says how long it takes
+	$(bin)/bench --etcd $(peers)/etcd-3.5.1/etcd $(BENCH_FLAGS)
+
+.PHONY: bench-long
+bench-long: build peers ## Measure everything there is, a night long; goes on where it was interrupted
+	$(bin)/bench --etcd $(peers)/etcd-3.5.1/etcd --long --seconds 10 --out target/bench-long --continue $(BENCH_FLAGS)

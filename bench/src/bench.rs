@@ -5,17 +5,19 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tempfile::TempDir;
 
+use crate::measure::Outcome;
+use crate::measure::figures::named;
 use crate::options::Options;
 use crate::report::Results;
-use crate::report::markdown::{self, number};
-use crate::system::{Cluster, System, Timing};
-use crate::workload::Workload;
+use crate::report::{charts, markdown};
+use crate::system::{Cluster, Kind, System};
 use crate::workload::load::Told;
 use crate::workload::run::{Running, prepare};
+use crate::workload::{Work, Workload, controlplane};
 
 /// A run of the harness.
 #[derive(Debug)]
@@ -24,7 +26,6 @@ pub struct Bench {
     systems: Vec<System>,
     workloads: Vec<Workload>,
     results: Results,
-    results_path: PathBuf,
     place: TempDir,
     progress: ProgressBar,
 }
@@ -49,7 +50,6 @@ impl Bench {
             systems,
             workloads,
             results,
-            results_path,
             place,
             progress: progress(runs),
         })
@@ -85,37 +85,61 @@ impl Bench {
         let Some(first) = missing.first() else {
             return Ok(());
         };
-        let what = format!("{}, pair {pair}, {}", system.kind.name(), first.name);
-        let mut cluster = self.cluster(first, system, &what).await.context(what)?;
+        let what =
+            |workload: &Workload| format!("{}, pair {pair}, {}", system.kind.name(), workload.name);
+        let mut cluster = match first.work {
+            Work::ControlPlane(_) => None,
+            _ => Some(
+                self.cluster(first, system, &what(first))
+                    .await
+                    .with_context(|| what(first))?,
+            ),
+        };
         for workload in missing {
-            let what = format!("{}, pair {pair}, {}", system.kind.name(), workload.name);
+            let what = what(workload);
             self.progress.set_message(what.clone());
-            let mut running = Running {
-                cluster: &mut cluster,
-                effort: self.options.effort(),
-            };
-            let outcome = running.run(workload).await.context(what.clone())?;
-            let mut line = format!("{what}:");
-            for (figure, unit) in [
-                ("rate", "/s"),
-                ("p99_ms", "ms p99"),
-                ("server_cpu_us", "µs CPU"),
-                ("client_cpu_us", "µs the client's"),
-            ] {
-                if let Some(value) = outcome.get(figure) {
-                    line += &format!(" {} {unit}", number(value));
-                }
-            }
-            if let Some(first) = &outcome.first_failure {
-                line += &format!("; {} FAILED, the first with {first}", outcome.failures);
-            }
+            let outcome = self
+                .run(workload, system, pair, cluster.as_mut(), &what)
+                .await
+                .context(what.clone())?;
             // A hidden bar swallows what is printed through it.
-            self.progress.suspend(|| eprintln!("{line}"));
+            self.progress
+                .suspend(|| eprintln!("{}", in_short(&what, workload, &outcome)));
             self.progress.inc(1);
             self.results.add(workload, system.kind, pair, outcome);
-            self.results.save(&self.results_path)?;
+            self.results.save(&self.out("results.json"))?;
         }
-        cluster.stop().await
+        match cluster {
+            Some(cluster) => cluster.stop().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn run(
+        &self,
+        workload: &Workload,
+        system: &System,
+        pair: usize,
+        cluster: Option<&mut Cluster>,
+        what: &str,
+    ) -> anyhow::Result<Outcome> {
+        let effort = self.options.effort();
+        let place = self.place.path();
+        match (workload.work, cluster) {
+            (Work::ControlPlane(aspect), _) => {
+                controlplane::measure(aspect, &self.options.keelson()?, system, place, effort).await
+            }
+            (_, Some(cluster)) => {
+                let mut running = Running {
+                    cluster,
+                    effort,
+                    told: &self.told(what),
+                    reference: self.results.outcome(&workload.name, Kind::Etcd, pair),
+                };
+                running.run(workload).await
+            }
+            (_, None) => bail!("no cluster was started"),
+        }
     }
 
     /// A fresh cluster that holds what the workload needs.
@@ -126,13 +150,8 @@ impl Bench {
         what: &str,
     ) -> anyhow::Result<Cluster> {
         self.progress.set_message(format!("{what}: starting"));
-        let cluster = Cluster::start(
-            system,
-            workload.members,
-            Timing::default(),
-            self.place.path(),
-        )
-        .await?;
+        let cluster =
+            Cluster::start(system, workload.members, workload.timing, self.place.path()).await?;
         prepare(workload.state, &cluster, &self.told(what)).await?;
         Ok(cluster)
     }
@@ -147,16 +166,26 @@ impl Bench {
         })
     }
 
-    /// Prints what there is.
-    pub fn tell(&self) {
+    /// Prints what there is, and writes tables and plots.
+    pub fn tell(&self) -> anyhow::Result<()> {
         if self.results.workloads.is_empty() {
-            return;
+            return Ok(());
         }
-        println!("{}", markdown::figures(&self.results));
-        if self.systems.len() > 1 {
-            println!("\n{}", markdown::ratios(&self.results));
-        }
-        println!("details in {}", self.results_path.display());
+        println!("{}\n", markdown::figures(&self.results));
+        println!("{}\n", markdown::others(&self.results));
+        println!("{}\n", markdown::ratios(&self.results));
+        std::fs::write(self.out("results.md"), markdown::page(&self.results))
+            .context("cannot write results.md")?;
+        charts::draw_all(&self.results, &self.options.out)?;
+        println!(
+            "all of it, with plots, is in {}",
+            self.options.out.display()
+        );
+        Ok(())
+    }
+
+    fn out(&self, file: &str) -> PathBuf {
+        self.options.out.join(file)
     }
 
     pub fn failures(&self) -> u64 {
@@ -164,8 +193,41 @@ impl Bench {
     }
 }
 
+/// A line that tells what came out, as far as it is known by one run.
+fn in_short(what: &str, workload: &Workload, outcome: &Outcome) -> String {
+    let marked = workload.marks.iter().map(|mark| mark.figure.as_str());
+    let mut names: Vec<&str> = ["rate", "p99_ms", "server_cpu_us", "client_cpu_us"]
+        .into_iter()
+        .chain(marked)
+        .collect();
+    names.dedup();
+    let mut line = format!("{what}:");
+    let mut told = Vec::new();
+    for name in names {
+        if let Some(value) = outcome.get(name)
+            && !told.contains(&name)
+        {
+            told.push(name);
+            let figure = named(name);
+            line += &format!(
+                " {} {} {};",
+                figure.title,
+                markdown::number(value),
+                figure.unit
+            );
+        }
+    }
+    if let Some(first) = &outcome.first_failure {
+        line += &format!(" {} FAILED, the first with {first}", outcome.failures);
+    }
+    line
+}
+
 fn share_a_cluster(one: &Workload, next: &Workload) -> bool {
-    one.members == next.members && one.state == next.state && one.work.only_reads()
+    one.members == next.members
+        && one.timing == next.timing
+        && one.state == next.state
+        && one.work.only_reads()
 }
 
 fn progress(runs: usize) -> ProgressBar {

@@ -5,8 +5,6 @@
 //! and need the same state, share a cluster. What a run shows is a set of figures ([`measure`]), which [`report`] keeps
 //! and compares. The [`client`] is our own, since a usual one costs as much as the servers.
 
-#![allow(dead_code, reason = "for the workloads that come next")]
-
 mod bench;
 mod client;
 mod measure;
@@ -57,7 +55,7 @@ async fn work(options: Options) -> anyhow::Result<()> {
             }
         })
         .await;
-    bench.tell();
+    bench.tell()?;
     done?;
     match bench.failures() {
         0 => Ok(()),

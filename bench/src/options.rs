@@ -14,8 +14,8 @@ use crate::workload::{Workload, matches};
 
 /// The magic number of tmpfs, from Linux's `magic.h`: there, a sync costs nothing.
 const TMPFS: i64 = 0x0102_1994;
-const SECONDS: f64 = 10.0;
-const WARM_UP: f64 = 2.0;
+const SECONDS: f64 = 5.0;
+const WARM_UP: f64 = 1.0;
 const QUICK_SECONDS: f64 = 2.0;
 const QUICK_WARM_UP: f64 = 0.5;
 
@@ -29,6 +29,9 @@ pub struct Options {
     /// The kvd to measure [default: kvd, beside this program]
     #[arg(long, value_name = "PATH")]
     pub kvd: Option<PathBuf>,
+    /// The keelson of the control plane's workloads [default: keelson, beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub keelson: Option<PathBuf>,
     /// Measure one system alone
     #[arg(long, value_enum)]
     pub target: Option<Kind>,
@@ -47,10 +50,10 @@ pub struct Options {
     /// How often each system is measured, in turns [default: 5, or 1 if --quick]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub pairs: Option<usize>,
-    /// How long each run is measured, in seconds [default: 10, or 2 if --quick]
+    /// How long each run is measured, in seconds [default: 5, or 2 if --quick]
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub seconds: Option<f64>,
-    /// How long each run goes on before it is measured, in seconds [default: 2, or 0.5 if --quick]
+    /// How long each run goes on before it is measured, in seconds [default: 1, or 0.5 if --quick]
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub warm_up: Option<f64>,
     /// Connections that up to 120 clients share, spread over the members; more clients have one for ten of them
@@ -86,6 +89,14 @@ impl Options {
             )?);
         }
         Ok(systems)
+    }
+
+    /// The launcher of whole clusters.
+    pub fn keelson(&self) -> anyhow::Result<PathBuf> {
+        match &self.keelson {
+            Some(program) => Ok(program.clone()),
+            None => Ok(std::env::current_exe()?.with_file_name("keelson")),
+        }
     }
 
     pub fn scale(&self) -> Scale {

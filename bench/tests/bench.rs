@@ -83,6 +83,35 @@ fn both_systems_are_measured_in_turns_without_a_failure() {
 }
 
 #[test]
+fn watchers_leases_and_offered_loads_are_measured_too() {
+    let _turn = turn();
+    let dir = tempfile::tempdir().unwrap();
+    let server = server().display().to_string();
+    let only = "watch-prefix-1,watch-reconnect-1,lease-keep-alive-1,list-1,put-offered-1";
+    let output = bench(&["--kvd", &server, "--only", only], dir.path());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+
+    let results = results(dir.path());
+    let workloads = results["workloads"].as_array().unwrap();
+    assert_eq!(workloads.len(), 5, "{errors}");
+    for workload in workloads {
+        let outcome = &workload["runs"][0]["outcome"];
+        assert_eq!(outcome["failures"], 0, "{workload}");
+        assert!(
+            outcome["figures"]["rate"].as_f64().unwrap() > 0.0,
+            "{workload}"
+        );
+    }
+    let page = std::fs::read_to_string(dir.path().join("results.md")).unwrap();
+    assert!(page.contains("watch-reconnect-1"), "{page}");
+    assert!(
+        dir.path().join("latency.svg").is_file(),
+        "a line of offered loads is drawn"
+    );
+}
+
+#[test]
 fn a_run_that_goes_on_measures_what_is_missing_and_nothing_else() {
     let _turn = turn();
     let dir = tempfile::tempdir().unwrap();

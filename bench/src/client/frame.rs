@@ -24,8 +24,6 @@ pub const PADDED: u8 = 8;
 pub const PRIORITY: u8 = 0x20;
 
 pub const SETTING_INITIAL_WINDOW_SIZE: u16 = 4;
-/// The reason of a stream that its client no longer wants.
-pub const CANCEL: u32 = 8;
 
 /// The head of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -148,13 +148,6 @@ impl Outgoing {
         self.send_waiting();
     }
 
-    /// Tells the server that a call is of no more interest; its end will not be told.
-    pub fn cancel(&mut self, call: CallId) {
-        if self.streams.remove(&call.stream).is_some() {
-            self.put_word(frame::RST_STREAM, call.stream, frame::CANCEL);
-        }
-    }
-
     /// Whether the server has asked for no more calls on this connection.
     pub fn is_going_away(&self) -> bool {
         self.going_away

@@ -28,6 +28,8 @@ struct Tally {
     others: u64,
     failures: u64,
     first_failure: Option<String>,
+    /// In microseconds, since it was last asked for.
+    longest: u64,
 }
 
 impl Meter {
@@ -39,6 +41,7 @@ impl Meter {
                 others: 0,
                 failures: 0,
                 first_failure: None,
+                longest: 0,
             }),
         }
     }
@@ -55,10 +58,9 @@ impl Meter {
     pub fn took(&self, latency: Duration) {
         if self.on.get() {
             let micros = u64::try_from(latency.as_micros()).unwrap_or(LATENCY_US_MAX);
-            self.tally
-                .borrow_mut()
-                .latencies
-                .saturating_record(micros.max(1));
+            let mut tally = self.tally.borrow_mut();
+            tally.latencies.saturating_record(micros.max(1));
+            tally.longest = tally.longest.max(micros);
         }
     }
 
@@ -91,6 +93,11 @@ impl Meter {
     /// In milliseconds.
     pub fn quantile_ms(&self, quantile: f64) -> f64 {
         self.tally.borrow().latencies.value_at_quantile(quantile) as f64 / 1000.0
+    }
+
+    /// The longest since the last call, in milliseconds; 0 if there was none.
+    pub fn longest_ms(&self) -> f64 {
+        std::mem::take(&mut self.tally.borrow_mut().longest) as f64 / 1000.0
     }
 
     /// Forgets latencies, not failures.

@@ -1,6 +1,7 @@
 //! What members cost the machine, from `/proc`.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -21,7 +22,20 @@ pub struct Usage {
 impl Usage {
     /// What this process has used.
     pub fn own() -> anyhow::Result<Usage> {
-        Usage::of(&[std::process::id()])
+        let mut usage = Usage::of(&[std::process::id()])?;
+        // Not in ticks of ten milliseconds, which is much for a client that needs little. What threads used that have
+        // ended is not in it; ours last.
+        let mut nanos = 0;
+        for task in fs::read_dir("/proc/self/task")? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            let used = text
+                .split_ascii_whitespace()
+                .next()
+                .and_then(|used| used.parse::<u64>().ok());
+            nanos += used.context("/proc/<pid>/schedstat is not as expected")?;
+        }
+        usage.cpu = Duration::from_nanos(nanos);
+        Ok(usage)
     }
 
     /// What was used since, and the peak of it all.
@@ -57,6 +71,52 @@ impl Usage {
     }
 }
 
+/// What a process has in memory, a page that several have being shared among them. None if it has ended.
+pub fn pss_bytes(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    Some(1024 * field(&text, "Pss:")?)
+}
+
+/// The program that a process runs.
+pub fn program(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+/// The processes that a process has started, and that those have started.
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let mut parents = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(child) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        parents.extend(parent(&stat).map(|parent| (parent, child)));
+    }
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(above) = found.get(next).copied() {
+        found.extend(
+            parents
+                .iter()
+                .filter(|(parent, _)| *parent == above)
+                .map(|(_, child)| *child),
+        );
+        next += 1;
+    }
+    found.remove(0);
+    found
+}
+
+/// The fourth field.
+fn parent(stat: &str) -> Option<u32> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// utime and stime, fields 14 and 15; the second field, the name, may hold anything up to its last parenthesis.
 fn cpu_ticks(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
@@ -80,6 +140,25 @@ mod tests {
             Some(155)
         );
         assert_eq!(cpu_ticks("7 (a) S 4"), None);
+    }
+
+    #[test]
+    fn a_childs_child_is_a_descendant() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "sleep 60 & echo started; wait"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = [0; 8];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
+        let found = descendants(std::process::id());
+        assert!(found.contains(&child.id()), "{found:?}");
+        let below = descendants(child.id());
+        assert_eq!(below.len(), 1, "the sleep");
+        assert!(pss_bytes(child.id()).unwrap() > 0);
+        let sleep = rustix::process::Pid::from_raw(below[0] as i32).unwrap();
+        rustix::process::kill_process(sleep, rustix::process::Signal::KILL).unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

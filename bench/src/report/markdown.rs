@@ -3,8 +3,11 @@
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::results::{Measured, Results};
+use crate::measure::figures::{FIGURES, named};
 use crate::measure::stats::Spread;
+use crate::workload::{Aim, Mark};
 
+/// Of clients that do something again and again.
 const COLUMNS: [&str; 9] = [
     "workload",
     "system",
@@ -16,86 +19,187 @@ const COLUMNS: [&str; 9] = [
     "written B",
     "failures",
 ];
+/// The figures that have a column there.
+const IN_COLUMNS: [&str; 10] = [
+    "rate",
+    "p50_ms",
+    "p99_ms",
+    "p999_ms",
+    "max_ms",
+    "operations",
+    "server_cpu_us",
+    "client_cpu_us",
+    "peak_mib",
+    "written_bytes",
+];
 
-/// A line a workload and system: the medians of its runs.
+/// The whole page: where and how it was measured, then all tables.
+pub fn page(results: &Results) -> String {
+    let setting = &results.setting;
+    let mut page = format!(
+        "Measured on {}: {} processors ({}), {:.0} GiB, Linux {}; {} s a run after {} s of warm-up{}; flags: `{}`.\n\n",
+        setting.date,
+        setting.processors,
+        setting.processor,
+        setting.memory_bytes as f64 / f64::from(1 << 30),
+        setting.kernel,
+        setting.seconds,
+        setting.warm_up_seconds,
+        if setting.quick {
+            ", large numbers a tenth"
+        } else {
+            ""
+        },
+        setting.flags,
+    );
+    for (system, version) in &setting.systems {
+        page += &format!("- {system}: {version}\n");
+    }
+    page += &format!("\n### How kvd compares\n\n{}\n", ratios(results));
+    page += &format!("\n### Rates, latencies, costs\n\n{}\n", figures(results));
+    page += &format!("\n### What else was measured\n\n{}\n", others(results));
+    page += &format!("\n### What the workloads are\n\n{}\n", workloads(results));
+    page
+}
+
+/// A line a workload and system that has a rate: the medians of its runs.
 pub fn figures(results: &Results) -> Table {
     let mut table = table(&COLUMNS, 2);
     for workload in &results.workloads {
         for (system, _) in &results.setting.systems {
-            let median = |figure| workload.figure(system, figure).map(|spread| spread.median);
-            let text = |figure| median(figure).map_or_else(String::new, number);
-            let failures: u64 = workload
-                .runs
-                .iter()
-                .filter(|run| run.system == *system)
-                .map(|run| run.outcome.failures)
-                .sum();
+            let text = |figure| median(workload, system, figure);
+            if text("rate").is_empty() {
+                continue;
+            }
             table.add_row(vec![
                 workload.name.clone(),
                 system.clone(),
                 text("rate"),
-                format!(
-                    "{} / {} / {}",
-                    text("p50_ms"),
-                    text("p99_ms"),
-                    text("p999_ms")
-                ),
+                [text("p50_ms"), text("p99_ms"), text("p999_ms")].join(" / "),
                 text("server_cpu_us"),
                 text("client_cpu_us"),
                 text("peak_mib"),
                 text("written_bytes"),
-                failures.to_string(),
+                failures(workload, system).to_string(),
             ]);
         }
     }
     table
 }
 
-/// A line a workload: how kvd compares with etcd, and whether the marks are reached.
-pub fn ratios(results: &Results) -> Table {
-    let mut table = table(
-        &[
-            "workload",
-            "figure",
-            "kvd : etcd",
-            "spread",
-            "mark",
-            "reached",
-        ],
-        2,
-    );
+/// A line for each figure that has no column in the other table.
+pub fn others(results: &Results) -> Table {
+    let systems = results.setting.systems.iter();
+    let systems: Vec<&str> = systems.map(|(system, _)| system.as_str()).collect();
+    let columns: Vec<&str> = ["workload", "figure"]
+        .into_iter()
+        .chain(systems.iter().copied())
+        .collect();
+    let mut table = table(&columns, 2);
     for workload in &results.workloads {
-        for figure in compared(workload) {
-            let Some(ratio) = workload.ratio(figure) else {
+        let has_rate = workload
+            .runs
+            .iter()
+            .any(|run| run.outcome.get("rate").is_some());
+        for figure in FIGURES {
+            if has_rate && IN_COLUMNS.contains(&figure.name) {
                 continue;
+            }
+            let values: Vec<String> = systems
+                .iter()
+                .map(|system| median(workload, system, figure.name))
+                .collect();
+            if values.iter().all(String::is_empty) {
+                continue;
+            }
+            let title = match figure.unit {
+                "" => figure.title.to_owned(),
+                unit => format!("{}, {unit}", figure.title),
             };
-            let (aim, reached) = match workload.mark(figure) {
-                Some((aim, reached)) => (number(aim), if reached { "yes" } else { "no" }),
-                None => (String::new(), ""),
-            };
+            table.add_row([workload.name.clone(), title].into_iter().chain(values));
+        }
+    }
+    table
+}
+
+/// A line a mark: how kvd compares with etcd, and whether that is what is aimed at.
+pub fn ratios(results: &Results) -> Table {
+    let columns = [
+        "workload",
+        "figure",
+        "etcd",
+        "kvd",
+        "kvd : etcd",
+        "spread",
+        "mark",
+        "reached",
+    ];
+    let mut table = table(&columns, 2);
+    for workload in &results.workloads {
+        let marks = workload
+            .marks
+            .iter()
+            .map(|mark| (mark.figure.as_str(), Some(mark)));
+        let unmarked = workload.marks.is_empty().then_some(("rate", None));
+        for (figure, mark) in marks.chain(unmarked) {
+            let ratio = workload.ratio(figure);
+            if ratio.is_none() && workload.figure("kvd", figure).is_none() {
+                continue;
+            }
+            let reached = mark.and_then(|mark| workload.reaches(mark));
             table.add_row(vec![
                 workload.name.clone(),
-                crate::measure::figures::named(figure).title.to_owned(),
-                number(ratio.median),
-                spread(ratio),
-                aim,
-                reached.to_owned(),
+                named(figure).title.to_owned(),
+                median(workload, "etcd", figure),
+                median(workload, "kvd", figure),
+                ratio.map_or_else(String::new, |ratio| number(ratio.median)),
+                ratio.map_or_else(String::new, spread),
+                mark.map_or_else(String::new, aim),
+                reached
+                    .map_or("", |reached| if reached { "yes" } else { "no" })
+                    .to_owned(),
             ]);
         }
     }
     table
 }
 
-/// The marks' figures; of a workload without marks its rate.
-fn compared(workload: &Measured) -> Vec<&str> {
-    if workload.marks.is_empty() {
-        return vec!["rate"];
+/// What each one is.
+fn workloads(results: &Results) -> Table {
+    let mut table = table(&["workload", "members", "what"], 3);
+    for workload in &results.workloads {
+        table.add_row([
+            &workload.name,
+            &workload.members.to_string(),
+            &workload.about,
+        ]);
     }
-    workload
-        .marks
-        .iter()
-        .map(|(figure, _)| figure.as_str())
-        .collect()
+    table
+}
+
+fn aim(mark: &Mark) -> String {
+    let figure = named(&mark.figure);
+    let bound = if figure.higher_is_better {
+        "at least"
+    } else {
+        "at most"
+    };
+    match mark.aim {
+        Aim::Ratio(ratio) => format!("{bound} {} times", number(ratio)),
+        Aim::Value(value) => format!("{bound} {} {}", number(value), figure.unit)
+            .trim_end()
+            .to_owned(),
+    }
+}
+
+fn median(workload: &Measured, system: &str, figure: &str) -> String {
+    let spread = workload.figure(system, figure);
+    spread.map_or_else(String::new, |spread| number(spread.median))
+}
+
+fn failures(workload: &Measured, system: &str) -> u64 {
+    let runs = workload.runs.iter().filter(|run| run.system == system);
+    runs.map(|run| run.outcome.failures).sum()
 }
 
 fn spread(of: Spread) -> String {
@@ -125,15 +229,5 @@ pub fn number(value: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_have_the_digits_that_matter() {
-        let texts: Vec<String> = [0.123, 9.876, 12.34, 123.4, 98_765.4]
-            .into_iter()
-            .map(number)
-            .collect();
-        assert_eq!(texts, ["0.12", "9.88", "12.3", "123", "98765"]);
-    }
-}
+#[path = "tests.rs"]
+mod tests;

@@ -1,6 +1,8 @@
-//! What was measured: kept as JSON ([`results`]), told in tables ([`markdown`]).
+//! What was measured: kept as JSON ([`results`]), told in tables ([`markdown`]), drawn as SVG ([`charts`]).
 
+pub mod charts;
 pub mod markdown;
+mod plots;
 pub mod results;
 
 pub use results::Results;

@@ -10,7 +10,7 @@ use crate::measure::figures::named;
 use crate::measure::stats::Spread;
 use crate::options::Options;
 use crate::system::{Kind, System};
-use crate::workload::Workload;
+use crate::workload::{Aim, Mark, Workload};
 
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,8 +20,11 @@ pub struct Results {
 }
 
 /// Where and how; runs of another setting are not to be mixed with these.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Setting {
+    /// The day on which it began.
+    pub date: String,
+    pub flags: String,
     pub processor: String,
     pub processors: usize,
     pub memory_bytes: u64,
@@ -39,8 +42,7 @@ pub struct Measured {
     pub name: String,
     pub about: String,
     pub members: usize,
-    /// Figures, and the ratios to etcd's that are aimed at.
-    pub marks: Vec<(String, f64)>,
+    pub marks: Vec<Mark>,
     pub runs: Vec<Run>,
 }
 
@@ -60,6 +62,8 @@ impl Results {
             .and_then(|text| text.split(' ').next()?.parse().ok());
         Ok(Results {
             setting: Setting {
+                date: today(),
+                flags: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
                 processor: proc_field("/proc/cpuinfo", "model name")
                     .unwrap_or("unknown".to_owned()),
                 processors: std::thread::available_parallelism()?.get(),
@@ -88,7 +92,13 @@ impl Results {
         };
         let kept: Results = serde_json::from_str(&text)
             .with_context(|| format!("{} holds no results", path.display()))?;
-        if kept.setting != self.setting {
+        // One that goes on the next day, or has more workloads, is the same.
+        let comparable = |setting: &Setting| Setting {
+            date: String::new(),
+            flags: String::new(),
+            ..setting.clone()
+        };
+        if comparable(&kept.setting) != comparable(&self.setting) {
             bail!(
                 "{} is of another machine, other programs or other flags",
                 path.display()
@@ -108,12 +118,7 @@ impl Results {
 
     /// Whether this run was made.
     pub fn has(&self, workload: &str, system: Kind, pair: usize) -> bool {
-        self.workload(workload).is_some_and(|found| {
-            found
-                .runs
-                .iter()
-                .any(|run| run.pair == pair && run.system == system.name())
-        })
+        self.outcome(workload, system, pair).is_some()
     }
 
     pub fn add(&mut self, workload: &Workload, system: Kind, pair: usize, outcome: Outcome) {
@@ -126,11 +131,7 @@ impl Results {
                 name: workload.name.clone(),
                 about: workload.about.clone(),
                 members: workload.members,
-                marks: workload
-                    .marks
-                    .iter()
-                    .map(|mark| (mark.figure.to_owned(), mark.ratio))
-                    .collect(),
+                marks: workload.marks.clone(),
                 runs: Vec::new(),
             });
             self.workloads.len() - 1
@@ -144,6 +145,15 @@ impl Results {
 
     pub fn workload(&self, name: &str) -> Option<&Measured> {
         self.workloads.iter().find(|workload| workload.name == name)
+    }
+
+    /// What a run showed, if it was made.
+    pub fn outcome(&self, workload: &str, system: Kind, pair: usize) -> Option<&Outcome> {
+        let runs = &self.workload(workload)?.runs;
+        let found = runs
+            .iter()
+            .find(|run| run.pair == pair && run.system == system.name())?;
+        Some(&found.outcome)
     }
 
     /// How many replies were wrong or said no.
@@ -176,16 +186,27 @@ impl Measured {
         Spread::of_ratios(pairs)
     }
 
-    /// The ratio that is aimed at, and whether the median reaches it.
-    pub fn mark(&self, figure: &str) -> Option<(f64, bool)> {
-        let (_, aim) = self.marks.iter().find(|(name, _)| name == figure)?;
-        let ratio = self.ratio(figure)?.median;
-        let reached = if named(figure).higher_is_better {
-            ratio >= *aim
-        } else {
-            ratio <= *aim
+    /// Whether kvd reaches a mark. None if it was not measured, or had nothing beside it to compare with.
+    pub fn reaches(&self, mark: &Mark) -> Option<bool> {
+        let higher = named(&mark.figure).higher_is_better;
+        let (value, aim) = match mark.aim {
+            Aim::Ratio(aim) => (self.ratio(&mark.figure)?.median, aim),
+            Aim::Value(aim) => (self.figure(Kind::Kvd.name(), &mark.figure)?.median, aim),
         };
-        Some((*aim, reached))
+        Some(if higher { value >= aim } else { value <= aim })
+    }
+
+    /// The run of a system that stands for the others: the middle one, by what it is measured for.
+    pub fn typical(&self, system: &str) -> Option<&Outcome> {
+        let figure = self
+            .marks
+            .first()
+            .map_or("rate", |mark| mark.figure.as_str());
+        let runs = self.runs.iter().filter(|run| run.system == system);
+        let mut outcomes: Vec<&Outcome> = runs.map(|run| &run.outcome).collect();
+        let value = |outcome: &Outcome| outcome.get(figure).unwrap_or(0.0);
+        outcomes.sort_by(|one, next| value(one).total_cmp(&value(next)));
+        outcomes.get(outcomes.len().saturating_sub(1) / 2).copied()
     }
 }
 
@@ -195,4 +216,40 @@ fn proc_field(path: &str, name: &str) -> Option<String> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     let (_, value) = rest.split_once(':')?;
     Some(value.trim().to_owned())
+}
+
+/// As in 2026-01-31.
+fn today() -> String {
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let days = seconds.map_or(0, |since| since.as_secs() / 86_400);
+    date(days)
+}
+
+/// The date so many days after 1970-01-01, by Howard Hinnant's `civil_from_days`.
+fn date(days: u64) -> String {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    let year = year + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_have_dates() {
+        assert_eq!(date(0), "1970-01-01");
+        assert_eq!(date(11_016), "2000-02-29");
+        assert_eq!(date(20_820), "2027-01-02");
+    }
 }

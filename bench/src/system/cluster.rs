@@ -200,3 +200,18 @@ pub fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
     }
     Ok(ports)
 }
+
+/// A port that nobody has, nor the one above it.
+pub fn free_pair() -> anyhow::Result<u16> {
+    for _ in 0..100 {
+        let first = TcpListener::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
+        let port = first.local_addr()?.port();
+        let next = port
+            .checked_add(1)
+            .map(|next| SocketAddrV4::new(Ipv4Addr::LOCALHOST, next));
+        if next.is_some_and(|next| TcpListener::bind(next).is_ok()) {
+            return Ok(port);
+        }
+    }
+    bail!("no two neighbouring ports are free")
+}

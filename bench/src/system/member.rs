@@ -99,18 +99,10 @@ impl Member {
 
     /// Waits until it has answered a linearizable read.
     pub async fn ready(&mut self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + READY_MAX;
-        loop {
-            self.check()?;
-            match answers(&self.url).await {
-                Ok(()) => return Ok(()),
-                Err(error) if Instant::now() > deadline => {
-                    return Err(
-                        error.context(format!("{} is not ready after {READY_MAX:?}", self.url))
-                    );
-                }
-                Err(_) => sleep(RETRY).await,
-            }
+        let url = self.url.clone();
+        tokio::select! {
+            ready = serves(&url) => ready,
+            ended = self.process.wait() => Err(ended_by_itself(&self.log, ended?)),
         }
     }
 
@@ -153,7 +145,20 @@ fn spawn(program: &Path, flags: &[OsString], log: &Path) -> anyhow::Result<Child
         .with_context(|| format!("cannot start {}", program.display()))
 }
 
-/// A read that only a member that can serve answers.
+/// Waits until a member answers a linearizable read: it serves, and has applied what was put before.
+pub async fn serves(url: &str) -> anyhow::Result<()> {
+    let deadline = Instant::now() + READY_MAX;
+    loop {
+        match answers(url).await {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() > deadline => {
+                return Err(error.context(format!("{url} is not ready after {READY_MAX:?}")));
+            }
+            Err(_) => sleep(RETRY).await,
+        }
+    }
+}
+
 async fn answers(url: &str) -> anyhow::Result<()> {
     let read = RangeRequest {
         key: "ready".into(),
@@ -173,12 +178,20 @@ pub async fn connect(url: &str) -> anyhow::Result<Channel> {
 }
 
 fn ended_by_itself(log: &Path, ended: ExitStatus) -> anyhow::Error {
+    anyhow::anyhow!(
+        "a member ended by itself ({ended}); its last line: {}",
+        last_line(log)
+    )
+}
+
+/// What a process said last, for people.
+pub fn last_line(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let mut lines = text.lines().rev();
-    let last = lines
+    lines
         .find(|line| !line.trim().is_empty())
-        .unwrap_or("nothing");
-    anyhow::anyhow!("a member ended by itself ({ended}); its last line: {last}")
+        .unwrap_or("nothing")
+        .to_owned()
 }
 
 /// What all files below a directory take.

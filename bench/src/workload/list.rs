@@ -1,9 +1,18 @@
 //! The list of workloads, in the order in which they run: those that need the same state stand together, so that one
 //! loaded cluster serves them all.
 
+use std::time::Duration;
+
+use super::controlplane::Aspect;
+use super::disturbed::Disturbance;
+use super::expiry::Expiry;
+use super::leader::Loss;
 use super::load::Manner;
 use super::operation::Operation;
+use super::reconnect::Reconnect;
+use super::watch::Watchers;
 use super::{Mark, State, Work, Workload};
+use crate::system::Timing;
 
 const VALUE_BYTES: usize = 256;
 const LIST_VALUE_BYTES: usize = 1024;
@@ -37,9 +46,30 @@ pub fn list(scale: Scale) -> Vec<Workload> {
         all.extend(hot(members));
         all.extend(large(members, scale));
         all.extend(lists(members));
-        all.extend(leases(members));
+        all.extend(leases(members, scale));
+        all.push(offered(members));
+        all.extend(watches(members));
     }
+    all.extend(reconnects(scale));
+    all.extend(memory(scale));
+    all.extend(disturbances(scale));
+    all.extend(leader(scale));
+    all.extend(control_plane(scale));
     all
+}
+
+/// One that is not clients of one kind.
+fn other(name: String, about: String, members: usize, work: Work, marks: Vec<Mark>) -> Workload {
+    Workload {
+        name,
+        about,
+        members,
+        timing: Timing::default(),
+        state: State::Empty,
+        work,
+        marks,
+        long: false,
+    }
 }
 
 fn keys(keys: u64, bytes: usize) -> State {
@@ -67,6 +97,7 @@ fn closed(
         name: format!("{name}-{members}-{clients}"),
         about,
         members,
+        timing: Timing::default(),
         state,
         work: Work::Closed {
             operation,
@@ -82,9 +113,14 @@ fn closed(
 impl Workload {
     /// With marks: how many times etcd's rate, and what part of its servers' CPU.
     fn marked(mut self, rate: f64, cpu: Option<f64>) -> Workload {
-        self.marks.push(Mark::new("rate", rate));
+        self.marks.push(Mark::ratio("rate", rate));
         self.marks
-            .extend(cpu.map(|cpu| Mark::new("server_cpu_us", cpu)));
+            .extend(cpu.map(|cpu| Mark::ratio("server_cpu_us", cpu)));
+        self
+    }
+
+    fn long(mut self) -> Workload {
+        self.long = true;
         self
     }
 }
@@ -110,7 +146,7 @@ fn puts(members: usize) -> Vec<Workload> {
         );
         // Ten clients are there for the plot.
         if mark == 0.0 {
-            all.push(new);
+            all.push(new.long());
             continue;
         }
         all.push(new.marked(mark, third));
@@ -170,7 +206,7 @@ fn hot(members: usize) -> Vec<Workload> {
         all.push(if clients == 100 {
             workload.marked(1.8, Some(0.25))
         } else {
-            workload
+            workload.long()
         });
     }
     all.push(
@@ -294,8 +330,18 @@ fn lists(members: usize) -> Vec<Workload> {
     ]
 }
 
-fn leases(members: usize) -> Vec<Workload> {
+fn leases(members: usize, scale: Scale) -> Vec<Workload> {
     let about = "a lease is granted, then revoked".to_owned();
+    let leases = scale.many(100_000);
+    let kept = format!("keep-alives of one of {leases} leases at random, 100 streams");
+    let expiry = Expiry {
+        leases,
+        loading_max: Duration::from_secs(if scale.quick { 10 } else { 60 }),
+    };
+    let gone =
+        format!("{leases} leases with a key each run out at once, while 500 puts a second go on");
+    let gone_max = if members == 1 { 2.0 } else { 5.0 };
+    let quarter = Some(0.25);
     vec![
         closed(
             "lease-grant-revoke",
@@ -305,7 +351,302 @@ fn leases(members: usize) -> Vec<Workload> {
             Operation::GrantRevoke,
             100,
         )
-        .marked(10.0, Some(0.25)),
+        .marked(10.0, quarter),
+        other(
+            format!("lease-keep-alive-{members}"),
+            kept,
+            members,
+            Work::KeepAlive { leases },
+            Vec::new(),
+        )
+        .marked(3.0, quarter),
+        other(
+            format!("lease-expiry-{members}"),
+            gone,
+            members,
+            Work::Expiry(expiry),
+            vec![
+                Mark::value("gone_s", gone_max),
+                Mark::value("p99_growth", 2.0),
+            ],
+        ),
+    ]
+}
+
+fn offered(members: usize) -> Workload {
+    let about = format!(
+        "puts over one of {OVERWRITTEN} keys, arriving at parts of etcd's top rate; figures are at that rate"
+    );
+    let work = Work::Offered {
+        keys: OVERWRITTEN,
+        bytes: VALUE_BYTES,
+    };
+    let marks = vec![Mark::ratio("p99_ms", 1.0 / 3.0)];
+    let mut workload = other(
+        format!("put-offered-{members}"),
+        about,
+        members,
+        work,
+        marks,
+    );
+    workload.state = keys(OVERWRITTEN, VALUE_BYTES);
+    workload
+}
+
+fn watches(members: usize) -> Vec<Workload> {
+    let marks = || {
+        vec![
+            Mark::ratio("rate", 2.5),
+            Mark::ratio("p99_ms", 0.5),
+            Mark::ratio("server_cpu_us", 0.1),
+        ]
+    };
+    let prefix = Watchers {
+        watchers: 1000,
+        a_stream: 1,
+        each_one_key: false,
+        keys: 1000,
+        owed_max: 16_000,
+    };
+    let about =
+        "1000 watchers of one prefix on 10 connections x 100 streams; the rate is of events"
+            .to_owned();
+    let one_key = Watchers {
+        watchers: 10_000,
+        a_stream: 100,
+        each_one_key: true,
+        keys: 10_000,
+        owed_max: 1000,
+    };
+    let each = "10000 watchers of a key each on 10 connections x 10 streams; the rate is of events"
+        .to_owned();
+    vec![
+        other(
+            format!("watch-prefix-{members}"),
+            about,
+            members,
+            Work::Watch(prefix),
+            marks(),
+        ),
+        other(
+            format!("watch-keys-{members}"),
+            each,
+            members,
+            Work::Watch(one_key),
+            marks(),
+        ),
+    ]
+}
+
+fn reconnects(scale: Scale) -> Vec<Workload> {
+    let events = scale.many(100_000);
+    let marks = || vec![Mark::ratio("rate", 5.0), Mark::ratio("server_cpu_us", 0.1)];
+    let own = Reconnect {
+        watchers: 1000,
+        events,
+        each_all: false,
+    };
+    let about = format!(
+        "1000 watchers come back after {events} events, each wants a thousandth; the rate is of events"
+    );
+    let all = Reconnect {
+        watchers: 100,
+        events,
+        each_all: true,
+    };
+    let whole = format!(
+        "100 watchers come back after {events} events, each wants all; the rate is of events"
+    );
+    vec![
+        other(
+            "watch-reconnect-1".to_owned(),
+            about,
+            1,
+            Work::Reconnect(own),
+            marks(),
+        ),
+        other(
+            "watch-reconnect-all-1".to_owned(),
+            whole,
+            1,
+            Work::Reconnect(all),
+            marks(),
+        )
+        .long(),
+    ]
+}
+
+fn memory(scale: Scale) -> Vec<Workload> {
+    let sizes = [
+        ("small", 100_000),
+        ("medium", 300_000),
+        ("large", 1_000_000),
+        ("huge", 10_000_000),
+    ];
+    let workload = |(size, keys): (&str, u64)| {
+        let keys = scale.many(keys);
+        let about = format!(
+            "{keys} keys of {VALUE_BYTES} B, put one by one: memory, disk, speed, SIGKILL and back"
+        );
+        let marks = vec![
+            Mark::ratio("loaded_mib", 0.25),
+            Mark::ratio("ready_quiet_s", 0.1),
+            Mark::ratio("ready_load_s", 1.0 / 3.0),
+        ];
+        let mut workload = other(
+            format!("memory-{size}"),
+            about,
+            1,
+            Work::Memory { keys },
+            marks,
+        );
+        workload.long = size == "huge";
+        workload
+    };
+    sizes.into_iter().map(workload).collect()
+}
+
+fn disturbances(scale: Scale) -> Vec<Workload> {
+    let revisions = scale.many(1_000_000);
+    let kinds = [
+        (
+            "compaction-1",
+            1,
+            Disturbance::Compaction,
+            "a compaction of",
+        ),
+        ("backup-1", 1, Disturbance::Backup, "a backup after"),
+        (
+            "join-3",
+            3,
+            Disturbance::Join,
+            "a fourth member joins after",
+        ),
+    ];
+    let workload = |(name, members, by, what): (&str, usize, Disturbance, &str)| {
+        let about = format!(
+            "{what} {revisions} revisions of {} keys, while 1000 puts a second go on",
+            revisions / 10
+        );
+        let marks = vec![Mark::value("p99_growth", 2.0)];
+        other(
+            name.to_owned(),
+            about,
+            members,
+            Work::Disturbed { by, revisions },
+            marks,
+        )
+    };
+    kinds.into_iter().map(workload).collect()
+}
+
+fn leader(scale: Scale) -> Vec<Workload> {
+    let times = if scale.quick { 3 } else { 20 };
+    let about = |how: &str| {
+        format!("the leader {how} {times} times, while 12 clients put; gaps in acknowledgements")
+    };
+    let work = |loss| Work::Leader { loss, times };
+    let killed = vec![Mark::ratio("gap_max_ms", 0.5)];
+    let short = vec![Mark::value("gap_max_ms", 500.0)];
+    let terminated = vec![Mark::value("gap_max_ms", 100.0)];
+    let mut tuned = other(
+        "leader-killed-tuned".to_owned(),
+        about("is killed, heartbeats and elections as `keelson up` sets them,"),
+        3,
+        work(Loss::Killed),
+        short,
+    );
+    tuned.timing = Timing {
+        heartbeat_ms: 50,
+        election_ms: 300,
+    };
+    vec![
+        other(
+            "leader-killed".to_owned(),
+            about("is killed"),
+            3,
+            work(Loss::Killed),
+            killed,
+        ),
+        tuned,
+        other(
+            "leader-stopped".to_owned(),
+            about("is told to end"),
+            3,
+            work(Loss::Terminated),
+            terminated,
+        ),
+    ]
+}
+
+/// A whole cluster of `keelson up`, with one member of the store, which may be etcd.
+fn control_plane(scale: Scale) -> Vec<Workload> {
+    let pods = scale.many(10_000);
+    let replicas = scale.many(1000);
+    let bound = scale.many(4000);
+    let nodes = |number: u64| scale.many(number) as usize;
+    let (some, many) = (nodes(100), nodes(1000));
+    let quiet = Duration::from_secs(if scale.quick { 3 } else { 15 });
+    let workload = |name: &str, about: String, aspect, marks| {
+        other(
+            format!("controlplane-{name}"),
+            about,
+            1,
+            Work::ControlPlane(aspect),
+            marks,
+        )
+    };
+    vec![
+        workload(
+            "start",
+            "from `keelson up` to a running pod".to_owned(),
+            Aspect::Start,
+            vec![Mark::value("first_pod_s", 2.0)],
+        ),
+        workload(
+            "idle",
+            "the whole control plane at rest, without the store, two hollow nodes".to_owned(),
+            Aspect::Idle { quiet },
+            vec![Mark::value("idle_pss_mib", 100.0)],
+        ),
+        workload(
+            "writes",
+            "config maps created by 50 clients".to_owned(),
+            Aspect::Writes { clients: 50 },
+            Vec::new(),
+        ),
+        workload(
+            "lists",
+            format!("lists of {pods} pods by 2 clients"),
+            Aspect::Lists { pods },
+            Vec::new(),
+        ),
+        workload(
+            "fan-out",
+            "1000 watchers of config maps; the rate is of events".to_owned(),
+            Aspect::FanOut { watchers: 1000 },
+            Vec::new(),
+        ),
+        workload(
+            "deployment",
+            format!(
+                "a deployment of {replicas} replicas on {some} hollow nodes, until all are ready"
+            ),
+            Aspect::Deployment {
+                replicas,
+                nodes: some,
+            },
+            vec![Mark::value("deployed_s", 10.0)],
+        ),
+        workload(
+            "scheduling",
+            format!("{bound} pods that wait are bound to {many} hollow nodes"),
+            Aspect::Scheduling {
+                pods: bound,
+                nodes: many,
+            },
+            vec![Mark::value("scheduled_rate", 1000.0)],
+        ),
     ]
 }
 

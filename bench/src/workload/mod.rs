@@ -1,15 +1,34 @@
 //! Workloads. Each is an entry of [`list`]: its name, what is there before, what is done, and which ratios are marks.
 
-pub mod closed;
+mod arrivals;
+mod closed;
+pub mod controlplane;
+mod disturbed;
+mod expiry;
+mod keepalive;
 pub mod keys;
+mod leader;
 pub mod list;
 pub mod load;
+mod memory;
+mod offered;
 pub mod operation;
+mod reconnect;
 pub mod run;
+mod watch;
 
+use serde::{Deserialize, Serialize};
+
+use self::controlplane::Aspect;
+use self::disturbed::Disturbance;
+use self::expiry::Expiry;
+use self::leader::Loss;
 use self::load::Manner;
 use self::operation::Operation;
+use self::reconnect::Reconnect;
+use self::watch::Watchers;
 use crate::measure::figures::named;
+use crate::system::Timing;
 
 /// One thing that is measured.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +37,7 @@ pub struct Workload {
     /// Which keys, new or overwritten, and how many.
     pub about: String,
     pub members: usize,
+    pub timing: Timing,
     /// What is there before.
     pub state: State,
     pub work: Work,
@@ -39,7 +59,7 @@ pub enum State {
 }
 
 /// What is done.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Work {
     /// So many clients, each asking again when it is answered; beside them others, which are not measured.
     Closed {
@@ -48,6 +68,33 @@ pub enum Work {
         beside: Option<(Operation, usize)>,
         bytes: usize,
     },
+    /// Puts over so many keys at parts of etcd's top rate.
+    Offered {
+        keys: u64,
+        bytes: usize,
+    },
+    Watch(Watchers),
+    Reconnect(Reconnect),
+    /// So many leases, kept alive.
+    KeepAlive {
+        leases: u64,
+    },
+    Expiry(Expiry),
+    /// So many keys.
+    Memory {
+        keys: u64,
+    },
+    /// After so many revisions.
+    Disturbed {
+        by: Disturbance,
+        revisions: u64,
+    },
+    /// The leader is lost so often.
+    Leader {
+        loss: Loss,
+        times: usize,
+    },
+    ControlPlane(Aspect),
 }
 
 impl Work {
@@ -57,22 +104,39 @@ impl Work {
             Work::Closed {
                 operation, beside, ..
             } => beside.is_none() && operation.only_reads(),
+            _ => false,
         }
     }
 }
 
-/// An aim: the ratio of a figure to etcd's.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// An aim.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Aim {
+    /// The figure's ratio to etcd's.
+    Ratio(f64),
+    /// The figure itself.
+    Value(f64),
+}
+
+/// An aim for a figure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mark {
-    pub figure: &'static str,
-    pub ratio: f64,
+    pub figure: String,
+    pub aim: Aim,
 }
 
 impl Mark {
-    pub fn new(figure: &'static str, ratio: f64) -> Mark {
+    pub fn ratio(figure: &str, ratio: f64) -> Mark {
         Mark {
-            figure: named(figure).name,
-            ratio,
+            figure: named(figure).name.to_owned(),
+            aim: Aim::Ratio(ratio),
+        }
+    }
+
+    pub fn value(figure: &str, value: f64) -> Mark {
+        Mark {
+            figure: named(figure).name.to_owned(),
+            aim: Aim::Value(value),
         }
     }
 }

@@ -389,3 +389,11 @@ pub fn all() -> RangeRequest {
         ..RangeRequest::default()
     }
 }
+
+/// A range of one key.
+pub fn one(key: &'static str) -> RangeRequest {
+    RangeRequest {
+        key: key.into(),
+        ..RangeRequest::default()
+    }
+}

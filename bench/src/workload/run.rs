@@ -3,14 +3,16 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::task::JoinSet;
 
 use super::closed::Clients;
 use super::keys::Values;
 use super::load::{self, Told};
 use super::operation::{Asker, Numbers, Operation};
-use super::{State, Work, Workload};
+use super::{
+    State, Work, Workload, disturbed, expiry, keepalive, leader, memory, offered, reconnect, watch,
+};
 use crate::client::Connection;
 use crate::measure::{Meter, Outcome};
 use crate::system::{Cluster, Kind};
@@ -46,10 +48,13 @@ pub async fn prepare(state: State, cluster: &Cluster, told: &Told) -> anyhow::Re
 }
 
 /// A cluster, and how much is to be done with it.
-#[derive(Debug)]
 pub struct Running<'a> {
     pub cluster: &'a mut Cluster,
     pub effort: Effort,
+    /// Shown to who waits.
+    pub told: &'a Told,
+    /// What etcd did in this pair, if it did.
+    pub reference: Option<&'a Outcome>,
 }
 
 impl Running<'_> {
@@ -59,6 +64,7 @@ impl Running<'_> {
             State::Empty => 0,
             State::Keys { keys, .. } => keys,
         };
+        let told = self.told;
         match workload.work {
             Work::Closed {
                 operation,
@@ -66,6 +72,20 @@ impl Running<'_> {
                 beside,
                 bytes,
             } => self.closed(operation, clients, beside, bytes, keys).await,
+            Work::Offered { keys, bytes } => {
+                let top = self.reference.and_then(|outcome| outcome.get("top_rate"));
+                offered::measure(self, keys, bytes, top).await
+            }
+            Work::Watch(watchers) => watch::measure(self, watchers).await,
+            Work::Reconnect(reconnect) => reconnect::measure(self, reconnect, told).await,
+            Work::KeepAlive { leases } => keepalive::measure(self, leases, told).await,
+            Work::Expiry(expiry) => expiry::measure(self, expiry, told).await,
+            Work::Memory { keys } => memory::measure(self, keys, told).await,
+            Work::Disturbed { by, revisions } => {
+                disturbed::measure(self, by, revisions, told).await
+            }
+            Work::Leader { loss, times } => leader::measure(self, loss, times).await,
+            Work::ControlPlane(_) => bail!("a whole cluster is started otherwise"),
         }
     }
 
@@ -146,7 +166,7 @@ pub async fn until<T>(
         done = measured => done,
         Some(ended) = tasks.join_next() => {
             ended?.context("a connection broke")?;
-            anyhow::bail!("a client ended by itself")
+            bail!("a client ended by itself")
         }
     }
 }

@@ -1,0 +1,96 @@
+//! Puts that arrive at a fixed rate, whether those before are answered or not. A latency counts from the time at which
+//! a put was due, so that a stall shows in all the puts that it held up.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::keys::{Random, Values};
+use super::operation::put;
+use crate::client::{CallId, Connection, Handler, Next, Outgoing, Status, methods, wire};
+use crate::measure::Meter;
+
+/// The timer's granularity: to begin that much late is not held against the servers.
+const TIMER: Duration = Duration::from_millis(1);
+/// Puts under way on one connection, beyond which a system is hopelessly behind, and no more memory is spent on it.
+const UNDER_WAY_MAX: usize = 50_000;
+/// Connections that the puts are spread over.
+const CONNECTIONS: usize = 12;
+
+/// Of one connection.
+#[derive(Debug)]
+struct Arrivals {
+    values: Rc<Values>,
+    random: Random,
+    keys: u64,
+    meter: Rc<Meter>,
+    /// What calls' tags count from, in nanoseconds.
+    base: Instant,
+    next: Instant,
+    interval: Duration,
+}
+
+/// Begins to put over so many keys at a rate a second. Lasts as long as the tasks that are given.
+pub async fn begin(
+    endpoints: &[String],
+    rate: f64,
+    keys: u64,
+    values: &Rc<Values>,
+    meter: &Rc<Meter>,
+) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
+    let mut tasks = JoinSet::new();
+    let base = Instant::now();
+    for (number, url) in endpoints.iter().cycle().take(CONNECTIONS).enumerate() {
+        let interval = Duration::from_secs_f64(CONNECTIONS as f64 / rate);
+        let mut connection = Connection::open(url).await?;
+        let mut arrivals = Arrivals {
+            values: values.clone(),
+            random: Random::new(number as u64),
+            keys,
+            meter: meter.clone(),
+            base,
+            // The connections take turns.
+            next: base + interval.mul_f64(number as f64 / CONNECTIONS as f64),
+            interval,
+        };
+        tasks.spawn_local(async move { connection.run(&mut arrivals).await });
+    }
+    Ok(tasks)
+}
+
+impl Handler for Arrivals {
+    fn message(&mut self, _call: CallId, message: &[u8], _out: &mut Outgoing) {
+        if wire::revision(message).is_none() {
+            self.meter.failed("a reply without a revision");
+        }
+    }
+
+    fn end(&mut self, call: CallId, result: Result<(), Status>, _out: &mut Outgoing) {
+        match result {
+            Ok(()) => {
+                let due = self.base + Duration::from_nanos(call.tag);
+                self.meter.took(due.elapsed());
+            }
+            Err(status) => self.meter.failed(status),
+        }
+    }
+
+    fn turn(&mut self, out: &mut Outgoing) -> Next {
+        let now = Instant::now();
+        while self.next <= now {
+            let due = (self.next + TIMER).min(now);
+            self.next += self.interval;
+            if out.calls() >= UNDER_WAY_MAX {
+                self.meter.failed("the system is hopelessly behind");
+                continue;
+            }
+            let number = self.random.below(self.keys);
+            let request = put(number, self.values.cut(number, &mut self.random));
+            let tag = (due - self.base).as_nanos() as u64;
+            out.call(methods::PUT, &request, true, tag);
+        }
+        Next::At(self.next)
+    }
+}
