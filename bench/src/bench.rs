@@ -44,7 +44,11 @@ impl Bench {
         }
         // Now, so that a file that cannot be written is known before an hour has passed.
         results.save(&results_path)?;
-        let runs = workloads.len() * systems.len() * options.pairs();
+        let pairs: usize = workloads
+            .iter()
+            .map(|workload| options.pairs_of(workload))
+            .sum();
+        let runs = pairs * systems.len();
         Ok(Bench {
             options,
             systems,
@@ -79,40 +83,61 @@ impl Bench {
         system: &System,
         pair: usize,
     ) -> anyhow::Result<()> {
+        let wanted: Vec<&Workload> = group
+            .iter()
+            .filter(|workload| pair <= self.options.pairs_of(workload))
+            .collect();
         let missing = |workload: &&Workload| !self.results.has(&workload.name, system.kind, pair);
-        let missing: Vec<&Workload> = group.iter().filter(missing).collect();
-        self.progress.inc((group.len() - missing.len()) as u64);
+        let missing: Vec<&Workload> = wanted.iter().copied().filter(missing).collect();
+        self.progress.inc((wanted.len() - missing.len()) as u64);
         let Some(first) = missing.first() else {
             return Ok(());
         };
         let what =
             |workload: &Workload| format!("{}, pair {pair}, {}", system.kind.name(), workload.name);
-        let mut cluster = match first.work {
-            Work::ControlPlane(_) => None,
-            _ => Some(
-                self.cluster(first, system, &what(first))
-                    .await
-                    .with_context(|| what(first))?,
-            ),
+        let started = match first.work {
+            Work::ControlPlane(_) => Ok(None),
+            _ => self.cluster(first, system, &what(first)).await.map(Some),
+        };
+        let mut cluster = match started {
+            Ok(cluster) => cluster,
+            Err(error) => return self.keep(first, system, pair, failed(&error)),
         };
         for workload in missing {
-            let what = what(workload);
-            self.progress.set_message(what.clone());
-            let outcome = self
-                .run(workload, system, pair, cluster.as_mut(), &what)
+            self.progress.set_message(what(workload));
+            match self
+                .run(workload, system, pair, cluster.as_mut(), &what(workload))
                 .await
-                .context(what.clone())?;
-            // A hidden bar swallows what is printed through it.
-            self.progress
-                .suspend(|| eprintln!("{}", in_short(&what, workload, &outcome)));
-            self.progress.inc(1);
-            self.results.add(workload, system.kind, pair, outcome);
-            self.results.save(&self.out("results.json"))?;
+            {
+                Ok(outcome) => self.keep(workload, system, pair, outcome)?,
+                // What state the cluster is in now, nobody knows.
+                Err(error) => return self.keep(workload, system, pair, failed(&error)),
+            }
         }
         match cluster {
             Some(cluster) => cluster.stop().await,
             None => Ok(()),
         }
+    }
+
+    /// Shows and saves what came out.
+    fn keep(
+        &mut self,
+        workload: &Workload,
+        system: &System,
+        pair: usize,
+        outcome: Outcome,
+    ) -> anyhow::Result<()> {
+        let line = format!(
+            "{}, pair {pair}, {}",
+            system.kind.name(),
+            in_short(workload, &outcome)
+        );
+        // A hidden bar swallows what is printed through it.
+        self.progress.suspend(|| eprintln!("{line}"));
+        self.progress.inc(1);
+        self.results.add(workload, system.kind, pair, outcome);
+        self.results.save(&self.out("results.json"))
     }
 
     async fn run(
@@ -193,15 +218,24 @@ impl Bench {
     }
 }
 
+/// A run that came to nothing. The others go on: hours may have been spent on them.
+fn failed(error: &anyhow::Error) -> Outcome {
+    Outcome {
+        failures: 1,
+        first_failure: Some(format!("{error:#}")),
+        ..Outcome::default()
+    }
+}
+
 /// A line that tells what came out, as far as it is known by one run.
-fn in_short(what: &str, workload: &Workload, outcome: &Outcome) -> String {
+fn in_short(workload: &Workload, outcome: &Outcome) -> String {
     let marked = workload.marks.iter().map(|mark| mark.figure.as_str());
     let mut names: Vec<&str> = ["rate", "p99_ms", "server_cpu_us", "client_cpu_us"]
         .into_iter()
         .chain(marked)
         .collect();
     names.dedup();
-    let mut line = format!("{what}:");
+    let mut line = format!("{}:", workload.name);
     let mut told = Vec::new();
     for name in names {
         if let Some(value) = outcome.get(name)

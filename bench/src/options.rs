@@ -14,7 +14,7 @@ use crate::workload::{Workload, matches};
 
 /// The magic number of tmpfs, from Linux's `magic.h`: there, a sync costs nothing.
 const TMPFS: i64 = 0x0102_1994;
-const SECONDS: f64 = 5.0;
+const SECONDS: f64 = 4.0;
 const WARM_UP: f64 = 1.0;
 const QUICK_SECONDS: f64 = 2.0;
 const QUICK_WARM_UP: f64 = 0.5;
@@ -50,7 +50,7 @@ pub struct Options {
     /// How often each system is measured, in turns [default: 5, or 1 if --quick]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub pairs: Option<usize>,
-    /// How long each run is measured, in seconds [default: 5, or 2 if --quick]
+    /// How long each run is measured, in seconds [default: 4, or 2 if --quick]
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub seconds: Option<f64>,
     /// How long each run goes on before it is measured, in seconds [default: 1, or 0.5 if --quick]
@@ -123,6 +123,15 @@ impl Options {
 
     pub fn pairs(&self) -> usize {
         self.pairs.unwrap_or(if self.quick { 1 } else { 5 })
+    }
+
+    /// How many pairs of runs a workload gets.
+    pub fn pairs_of(&self, workload: &Workload) -> usize {
+        if self.long {
+            self.pairs()
+        } else {
+            self.pairs().min(workload.pairs_max)
+        }
     }
 
     pub fn effort(&self) -> Effort {

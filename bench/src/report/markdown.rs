@@ -2,6 +2,7 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::growth::growth;
 use super::results::{Measured, Results};
 use crate::measure::figures::{FIGURES, named};
 use crate::measure::stats::Spread;
@@ -58,6 +59,10 @@ pub fn page(results: &Results) -> String {
     page += &format!("\n### How kvd compares\n\n{}\n", ratios(results));
     page += &format!("\n### Rates, latencies, costs\n\n{}\n", figures(results));
     page += &format!("\n### What else was measured\n\n{}\n", others(results));
+    let growth = growth(results);
+    if !growth.is_empty() {
+        page += &format!("\n### How costs grow\n\n{growth}\n");
+    }
     page += &format!("\n### What the workloads are\n\n{}\n", workloads(results));
     page
 }
@@ -206,7 +211,8 @@ fn spread(of: Spread) -> String {
     format!("{} to {}", number(of.min), number(of.max))
 }
 
-fn table(columns: &[&str], left: usize) -> Table {
+/// An empty one, whose first columns are of words, the others of numbers.
+pub fn table(columns: &[&str], left: usize) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(columns);

@@ -8,6 +8,8 @@ use plotters::prelude::*;
 
 const PANEL: (u32, u32) = (520, 330);
 const FONT: &str = "sans-serif";
+/// Room for the legend above the lines.
+const LEGEND: f64 = 0.25;
 const INK: RGBColor = RGBColor(40, 40, 40);
 const GRID: RGBColor = RGBColor(228, 228, 228);
 /// Told apart also by those who do not see red and green.
@@ -47,7 +49,8 @@ impl Axis {
         }
     }
 
-    fn range(&self, numbers: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
+    /// What all numbers fit in, with some room above them: a part of the whole, or of a decade.
+    fn range(&self, numbers: impl Iterator<Item = f64>, room: f64) -> std::ops::Range<f64> {
         let places: Vec<f64> = numbers.map(|number| self.place(number)).collect();
         let low = places.iter().copied().fold(f64::INFINITY, f64::min);
         let high = places.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -56,10 +59,10 @@ impl Axis {
         }
         if self.logarithmic {
             // Whole decades, so that each axis has at least two labels.
-            let (low, high) = ((low + 1e-9).floor(), (high - 1e-9).ceil());
+            let (low, high) = ((low + 1e-9).floor(), (high + room - 1e-9).ceil());
             low..high.max(low + 1.0)
         } else {
-            0.0..(high * 1.08).max(1e-9)
+            0.0..(high * (1.05 + room)).max(1e-9)
         }
     }
 
@@ -108,8 +111,8 @@ pub fn draw(path: &Path, title: &str, panels: &[Panel]) -> anyhow::Result<()> {
 
 fn draw_panel(panel: &Panel, area: &DrawingArea<SVGBackend<'_>, Shift>) -> anyhow::Result<()> {
     let points = || panel.lines.iter().flat_map(|line| line.points.iter());
-    let x = panel.x.range(points().map(|point| point.0));
-    let y = panel.y.range(points().map(|point| point.1));
+    let x = panel.x.range(points().map(|point| point.0), 0.0);
+    let y = panel.y.range(points().map(|point| point.1), LEGEND);
     let decades = |axis: &Axis, range: &std::ops::Range<f64>| {
         if axis.logarithmic {
             (range.end - range.start) as usize + 1
@@ -201,8 +204,8 @@ mod tests {
             logarithmic: true,
             ..Axis::default()
         };
-        assert_eq!(axis.range([3.0, 450.0].into_iter()), 0.0..3.0);
-        assert_eq!(axis.range([1.0, 1000.0].into_iter()), 0.0..3.0);
+        assert_eq!(axis.range([3.0, 450.0].into_iter(), 0.0), 0.0..3.0);
+        assert_eq!(axis.range([1.0, 1000.0].into_iter(), 0.0), 0.0..3.0);
         assert_eq!(
             (axis.label(2.0), axis.label(1.5)),
             ("100".to_owned(), String::new())

@@ -104,7 +104,15 @@ impl Results {
                 path.display()
             );
         }
-        Ok(kept)
+        Ok(kept.without_failed())
+    }
+
+    /// Without runs that came to nothing, which are made again.
+    fn without_failed(mut self) -> Results {
+        for workload in &mut self.workloads {
+            workload.runs.retain(|run| !run.outcome.figures.is_empty());
+        }
+        self
     }
 
     /// Writes everything; a crash leaves the old file or the new one.

@@ -98,9 +98,50 @@ fn what_is_kept_is_read_as_it_was() {
         ..results.clone()
     };
     assert_eq!(empty.clone().go_on(&path).unwrap(), results);
+    let mut failed = results.clone();
+    failed.workloads[0].runs[0].outcome = Outcome {
+        failures: 1,
+        ..Outcome::default()
+    };
+    failed.save(&path).unwrap();
+    let kept = empty.clone().go_on(&path).unwrap();
+    assert_eq!(
+        kept.workloads[0].runs,
+        results.workloads[0].runs[1..],
+        "a failed run is made again"
+    );
     let mut other = empty;
     other.setting.seconds += 1.0;
     assert!(other.go_on(&path).is_err(), "of other flags");
+}
+
+#[test]
+fn costs_are_compared_from_size_to_size() {
+    let size = |name: &str, keys: f64, mib: f64| {
+        let mut outcome = Outcome::new();
+        outcome.set("keys", keys);
+        outcome.set("loaded_mib", mib);
+        let run = Run {
+            system: "kvd".to_owned(),
+            pair: 1,
+            outcome,
+        };
+        Measured {
+            name: name.to_owned(),
+            about: String::new(),
+            members: 1,
+            marks: Vec::new(),
+            runs: vec![run],
+        }
+    };
+    let mut results = results();
+    results.workloads = vec![size("large", 1e6, 300.0), size("small", 1e5, 200.0)];
+    let text = growth(&results).to_string();
+    let line = text
+        .lines()
+        .find(|line| line.contains("100000 to 1000000"))
+        .unwrap();
+    assert!(line.contains("1.50×"), "{text}");
 }
 
 #[test]

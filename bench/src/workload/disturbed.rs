@@ -189,8 +189,11 @@ impl Line {
             tokio::select! {
                 done = &mut something => return done,
                 _ = steps.tick() => {
-                    let point = (self.began.elapsed().as_secs_f64(), self.meter.longest_ms());
-                    self.points.borrow_mut().push(point);
+                    // Nothing was answered: what held it up shows in the next step.
+                    let longest = self.meter.longest_ms();
+                    if longest > 0.0 {
+                        self.points.borrow_mut().push((self.began.elapsed().as_secs_f64(), longest));
+                    }
                 }
             }
         }

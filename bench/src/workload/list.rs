@@ -23,6 +23,9 @@ const HOT_KEYS: u64 = 10_000;
 /// Keys a txn while they are laid down.
 const IN_TXNS: Manner = Manner::Txns(50);
 
+/// Pairs of a workload whose every run takes minutes.
+const FEW_PAIRS: usize = 2;
+
 /// How large the workloads are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scale {
@@ -51,9 +54,8 @@ pub fn list(scale: Scale) -> Vec<Workload> {
         all.extend(watches(members));
     }
     all.extend(reconnects(scale));
-    all.extend(memory(scale));
-    all.extend(disturbances(scale));
-    all.extend(leader(scale));
+    let slow = [memory(scale), disturbances(scale), leader(scale)];
+    all.extend(slow.into_iter().flatten().map(Workload::in_few_pairs));
     all.extend(control_plane(scale));
     all
 }
@@ -68,6 +70,7 @@ fn other(name: String, about: String, members: usize, work: Work, marks: Vec<Mar
         state: State::Empty,
         work,
         marks,
+        pairs_max: usize::MAX,
         long: false,
     }
 }
@@ -106,6 +109,7 @@ fn closed(
             bytes,
         },
         marks: Vec::new(),
+        pairs_max: usize::MAX,
         long: false,
     }
 }
@@ -116,6 +120,11 @@ impl Workload {
         self.marks.push(Mark::ratio("rate", rate));
         self.marks
             .extend(cpu.map(|cpu| Mark::ratio("server_cpu_us", cpu)));
+        self
+    }
+
+    fn in_few_pairs(mut self) -> Workload {
+        self.pairs_max = FEW_PAIRS;
         self
     }
 
@@ -336,7 +345,7 @@ fn leases(members: usize, scale: Scale) -> Vec<Workload> {
     let kept = format!("keep-alives of one of {leases} leases at random, 100 streams");
     let expiry = Expiry {
         leases,
-        loading_max: Duration::from_secs(if scale.quick { 10 } else { 60 }),
+        loading_max: Duration::from_secs(if scale.quick { 20 } else { 90 }),
     };
     let gone =
         format!("{leases} leases with a key each run out at once, while 500 puts a second go on");
@@ -369,7 +378,8 @@ fn leases(members: usize, scale: Scale) -> Vec<Workload> {
                 Mark::value("gone_s", gone_max),
                 Mark::value("p99_growth", 2.0),
             ],
-        ),
+        )
+        .in_few_pairs(),
     ]
 }
 

@@ -42,7 +42,9 @@ pub struct Workload {
     pub state: State,
     pub work: Work,
     pub marks: Vec<Mark>,
-    /// Takes so long that only `--long` includes it.
+    /// Each run is itself many, or long, so that few pairs tell enough; `--long` makes all.
+    pub pairs_max: usize,
+    /// Takes so long, or tells so little that is new, that only `--long` includes it.
     pub long: bool,
 }
 
