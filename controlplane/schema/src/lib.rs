@@ -16,6 +16,7 @@
 //! ```
 
 pub mod decode;
+mod depth;
 mod go;
 pub mod openapi;
 pub mod patch;
@@ -25,4 +26,5 @@ pub mod quantity;
 mod table;
 pub mod time;
 
+pub use depth::{DEPTH_MAX, depth};
 pub use table::{Element, Enum, Field, Form, Scalar, Schemas, Shape, Type};

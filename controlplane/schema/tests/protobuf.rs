@@ -128,6 +128,61 @@ fn a_list_of_several_kinds_is_read() {
     assert_eq!(decoded["items"][0]["data"], json!({"k": "dg=="}));
 }
 
+/// A field of a message that holds bytes.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2];
+    let mut length = bytes.len();
+    while length >= 0x80 {
+        field.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    field.push(length as u8);
+    field.extend_from_slice(bytes);
+    field
+}
+
+/// A ControllerRevision, whose data may be anything.
+fn revision_of(data: &[u8]) -> Vec<u8> {
+    let meta = [field(1, b"apps/v1"), field(2, b"ControllerRevision")].concat();
+    let message = field(2, &field(1, data));
+    [b"k8s\0".to_vec(), field(1, &meta), field(2, &message)].concat()
+}
+
+fn decode_revision(body: &[u8]) -> Result<Value, String> {
+    let ty = Schemas::kubernetes().kind("apps", "v1", "ControllerRevision");
+    decode::protobuf(ty.expect("a kind"), body)
+        .map(|decoded| decoded.value)
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn json_in_protobuf_is_no_deeper_than_can_be_read_back() {
+    let nested = |levels: usize| {
+        let json = [
+            r#"{"a":"#.repeat(levels - 1),
+            "{}".to_owned(),
+            "}".repeat(levels - 1),
+        ];
+        decode_revision(&revision_of(json.concat().as_bytes()))
+    };
+    let deepest = nested(126).expect("as deep as JSON may be");
+    let read = serde_json::from_str::<Value>(&deepest.to_string());
+    assert_eq!(read.expect("what was read can be read"), deepest);
+    assert_eq!(nested(127).expect_err("too deep"), "exceeded max depth");
+}
+
+#[test]
+fn objects_in_objects_end_before_the_stack_does() {
+    let mut body = revision_of(b"{}");
+    for _ in 0..5_000 {
+        body = revision_of(&body);
+    }
+    assert_eq!(
+        decode_revision(&body).expect_err("too deep"),
+        "exceeded max depth"
+    );
+}
+
 #[test]
 fn what_is_no_protobuf_is_refused() {
     let ty = Schemas::kubernetes().kind("", "v1", "Pod").expect("a kind");

@@ -100,22 +100,13 @@ fn check_growth(
             return Ok(());
         }
     };
-    let depth = path.count() + written.map_or(0, depth);
+    let depth = path.count() + written.map_or(0, crate::depth);
     match depth > DEPTH_MAX {
         true => Err(Error::TooLarge(format!(
             "the patch writes {depth} levels deep, exceeding the limit {DEPTH_MAX}"
         ))),
         false => Ok(()),
     }
-}
-
-fn depth(value: &Value) -> usize {
-    let below = match value {
-        Value::Array(items) => items.iter().map(depth).max(),
-        Value::Object(members) => members.values().map(depth).max(),
-        _ => return 0,
-    };
-    1 + below.unwrap_or(0)
 }
 
 fn operation(item: &Map<String, Value>) -> Result<PatchOperation, Error> {

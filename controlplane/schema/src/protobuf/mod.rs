@@ -12,7 +12,7 @@ pub use write::encode;
 /// What a protobuf body begins with.
 pub const MAGIC: &[u8; 4] = b"k8s\0";
 
-/// How deep messages may be nested; Kubernetes' own go some 20 deep.
+/// How deep messages may be nested, in levels of the JSON that comes of them; Kubernetes' own go some 20 deep.
 const DEPTH_MAX: usize = 100;
 
 /// Numbers in the messages whose JSON form is not an object of their fields.

@@ -53,17 +53,21 @@ impl<'a> Envelope<'a> {
 
     /// The object, without anything that JSON would normalize.
     pub fn decode(&self, ty: Type<'_>) -> Result<Value, Error> {
+        self.decode_at(ty, 0)
+    }
+
+    fn decode_at(&self, ty: Type<'_>, depth: usize) -> Result<Value, Error> {
         let mut object = Map::new();
         let TypeMeta { api_version, kind } = &self.type_meta;
         for (name, value) in [("apiVersion", api_version), ("kind", kind)] {
             object.insert(name.to_owned(), Value::String(value.clone()));
         }
-        message(ty, self.raw, &mut object, 0)?;
+        message(ty, self.raw, &mut object, depth)?;
         Ok(Value::Object(object))
     }
 }
 
-/// Reads a message of type `ty` into an object.
+/// Reads a message of type `ty` into an object, around which `depth` lists and objects are.
 fn message(
     ty: Type<'_>,
     bytes: &[u8],
@@ -71,7 +75,7 @@ fn message(
     depth: usize,
 ) -> Result<(), Error> {
     if depth > DEPTH_MAX {
-        return Err(Error::Malformed("exceeded max depth".to_owned()));
+        return Err(too_deep());
     }
     for field in Fields::of(bytes) {
         let (number, raw) = field?;
@@ -108,7 +112,7 @@ fn message(
                     ) => {
                         unpack(field, packed, items)?;
                     }
-                    _ => items.push(element(field, raw, None, depth)?),
+                    _ => items.push(element(field, raw, None, depth + 1)?),
                 }
             }
             Shape::Map => {
@@ -118,7 +122,7 @@ fn message(
                 else {
                     continue;
                 };
-                let (key, value) = entry(field, raw, depth)?;
+                let (key, value) = entry(field, raw, depth + 1)?;
                 entries.insert(key, value);
             }
         }
@@ -184,7 +188,7 @@ fn element(
                 message(ty, bytes, &mut object, depth + 1)?;
                 Value::Object(object)
             }
-            form => special(form, bytes, depth)?,
+            form => special(form, bytes, depth + 1)?,
         },
         _ => return Err(wrong_wire_type(field)),
     })
@@ -197,12 +201,12 @@ fn special(form: Form, bytes: &[u8], depth: usize) -> Result<Value, Error> {
             .map_or_else(|| Value::from("0"), |text| Value::String(string(text)))),
         Form::Fields => match only_bytes(&mut fields)? {
             None | Some([]) => Ok(Value::Null),
-            Some(json) => raw_json(json),
+            Some(json) => raw_json(json, depth),
         },
         Form::Raw => match only_bytes(&mut fields)? {
             None | Some([]) => Ok(Value::Null),
             // Lists that hold several kinds have each item in an envelope of its own.
-            Some(body) if body.starts_with(MAGIC) && depth < DEPTH_MAX => {
+            Some(body) if body.starts_with(MAGIC) => {
                 let envelope = Envelope::parse(body)?;
                 let (group, version) = envelope.type_meta.group_version();
                 let ty = Schemas::kubernetes().kind(group, version, &envelope.type_meta.kind);
@@ -212,9 +216,9 @@ fn special(form: Form, bytes: &[u8], depth: usize) -> Result<Value, Error> {
                         envelope.type_meta.kind
                     ))
                 })?;
-                envelope.decode(ty)
+                envelope.decode_at(ty, depth)
             }
-            Some(json) => raw_json(json),
+            Some(json) => raw_json(json, depth),
         },
         Form::Strings => {
             let mut items = Vec::new();
@@ -280,8 +284,18 @@ fn only_bytes<'a>(fields: &mut Fields<'a>) -> Result<Option<&'a [u8]>, Error> {
     Ok(found)
 }
 
-fn raw_json(json: &[u8]) -> Result<Value, Error> {
-    serde_json::from_slice(json).map_err(|error| Error::Malformed(error.to_string()))
+/// JSON around which `depth` lists and objects are: what is read in parts must be readable as a whole.
+fn raw_json(json: &[u8], depth: usize) -> Result<Value, Error> {
+    let value = serde_json::from_slice(json);
+    let value = value.map_err(|error| Error::Malformed(error.to_string()))?;
+    match depth + crate::depth(&value) > crate::DEPTH_MAX {
+        true => Err(too_deep()),
+        false => Ok(value),
+    }
+}
+
+fn too_deep() -> Error {
+    Error::Malformed("exceeded max depth".to_owned())
 }
 
 /// Go does not insist on UTF-8, and replaces what is not when it writes JSON.
