@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -19,8 +20,11 @@ use crate::rest::{Api, ApiOptions};
 use crate::serve::{self, Inflight, Pki, Server, certificates};
 use crate::storage::{self, Connection, ConnectionTls, Store};
 
-/// Runs the API server until `stop`.
+/// Runs the API server until `stop`, or until a part of it fails.
 pub async fn run(args: Args, stop: CancellationToken) -> Result<()> {
+    // What was begun ends with this function, however it ends.
+    let stop = stop.child_token();
+    let _stop = stop.clone().drop_guard();
     let options = options(&args)?;
     let listener = TcpListener::bind((args.bind_address, args.secure_port))
         .await
@@ -40,21 +44,43 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     let store = Store::connect(&connection(&args)?)
         .await
         .context("cannot use the --etcd-servers")?;
-    let caches = Caches::start(store.clone(), args.watch_history_bytes, stop.clone());
+    let mut tasks = JoinSet::new();
+    let history = args.watch_history_bytes;
+    let caches = Caches::start(store.clone(), history, stop.clone(), &mut tasks);
     if !args.etcd_compaction_interval.is_zero() {
         let every = args.etcd_compaction_interval;
-        tokio::spawn(storage::keep_compacting(store.clone(), every, stop.clone()));
+        tasks.spawn(storage::keep_compacting(store.clone(), every, stop.clone()));
     }
     let api = Arc::new(Api::new(store, caches, options));
-    tokio::spawn(bootstrap::keep(api.clone(), advertised, stop.clone()));
+    tasks.spawn(bootstrap::keep(api.clone(), advertised, stop.clone()));
     let inflight = Inflight::new(
         args.max_requests_inflight,
         args.max_mutating_requests_inflight,
     );
     info!(address = %bound, "serving");
     let server = Arc::new(Server::new(api, inflight, stop.clone()));
-    serve::serve(listener, tls, server, stop).await;
-    Ok(())
+    unless_a_task_fails(serve::serve(listener, tls, server, stop), &mut tasks).await
+}
+
+/// Serves as long as everything works that serving depends on. Without the feed, say, the server would go on with what
+/// its caches had last.
+async fn unless_a_task_fails(
+    serving: impl Future<Output = ()>,
+    tasks: &mut JoinSet<()>,
+) -> Result<()> {
+    let failure = async {
+        while let Some(ended) = tasks.join_next().await {
+            // One that has ended well was asked to stop, as all were.
+            if let Err(error) = ended {
+                return error;
+            }
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = serving => Ok(()),
+        error = failure => Err(error).context("a part of the API server has failed"),
+    }
 }
 
 fn connection(args: &Args) -> Result<Connection> {
@@ -174,4 +200,31 @@ fn tls(
     ];
     let signed = pki.server(&names, &addresses)?;
     certificates::tls_config(&signed.certificate, &signed.key, &client_ca)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_of_which_a_part_has_failed_stops_and_says_so() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async {});
+        tasks.spawn(async { panic!("out of luck") });
+        let ended = unless_a_task_fails(std::future::pending(), &mut tasks).await;
+        let said = format!("{:#}", ended.unwrap_err());
+        assert!(
+            said.starts_with("a part of the API server has failed: "),
+            "{said}"
+        );
+        assert!(said.ends_with("out of luck\""), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_server_whose_parts_have_stopped_serves_until_it_is_through() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async {});
+        let serving = tokio::time::sleep(Duration::from_millis(20));
+        assert!(unless_a_task_fails(serving, &mut tasks).await.is_ok());
+    }
 }

@@ -9,6 +9,7 @@ use crate::resources::{self, Resource};
 use crate::status::ApiResult;
 use crate::storage::{Revision, Store};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// The caches of all resources.
@@ -18,8 +19,13 @@ pub struct Caches {
 }
 
 impl Caches {
-    /// Makes the caches and starts to feed them from `store` until `stop`.
-    pub fn start(store: Store, history_bytes_max: usize, stop: CancellationToken) -> Arc<Caches> {
+    /// Makes the caches, and starts to feed them from `store` until `stop`, as one of `tasks`.
+    pub fn start(
+        store: Store,
+        history_bytes_max: usize,
+        stop: CancellationToken,
+        tasks: &mut JoinSet<()>,
+    ) -> Arc<Caches> {
         let by_storage: HashMap<&'static str, Arc<Cache>> = resources::stored()
             .map(|resource| {
                 let cache = Arc::new(Cache::new(resource, history_bytes_max));
@@ -29,7 +35,7 @@ impl Caches {
         let (reached, reached_by) = watch::channel(0);
         let (ask, asked) = mpsc::channel(1);
         let all: Vec<Arc<Cache>> = by_storage.values().cloned().collect();
-        tokio::spawn(feed::run(store.clone(), all, reached, asked, stop));
+        tasks.spawn(feed::run(store.clone(), all, reached, asked, stop));
         Arc::new(Caches {
             by_storage,
             freshness: Freshness::new(store, reached_by, ask),
