@@ -1,6 +1,7 @@
 //! What happened to an object, and how a watcher is told.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -40,8 +41,17 @@ pub struct Event {
     /// The object after, if it is there.
     after: Option<Arc<Entry>>,
     revision: Revision,
-    /// What watchers were sent: by encoding, and by what they were told.
-    encoded: Mutex<Vec<(u64, WatchKind, Bytes)>>,
+    /// What watchers were sent.
+    encoded: Mutex<Encodings>,
+}
+
+/// An event's encodings, as long as it is in the ring. Its watchers may hold it longer, but hardly ask again.
+#[derive(Debug)]
+struct Encodings {
+    /// By encoding, and by what watchers were told.
+    known: Vec<(u64, WatchKind, Bytes)>,
+    /// Where the ring counts their bytes; none when the event has left it.
+    count: Option<Arc<AtomicUsize>>,
 }
 
 impl Event {
@@ -49,12 +59,25 @@ impl Event {
         before: Option<Arc<Entry>>,
         after: Option<Arc<Entry>>,
         revision: Revision,
+        count: Arc<AtomicUsize>,
     ) -> Event {
         Event {
             before,
             after,
             revision,
-            encoded: Mutex::new(Vec::new()),
+            encoded: Mutex::new(Encodings {
+                known: Vec::new(),
+                count: Some(count),
+            }),
+        }
+    }
+
+    /// Forgets the encodings: the event has left the ring.
+    pub(super) fn retire(&self) {
+        let mut encoded = self.encoded.lock();
+        let bytes: usize = encoded.known.drain(..).map(|(.., one)| one.len()).sum();
+        if let Some(count) = encoded.count.take() {
+            count.fetch_sub(bytes, Ordering::AcqRel);
         }
     }
 
@@ -90,14 +113,11 @@ impl Event {
         }
     }
 
-    /// Roughly how much memory it takes, its encoding for watchers with it.
+    /// Roughly how much memory it takes without its encodings: at most, since others may hold the object before and
+    /// after as well.
     pub(super) fn bytes(&self) -> usize {
-        2 * self
-            .after
-            .as_ref()
-            .or(self.before.as_ref())
-            .map_or(0, |entry| entry.bytes())
-            + 128
+        let bytes = |entry: &Option<Arc<Entry>>| entry.as_ref().map_or(0, |entry| entry.bytes());
+        bytes(&self.before) + bytes(&self.after) + 128
     }
 }
 
@@ -123,15 +143,19 @@ impl Told {
 
     /// The encoded event: made by `encode` for the first watcher that asks with this encoding.
     pub fn encoded(&self, encoding: u64, encode: impl FnOnce(WatchKind, &Entry) -> Bytes) -> Bytes {
-        let mut known = self.event.encoded.lock();
-        let found = known
+        let mut encoded = self.event.encoded.lock();
+        let found = encoded
+            .known
             .iter()
             .find(|(of, kind, _)| *of == encoding && *kind == self.kind);
         if let Some((_, _, bytes)) = found {
             return bytes.clone();
         }
         let bytes = encode(self.kind, &self.entry());
-        known.push((encoding, self.kind, bytes.clone()));
+        if let Some(count) = &encoded.count {
+            count.fetch_add(bytes.len(), Ordering::AcqRel);
+            encoded.known.push((encoding, self.kind, bytes.clone()));
+        }
         bytes
     }
 }

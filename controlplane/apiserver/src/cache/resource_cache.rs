@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use imbl::OrdMap;
 use parking_lot::RwLock;
@@ -33,7 +34,10 @@ pub(super) struct State {
     pub(super) recent: VecDeque<Arc<Event>>,
     /// The number of the first event in the ring; numbers never repeat.
     pub(super) first: u64,
+    /// Without the events' encodings.
     recent_bytes: usize,
+    /// The bytes of all encodings of the events in the ring.
+    encoded_bytes: Arc<AtomicUsize>,
     /// Everything up to here is in.
     pub(super) revision: Revision,
     /// Every event after this revision is in the ring.
@@ -182,6 +186,8 @@ impl Cache {
             .collect();
         let mut state = self.state.write();
         let ended = std::mem::take(&mut state.waiting);
+        // Those who still hold one of them no longer count.
+        state.recent.iter().for_each(|event| event.retire());
         *state = State {
             entries,
             revision,
@@ -217,7 +223,8 @@ impl Cache {
             if before.is_none() && after.is_none() {
                 continue;
             }
-            let event = Event::new(before, after, change.revision);
+            let count = state.encoded_bytes.clone();
+            let event = Event::new(before, after, change.revision, count);
             state.push(self.resource, Arc::new(event), self.history_bytes_max);
         }
         state.revision = state.revision.max(reached);
@@ -249,14 +256,20 @@ impl State {
         self.wake(resource, &event, number);
         self.recent_bytes += event.bytes();
         self.recent.push_back(event);
-        while self.recent_bytes > bytes_max && self.recent.len() > 1 {
+        while self.bytes() > bytes_max && self.recent.len() > 1 {
             let Some(old) = self.recent.pop_front() else {
                 break;
             };
             self.recent_bytes -= old.bytes();
+            old.retire();
             self.first += 1;
             self.oldest = old.revision();
         }
+    }
+
+    /// What the ring takes.
+    fn bytes(&self) -> usize {
+        self.recent_bytes + self.encoded_bytes.load(Ordering::Acquire)
     }
 
     fn wake(&self, resource: &Resource, event: &Event, number: u64) {

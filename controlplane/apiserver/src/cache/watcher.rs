@@ -308,6 +308,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_watchers_were_sent_counts_as_long_as_it_is_kept() {
+        let large = 10_000;
+        let cache = cache(large);
+        let (mut watcher, _) = Watcher::begin(&cache, Scope::default(), Start::After(10)).unwrap();
+        put(&cache, 11, "a", "n1");
+        let Next::Events(events) = watcher.next().await else {
+            panic!("the watch is over");
+        };
+        for encoding in 0..3 {
+            events[0].encoded(encoding, |_, _| vec![b'x'; large / 2].into());
+        }
+        // Small as it is, there is no room for it beside those.
+        put(&cache, 12, "b", "n1");
+        let from = |revision| {
+            Watcher::begin(&cache, Scope::default(), Start::After(revision))
+                .err()
+                .map(|error| error.code())
+        };
+        assert_eq!((from(10), from(11)), (Some(410), None));
+        // An event that has left the ring keeps and counts nothing any more.
+        events[0].encoded(9, |_, _| vec![b'x'; large].into());
+        put(&cache, 13, "c", "n1");
+        assert_eq!(from(11), None);
+    }
+
+    #[tokio::test]
     async fn an_event_is_encoded_once_for_all_watchers() {
         let cache = cache(1 << 20);
         let begin = || {

@@ -109,6 +109,7 @@ impl Api {
         let resource = request.resource;
         let all = resource.prefix();
         let prefix = keys_of(resource, &scope.namespace);
+        let cached = self.caches.of(resource).snapshot();
         let mut start = from.map(str::to_owned);
         let mut at = revision;
         let mut items: Vec<Arc<Entry>> = Vec::new();
@@ -143,12 +144,18 @@ impl Api {
             let last = page.items.last().map(|last| last.key.clone());
             for (number, stored) in page.items.into_iter().enumerate() {
                 let key = stored.key.strip_prefix(&all).unwrap_or(&stored.key);
-                let entry = Entry::of_stored(resource, key, stored.revision, &stored.value);
+                // What has not changed since is not kept twice.
+                let cached = cached
+                    .get(key)
+                    .filter(|one| one.revision() == stored.revision);
+                let entry = cached.cloned().or_else(|| {
+                    Entry::of_stored(resource, key, stored.revision, &stored.value).map(Arc::new)
+                });
                 let Some(entry) = entry.filter(|one| one.is_selected(resource, &scope.selector))
                 else {
                     continue;
                 };
-                items.push(Arc::new(entry));
+                items.push(entry);
                 let behind = count - number - 1;
                 if items.len() == limit && (behind > 0 || page.more) {
                     left += behind as i64;
