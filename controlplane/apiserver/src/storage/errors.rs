@@ -3,7 +3,7 @@
 use crate::status::ApiError;
 
 /// A failed call.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The revision is no longer kept.
     #[error("the revision was compacted")]
@@ -17,7 +17,10 @@ pub enum StoreError {
     /// Whether it was done is not known.
     #[error("the store did not answer in time")]
     Timeout,
-    /// The store cannot be reached, or has no leader.
+    /// No connection could be made, so that nothing was sent.
+    #[error("the store cannot be reached: {0}")]
+    Unreachable(String),
+    /// The connection broke, or the store has no leader.
     #[error("the store is not available: {0}")]
     Unavailable(String),
     /// Anything else.
@@ -26,16 +29,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the call certainly never left this process: no connection could be made.
-    pub(super) fn was_not_sent(&self) -> bool {
-        matches!(self, StoreError::Unavailable(why) if why.contains("tcp connect error"))
-    }
-
     /// What the failure of a write comes to. Where the connection broke, the write may have been carried out, and a
     /// client that is told to come again would write twice.
     pub(super) fn of_a_write(self) -> StoreError {
         match self {
-            StoreError::Unavailable(_) if !self.was_not_sent() => StoreError::Timeout,
+            StoreError::Unavailable(_) => StoreError::Timeout,
             error => error,
         }
     }
@@ -47,6 +45,9 @@ impl From<etcd_client::Error> for StoreError {
             return StoreError::Unavailable(error.to_string());
         };
         let message = status.message().to_owned();
+        if could_not_connect(status) {
+            return StoreError::Unreachable(message);
+        }
         // Clients of etcd tell its errors apart by their text, which is a part of the protocol.
         if message.contains("required revision has been compacted") {
             StoreError::Compacted
@@ -68,6 +69,18 @@ impl From<etcd_client::Error> for StoreError {
     }
 }
 
+/// Whether a call failed while its connection was being made.
+fn could_not_connect(status: &tonic::Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
         match error {
@@ -78,7 +91,9 @@ impl From<StoreError> for ApiError {
             StoreError::Timeout => {
                 ApiError::timeout("Timeout: request did not complete within the allotted time")
             }
-            StoreError::Unavailable(why) => ApiError::unavailable(why),
+            StoreError::Unreachable(why) | StoreError::Unavailable(why) => {
+                ApiError::unavailable(why)
+            }
             StoreError::Future | StoreError::Other(_) => ApiError::internal(error),
         }
     }
@@ -95,10 +110,21 @@ mod tests {
 
     #[test]
     fn only_who_certainly_wrote_nothing_is_told_to_write_again() {
-        let lost = || StoreError::Unavailable("transport error: broken pipe".to_owned());
-        let unsent = || StoreError::Unavailable("tcp connect error: refused".to_owned());
+        let lost = || StoreError::Unavailable("broken pipe".to_owned());
+        let unsent = || StoreError::Unreachable("refused".to_owned());
         assert_eq!(answer(lost().of_a_write()), (504, None));
         assert_eq!(answer(unsent().of_a_write()), (503, Some(1)));
         assert_eq!(answer(lost()), (503, Some(1)));
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_sent_is_told_apart_by_its_cause() {
+        let nowhere = etcd_client::Client::connect(["http://127.0.0.1:1"], None);
+        let error = match nowhere.await {
+            Ok(mut client) => client.get("a", None).await.map(drop),
+            Err(error) => Err(error),
+        };
+        let error = StoreError::from(error.unwrap_err());
+        assert!(matches!(error, StoreError::Unreachable(_)), "{error:?}");
     }
 }

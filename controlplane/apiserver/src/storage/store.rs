@@ -284,7 +284,9 @@ impl Store {
         loop {
             let reply = timed(self.kv.clone().get(key, Some(options.clone()))).await;
             match reply {
-                Err(StoreError::Unavailable(_)) if Instant::now() < deadline => {
+                Err(StoreError::Unavailable(_) | StoreError::Unreachable(_))
+                    if Instant::now() < deadline =>
+                {
                     tokio::time::sleep(TRY_AGAIN_AFTER).await;
                 }
                 reply => return reply,
@@ -297,7 +299,7 @@ impl Store {
         let deadline = Instant::now() + TRY_MAX;
         loop {
             match timed(self.kv.clone().txn(txn.clone())).await {
-                Err(error) if error.was_not_sent() && Instant::now() < deadline => {
+                Err(StoreError::Unreachable(_)) if Instant::now() < deadline => {
                     tokio::time::sleep(TRY_AGAIN_AFTER).await;
                 }
                 reply => return reply.map_err(StoreError::of_a_write),
