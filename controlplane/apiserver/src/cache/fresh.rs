@@ -1,13 +1,12 @@
 //! Proof of freshness: a revision that the store had after the question, and waiting until the feed is there.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::status::{ApiError, ApiResult};
-use crate::storage::{Revision, Store};
+use crate::storage::{Revision, Rounds, Store};
 
 /// The feed brings every write of an object by itself. Only if it has not within this time is the store asked to say
 /// how far the watch is: the last write was to a key that is not watched.
@@ -20,16 +19,8 @@ pub(super) struct Freshness {
     store: Store,
     reached: watch::Receiver<Revision>,
     ask: mpsc::Sender<()>,
-    /// How many reads of the revision have begun.
-    begun: AtomicU64,
-    /// The last one that ended. Held while one runs.
-    last: Mutex<Round>,
-}
-
-#[derive(Default)]
-struct Round {
-    number: u64,
-    revision: Revision,
+    /// The reads of the revision.
+    reads: Rounds<ApiResult<Revision>>,
 }
 
 impl Freshness {
@@ -42,8 +33,7 @@ impl Freshness {
             store,
             reached,
             ask,
-            begun: AtomicU64::new(0),
-            last: Mutex::default(),
+            reads: Rounds::default(),
         }
     }
 
@@ -60,22 +50,11 @@ impl Freshness {
     }
 
     pub(super) async fn catch_up(&self) -> ApiResult<Revision> {
-        let revision = self.current().await?;
+        // A revision that the store had after this was called.
+        let read = async { Ok(self.store.revision().await?) };
+        let revision = self.reads.share(read).await?;
         self.wait_for(revision).await?;
         Ok(revision)
-    }
-
-    /// A revision that the store had after this was called. Callers that come while a read is under way share the
-    /// next one.
-    async fn current(&self) -> ApiResult<Revision> {
-        let arrived = self.begun.load(Ordering::Acquire);
-        let mut last = self.last.lock().await;
-        if last.number <= arrived {
-            let number = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
-            let revision = self.store.revision().await?;
-            *last = Round { number, revision };
-        }
-        Ok(last.revision)
     }
 
     /// Waits until everything up to `revision` is in; at 0, until the caches are filled: what a cache says before that

@@ -5,10 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::Mutex;
+use parking_lot::Mutex;
 
-use super::store::timed;
-use super::{Store, StoreError};
+use super::store::{soon, timed};
+use super::{Rounds, Store, StoreError};
 
 const SHARED_FOR: Duration = Duration::from_secs(60);
 const SHARED_BY_MAX: u32 = 1_000;
@@ -17,7 +17,9 @@ const SHARED_BY_MAX: u32 = 1_000;
 pub struct ExpiryLeases {
     store: Store,
     ttl: Duration,
+    /// Never held over a call.
     current: Mutex<Option<Current>>,
+    grants: Rounds<Result<(), StoreError>>,
 }
 
 struct Current {
@@ -33,27 +35,46 @@ impl ExpiryLeases {
             store,
             ttl,
             current: Mutex::new(None),
+            grants: Rounds::default(),
         }
     }
 
     /// The lease for an object that is written now.
     pub async fn lease(&self) -> Result<i64, StoreError> {
-        // Held over the grant, so that many that come at once share it.
-        let mut current = self.current.lock().await;
-        let is_good =
-            |one: &&mut Current| one.granted.elapsed() < SHARED_FOR && one.used_by < SHARED_BY_MAX;
-        if let Some(current) = current.as_mut().filter(is_good) {
-            current.used_by += 1;
-            return Ok(current.id);
+        loop {
+            if let Some(lease) = self.take() {
+                return Ok(lease);
+            }
+            self.grants.share(self.renew()).await?;
+        }
+    }
+
+    fn take(&self) -> Option<i64> {
+        let mut current = self.current.lock();
+        let current = current.as_mut().filter(|one| one.is_good())?;
+        current.used_by += 1;
+        Some(current.id)
+    }
+
+    /// Another may have done it since the caller looked.
+    async fn renew(&self) -> Result<(), StoreError> {
+        if self.current.lock().as_ref().is_some_and(Current::is_good) {
+            return Ok(());
         }
         let ttl = (self.ttl + SHARED_FOR).as_secs() as i64;
         let mut client = self.store.lease_client();
-        let lease = timed(client.grant(ttl, None)).await?;
-        *current = Some(Current {
+        let lease = soon(timed(client.grant(ttl, None))).await?;
+        *self.current.lock() = Some(Current {
             id: lease.id(),
             granted: Instant::now(),
-            used_by: 1,
+            used_by: 0,
         });
-        Ok(lease.id())
+        Ok(())
+    }
+}
+
+impl Current {
+    fn is_good(&self) -> bool {
+        self.granted.elapsed() < SHARED_FOR && self.used_by < SHARED_BY_MAX
     }
 }

@@ -10,6 +10,7 @@
 mod compact;
 mod errors;
 mod events_lease;
+mod rounds;
 mod store;
 mod token;
 mod watch;
@@ -17,6 +18,7 @@ mod watch;
 pub use compact::keep_compacting;
 pub use errors::StoreError;
 pub use events_lease::ExpiryLeases;
+pub use rounds::Rounds;
 pub use store::{Claim, Connection, ConnectionTls, ListPage, Store, Stored};
 pub use token::{Continue, ContinueError};
 pub use watch::{Change, ChangeKind, StoreWatch, WatchBatch};

@@ -13,6 +13,8 @@ use super::{Revision, StoreError};
 
 /// The longest that one call may take.
 const CALL_MAX: Duration = Duration::from_secs(30);
+/// The longest that a call may take for which many wait: longer than an election takes.
+const SHARED_CALL_MAX: Duration = Duration::from_secs(3);
 /// For how long a call that did no harm is made again, on whichever member answers.
 const TRY_MAX: Duration = Duration::from_secs(2);
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
@@ -142,7 +144,7 @@ impl Store {
         // A key that is never written: only the header is of interest.
         const KEY: &str = "/registry/.revision";
         let options = GetOptions::new().with_count_only();
-        let reply = self.read(KEY, &options).await?;
+        let reply = soon(self.read(KEY, &options)).await?;
         Ok(reply.header().map_or(0, |header| header.revision()))
     }
 
@@ -345,8 +347,21 @@ fn prefix_end(prefix: &str) -> Vec<u8> {
 pub(super) async fn timed<T>(
     call: impl Future<Output = Result<T, etcd_client::Error>>,
 ) -> Result<T, StoreError> {
-    match tokio::time::timeout(CALL_MAX, call).await {
-        Ok(reply) => Ok(reply?),
-        Err(_) => Err(StoreError::Timeout),
-    }
+    within(CALL_MAX, async { Ok(call.await?) }).await
+}
+
+/// A call for which many wait.
+pub(super) async fn soon<T>(
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    within(SHARED_CALL_MAX, call).await
+}
+
+async fn within<T>(
+    time: Duration,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(time, call)
+        .await
+        .unwrap_or(Err(StoreError::Timeout))
 }
