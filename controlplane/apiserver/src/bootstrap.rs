@@ -84,7 +84,7 @@ async fn ensure(
     if api.caches.of(resource).get(&key).is_some() {
         return Ok(());
     }
-    match api.create_object(resource, object, &options()).await {
+    match api.create_object(resource, object, &options(), None).await {
         Err(error) if error.reason() != "AlreadyExists" => Err(error),
         _ => Ok(()),
     }

@@ -11,6 +11,7 @@ use serde_json::Value;
 pub use addresses::{check_asked_claims, claims_held, claims_of_change, claims_of_new};
 pub use namespaces::{
     SYSTEM as SYSTEM_NAMESPACES, check_namespace_of, may_delete, namespace_is_open,
+    namespace_is_still_open,
 };
 
 use crate::resources::Resource;

@@ -2,9 +2,11 @@
 
 use serde_json::Value;
 
+use crate::cache::Entry;
 use crate::resources;
 use crate::rest::{Api, Request};
-use crate::status::{ApiError, ApiResult};
+use crate::status::{ApiError, ApiResult, Subject};
+use crate::storage::{Guard, Stored};
 use crate::value;
 
 /// Namespaces that are always there.
@@ -36,28 +38,52 @@ pub fn check_namespace_of(request: &Request, object: &mut Value) -> ApiResult<()
     Ok(())
 }
 
-/// Whether something may be made in the request's namespace.
-pub async fn namespace_is_open(api: &Api, request: &Request) -> ApiResult<()> {
+/// Whether something may be made in the request's namespace. Gives what must not have changed when it is written, for
+/// what lives in one: whoever deletes a namespace changes it first, so nothing is made in it behind his back.
+pub async fn namespace_is_open(
+    api: &Api,
+    request: &Request,
+    subject: Subject<'_>,
+) -> ApiResult<Option<Guard>> {
     if !request.resource.namespaced {
-        return Ok(());
+        return Ok(None);
     }
     let name = request.namespace.as_str();
-    let namespaces = resources::namespaces();
-    let cache = api.caches.of(namespaces);
-    let mut found = cache.get(name);
-    if found.is_none() {
-        // Perhaps it was made a moment ago.
-        api.caches.catch_up().await?;
-        found = cache.get(name);
+    let cache = api.caches.of(resources::namespaces());
+    let cached = open(subject, name, cache.get(name).as_deref());
+    if cached.is_ok() {
+        return cached.map(Some);
     }
-    let Some(entry) = found else {
+    // Perhaps it was made, or made again, a moment ago.
+    api.caches.catch_up().await?;
+    open(subject, name, cache.get(name).as_deref()).map(Some)
+}
+
+/// The same of a namespace that had changed when the object was to be written, as the store has it.
+pub fn namespace_is_still_open(
+    subject: Subject<'_>,
+    name: &str,
+    found: Option<&Stored>,
+) -> ApiResult<Guard> {
+    let namespaces = resources::namespaces();
+    let entry =
+        found.and_then(|found| Entry::of_stored(namespaces, name, found.revision, &found.value));
+    open(subject, name, entry.as_ref())
+}
+
+fn open(subject: Subject<'_>, name: &str, namespace: Option<&Entry>) -> ApiResult<Guard> {
+    let namespaces = resources::namespaces();
+    let Some(entry) = namespace else {
         return Err(ApiError::not_found(namespaces.subject(name)));
     };
     // Its phase is a selectable field, so that the namespace need not be decoded.
     if entry.field(namespaces, "status.phase") == "Terminating" {
-        return Err(ApiError::namespace_terminating(request.subject(), name));
+        return Err(ApiError::namespace_terminating(subject, name));
     }
-    Ok(())
+    Ok(Guard {
+        key: namespaces.key("", name),
+        revision: entry.revision(),
+    })
 }
 
 /// Whether the request's object may be deleted.
@@ -70,4 +96,53 @@ pub fn may_delete(request: &Request) -> ApiResult<()> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn found(phase: &str) -> Stored {
+        Stored {
+            key: "/registry/namespaces/a".to_owned(),
+            value: json!({"metadata": {"name": "a"}, "status": {"phase": phase}})
+                .to_string()
+                .into(),
+            revision: 7,
+        }
+    }
+
+    fn subject() -> Subject<'static> {
+        Subject {
+            group: "",
+            resource: "configmaps",
+            name: "m",
+        }
+    }
+
+    #[test]
+    fn a_namespace_that_changed_in_the_meantime_may_still_be_open() {
+        let guard = namespace_is_still_open(subject(), "a", Some(&found("Active"))).unwrap();
+        assert_eq!(
+            (guard.key.as_str(), guard.revision),
+            ("/registry/namespaces/a", 7)
+        );
+    }
+
+    #[test]
+    fn nothing_is_made_in_a_namespace_that_is_being_deleted_or_gone() {
+        let terminating = namespace_is_still_open(subject(), "a", Some(&found("Terminating")));
+        let error = terminating.unwrap_err();
+        assert_eq!(error.code(), 403);
+        assert_eq!(
+            error.message(),
+            "configmaps \"m\" is forbidden: unable to create new content in namespace a because it is being terminated"
+        );
+        let gone = namespace_is_still_open(subject(), "a", None).unwrap_err();
+        assert_eq!(
+            (gone.code(), gone.message()),
+            (404, "namespaces \"a\" not found")
+        );
+    }
 }

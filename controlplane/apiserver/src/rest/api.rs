@@ -7,12 +7,12 @@ use std::time::Duration;
 use rand::Rng;
 use serde_json::Value;
 
-use super::options::DeleteOptions;
+use super::options::{DeleteOptions, DryRun};
 use super::{Outcome, Reply, Request, codec};
 use crate::cache::{Caches, Entry};
 use crate::resources::{ClusterIps, Resource};
 use crate::status::{ApiError, ApiResult};
-use crate::storage::{ExpiryLeases, Revision, Store, Stored};
+use crate::storage::{ExpiryLeases, Put, Revision, Store, Stored, Written};
 use crate::value;
 
 /// How the API server is set up.
@@ -35,7 +35,7 @@ pub struct Api {
     pub(crate) store: Store,
     pub(crate) caches: Arc<Caches>,
     pub(crate) options: ApiOptions,
-    pub(super) leases: ExpiryLeases,
+    leases: ExpiryLeases,
 }
 
 impl Api {
@@ -111,11 +111,18 @@ impl Api {
         found.ok_or_else(|| ApiError::not_found(request.subject()))
     }
 
-    /// The object of a request as the cache has it, which may be a little old, or as the store has it.
-    pub(super) async fn guess(&self, resource: &Resource, key: &str) -> ApiResult<Option<Guess>> {
+    /// The object at `key` as the cache has it, which may be a little old, or as the store has it. What is not written
+    /// is not found to be old either, so a dry run begins with the store.
+    pub(super) async fn guess(
+        &self,
+        resource: &Resource,
+        key: &str,
+        dry_run: DryRun,
+    ) -> ApiResult<Option<Guess>> {
         let cached = key
             .strip_prefix(&resource.prefix())
-            .and_then(|key| self.caches.of(resource).get(key));
+            .and_then(|key| self.caches.of(resource).get(key))
+            .filter(|_| !dry_run);
         match cached {
             Some(entry) => Ok(Some(Guess::cached(&entry))),
             None => self.fresh(key).await,
@@ -125,6 +132,14 @@ impl Api {
     pub(super) async fn fresh(&self, key: &str) -> ApiResult<Option<Guess>> {
         let stored = self.store.get(key).await?;
         stored.map(|stored| Guess::fresh(&stored)).transpose()
+    }
+
+    /// Writes an object; one that goes away by itself, with a lease.
+    pub(super) async fn put(&self, resource: &Resource, put: &Put) -> ApiResult<Written> {
+        Ok(match resource.rules.expires() {
+            true => self.leases.write(put).await?,
+            false => self.store.write(put, None).await?,
+        })
     }
 
     pub(super) async fn delete_options(&self, request: &Request) -> ApiResult<DeleteOptions> {
@@ -186,11 +201,16 @@ pub(super) fn object_of(stored: &Stored) -> ApiResult<Value> {
     Ok(object)
 }
 
-/// What is to be stored: without the resource version, which the store knows.
-pub(super) fn stored_form(object: &Value) -> Vec<u8> {
+/// What is to be stored: without the resource version, which the store knows. What could not be read back is refused.
+pub(super) fn stored_form(object: &Value) -> ApiResult<Vec<u8>> {
+    if keelson_schema::depth(object) > keelson_schema::DEPTH_MAX {
+        return Err(ApiError::bad_request("exceeded max depth"));
+    }
     let mut object = object.clone();
     value::remove(&mut object, &["metadata", "resourceVersion"]);
-    serde_json::to_vec(&object).unwrap_or_default()
+    let bytes = serde_json::to_vec(&object).map_err(ApiError::internal)?;
+    debug_assert!(serde_json::from_slice::<Value>(&bytes).is_ok());
+    Ok(bytes)
 }
 
 /// In the form in which the resource shows it.
@@ -226,5 +246,21 @@ pub(super) fn parse_revision(text: &str) -> ApiResult<Revision> {
                 &[error],
             ))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_stored_can_be_read_back() {
+        let nested = |levels: usize| (1..levels).fold(json!({}), |inner, _| json!({"a": inner}));
+        let deepest = nested(keelson_schema::DEPTH_MAX);
+        let bytes = stored_form(&deepest).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), deepest);
+        let refused = stored_form(&nested(keelson_schema::DEPTH_MAX + 1));
+        assert_eq!(refused.unwrap_err().code(), 400);
     }
 }

@@ -13,7 +13,7 @@ use crate::admission;
 use crate::clock;
 use crate::resources::Resource;
 use crate::status::{ApiError, ApiResult};
-use crate::storage::Revision;
+use crate::storage::{Guard, Put, Revision};
 use crate::validate::metadata;
 use crate::value;
 
@@ -27,8 +27,24 @@ impl Api {
         let (mut object, warnings) =
             codec::decode_body(request, gvk(resource), options.validation)?;
         admission::check_namespace_of(request, &mut object)?;
-        admission::namespace_is_open(self, request).await?;
-        let object = self.create_object(resource, object, &options).await?;
+        self.create_decoded(request, object, warnings, &options)
+            .await
+    }
+
+    /// Makes a decoded object a stored one, and answers with it.
+    pub(super) async fn create_decoded(
+        &self,
+        request: &Request,
+        object: Value,
+        warnings: Vec<String>,
+        options: &WriteOptions,
+    ) -> ApiResult<Outcome> {
+        let resource = request.resource;
+        let subject = resource.subject(value::name(&object));
+        let namespace = admission::namespace_is_open(self, request, subject).await?;
+        let object = self
+            .create_object(resource, object, options, namespace)
+            .await?;
         let reply = Reply::Object {
             code: 201,
             resource,
@@ -37,12 +53,14 @@ impl Api {
         Ok(Outcome { reply, warnings })
     }
 
-    /// Makes a decoded object a stored one, and gives it as it is shown.
+    /// Makes a decoded object a stored one, and gives it as it is shown. `namespace` is where it is made, if that must
+    /// still be open then.
     pub(crate) async fn create_object(
         &self,
         resource: &'static Resource,
         object: Value,
         options: &WriteOptions,
+        mut namespace: Option<Guard>,
     ) -> ApiResult<Value> {
         let mut object = self.prepare_new(resource, object)?;
         admission::mutate_new(self, resource, &mut object).await?;
@@ -57,7 +75,8 @@ impl Api {
                 // A name can be a part of a default.
                 resource.rules.default(&mut object);
             }
-            let taken = match self.store_new(resource, &mut object, options).await? {
+            let stored = self.store_new(resource, &mut object, options, &mut namespace);
+            let taken = match stored.await? {
                 Ok(revision) => {
                     let revision = revision.to_string();
                     if !options.dry_run {
@@ -114,6 +133,7 @@ impl Api {
         resource: &'static Resource,
         object: &mut Value,
         options: &WriteOptions,
+        namespace: &mut Option<Guard>,
     ) -> ApiResult<Result<Revision, String>> {
         let name = value::name(object).to_owned();
         validate_new(resource, object)?;
@@ -130,31 +150,44 @@ impl Api {
             object,
         );
         let key = resource.key(value::namespace(object), &name);
-        let lease = match resource.rules.expires() && !options.dry_run {
-            true => Some(self.leases.lease().await?),
-            false => None,
-        };
+        if options.dry_run {
+            admission::check_asked_claims(self, resource, object, &[]).await?;
+        }
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             // Addresses are drawn before the object is stored, and settled with it.
             let mut wanted = object.clone();
             let claims = admission::claims_of_new(self, resource, &mut wanted)?;
+            let bytes = stored_form(&unshown(resource, wanted.clone()))?;
             if options.dry_run {
-                let taken = self.store.get(&key).await?.is_some();
+                let is_there = self.store.get(&key).await?.is_some();
                 *object = wanted;
-                return Ok(if taken { Err(name) } else { Ok(0) });
+                return Ok(if is_there { Err(name) } else { Ok(0) });
             }
-            let bytes = stored_form(&unshown(resource, wanted.clone()));
-            match self.store.create(&key, bytes, &claims, lease).await? {
+            let put = Put {
+                claims,
+                guard: namespace.clone(),
+                ..Put::new(key.as_str(), bytes)
+            };
+            let found = match self.put(resource, &put).await? {
                 Ok(revision) => {
                     *object = wanted;
                     return Ok(Ok(revision));
                 }
-                Err(Some(_)) => return Ok(Err(name)),
-                Err(None) if Instant::now() < deadline => {
-                    admission::check_asked_claims(self, resource, object, &[]).await?;
+                Err(found) if found.object.is_some() => return Ok(Err(name)),
+                Err(found) => found,
+            };
+            if Instant::now() >= deadline {
+                return Err(ApiError::internal("no free address was found in time"));
+            }
+            let now = found.guard.as_ref().map(|stored| stored.revision);
+            match namespace {
+                Some(guard) if now != Some(guard.revision) => {
+                    let subject = resource.subject(&name);
+                    let at = value::namespace(object);
+                    *guard = admission::namespace_is_still_open(subject, at, found.guard.as_ref())?;
                 }
-                Err(None) => return Err(ApiError::internal("no free address was found in time")),
+                _ => admission::check_asked_claims(self, resource, object, &[]).await?,
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::admission;
 use crate::clock;
 use crate::resources::Resource;
 use crate::status::{self, ApiError, ApiResult};
+use crate::storage::Put;
 use crate::value;
 
 const FOREGROUND: &str = "foregroundDeletion";
@@ -46,7 +47,8 @@ impl Api {
     ) -> ApiResult<Deleted> {
         let key = resource.key(namespace, name);
         let missing = || ApiError::not_found(resource.subject(name));
-        let mut guess = self.guess(resource, &key).await?.ok_or_else(missing)?;
+        let guess = self.guess(resource, &key, options.dry_run);
+        let mut guess = guess.await?.ok_or_else(missing)?;
         loop {
             let step = check(resource, &guess.object, options)
                 .map(|()| next(resource, &guess.object, options));
@@ -79,10 +81,8 @@ impl Api {
                 let held = admission::claims_held(resource, &object);
                 self.store.delete(&key, guess.revision, &held).await?
             } else {
-                let bytes = stored_form(&object);
-                self.store
-                    .replace(&key, guess.revision, bytes, &[], &[], None)
-                    .await?
+                let put = Put::over(guess.revision, key.as_str(), stored_form(&object)?);
+                self.put(resource, &put).await?
             };
             match written {
                 Ok(revision) => {
@@ -93,8 +93,7 @@ impl Api {
                         gone,
                     });
                 }
-                Err(Some(found)) => guess = Guess::fresh(&found)?,
-                Err(None) => return Err(missing()),
+                Err(found) => guess = Guess::fresh(&found.object.ok_or_else(missing)?)?,
             }
         }
     }

@@ -5,13 +5,14 @@
 
 use serde_json::Value;
 
-use super::api::{Guess, object_of, shown, stored_form, unshown};
+use super::api::{Guess, shown, stored_form, unshown};
 use super::codec::{self, gvk};
 use super::managed::{self, Writer};
 use super::{Api, Outcome, Reply, Request, WriteOptions};
 use crate::admission;
 use crate::resources::Resource;
 use crate::status::{ApiError, ApiResult};
+use crate::storage::{Found, Put};
 use crate::validate::metadata;
 use crate::value;
 
@@ -81,14 +82,8 @@ impl Api {
                 warnings,
             }),
             Err(error) if creates && error.reason() == "NotFound" => {
-                admission::namespace_is_open(self, request).await?;
-                let object = self.create_object(resource, object, &options).await?;
-                let reply = Reply::Object {
-                    code: 201,
-                    resource,
-                    object,
-                };
-                Ok(Outcome { reply, warnings })
+                self.create_decoded(request, object, warnings, &options)
+                    .await
             }
             Err(error) => Err(error),
         }
@@ -103,7 +98,8 @@ impl Api {
         let resource = change.resource;
         let key = resource.key(change.namespace, change.name);
         let missing = || ApiError::not_found(resource.subject(change.name));
-        let mut guess = self.guess(resource, &key).await?.ok_or_else(missing)?;
+        let guess = self.guess(resource, &key, change.options.dry_run);
+        let mut guess = guess.await?.ok_or_else(missing)?;
         loop {
             let old = shown(resource, guess.object.clone());
             let attempt = mutate(&old)
@@ -166,24 +162,26 @@ impl Api {
     ) -> ApiResult<Result<Value, Option<Guess>>> {
         let resource = change.resource;
         let key = resource.key(change.namespace, change.name);
-        if change.options.dry_run {
-            return Ok(Ok(new));
-        }
+        let held = admission::claims_held(resource, old);
         let asked = new.clone();
         let (claims, releases) = admission::claims_of_change(self, resource, old, &mut new)?;
-        let written = if is_finished(resource, &new) {
+        let put = Put {
+            claims,
+            releases,
+            ..Put::over(
+                guess.revision,
+                key.as_str(),
+                stored_form(&unshown(resource, new.clone()))?,
+            )
+        };
+        if change.options.dry_run {
+            admission::check_asked_claims(self, resource, &asked, &held).await?;
+            return Ok(Ok(new));
+        }
+        let written = match is_finished(resource, &new) {
             // The last that held a deleted object has let it go.
-            let held = admission::claims_held(resource, old);
-            self.store.delete(&key, guess.revision, &held).await?
-        } else {
-            let lease = match resource.rules.expires() {
-                true => Some(self.leases.lease().await?),
-                false => None,
-            };
-            let bytes = stored_form(&unshown(resource, new.clone()));
-            self.store
-                .replace(&key, guess.revision, bytes, &claims, &releases, lease)
-                .await?
+            true => self.store.delete(&key, guess.revision, &held).await?,
+            false => self.put(resource, &put).await?,
         };
         match written {
             Ok(revision) => {
@@ -191,18 +189,15 @@ impl Api {
                 value::set(&mut new, &path, revision.to_string());
                 Ok(Ok(new))
             }
-            Err(None) => Ok(Err(None)),
-            Err(Some(found)) => {
-                if found.revision == guess.revision && !claims.is_empty() {
-                    let held = admission::claims_held(resource, old);
+            Err(Found { object: None, .. }) => Ok(Err(None)),
+            Err(Found {
+                object: Some(found),
+                ..
+            }) => {
+                if found.revision == guess.revision && !put.claims.is_empty() {
                     admission::check_asked_claims(self, resource, &asked, &held).await?;
                 }
-                let object = object_of(&found)?;
-                Ok(Err(Some(Guess {
-                    object,
-                    revision: found.revision,
-                    is_fresh: true,
-                })))
+                Ok(Err(Some(Guess::fresh(&found)?)))
             }
         }
     }

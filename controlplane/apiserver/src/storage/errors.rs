@@ -14,6 +14,9 @@ pub enum StoreError {
     /// The object is larger than the store takes.
     #[error("the object is too large for the store: {0}")]
     TooLarge(String),
+    /// The lease is not there, or no longer.
+    #[error("the store does not know the lease")]
+    LeaseNotFound,
     /// Whether it was done is not known.
     #[error("the store did not answer in time")]
     Timeout,
@@ -55,6 +58,8 @@ impl From<etcd_client::Error> for StoreError {
             StoreError::Future
         } else if message.contains("request is too large") || message.contains("larger than max") {
             StoreError::TooLarge(message)
+        } else if message.contains("requested lease not found") {
+            StoreError::LeaseNotFound
         } else if message.contains("request timed out") || message.contains("Timeout expired") {
             StoreError::Timeout
         } else {
@@ -94,7 +99,9 @@ impl From<StoreError> for ApiError {
             StoreError::Unreachable(why) | StoreError::Unavailable(why) => {
                 ApiError::unavailable(why)
             }
-            StoreError::Future | StoreError::Other(_) => ApiError::internal(error),
+            StoreError::Future | StoreError::LeaseNotFound | StoreError::Other(_) => {
+                ApiError::internal(error)
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::store::{soon, timed};
-use super::{Rounds, Store, StoreError};
+use super::{LeaseId, Put, Rounds, Store, StoreError, Written};
 
 const SHARED_FOR: Duration = Duration::from_secs(60);
 const SHARED_BY_MAX: u32 = 1_000;
@@ -23,7 +23,7 @@ pub struct ExpiryLeases {
 }
 
 struct Current {
-    id: i64,
+    id: LeaseId,
     granted: Instant,
     used_by: u32,
 }
@@ -39,8 +39,22 @@ impl ExpiryLeases {
         }
     }
 
+    /// Writes an object that goes away by itself.
+    pub async fn write(&self, put: &Put) -> Result<Written, StoreError> {
+        let lease = self.lease().await?;
+        match self.store.write(put, Some(lease)).await {
+            // A store that was restored from a backup has lost it; it has written nothing then.
+            Err(StoreError::LeaseNotFound) => {
+                self.forget(lease);
+                let lease = self.lease().await?;
+                self.store.write(put, Some(lease)).await
+            }
+            written => written,
+        }
+    }
+
     /// The lease for an object that is written now.
-    pub async fn lease(&self) -> Result<i64, StoreError> {
+    async fn lease(&self) -> Result<LeaseId, StoreError> {
         loop {
             if let Some(lease) = self.take() {
                 return Ok(lease);
@@ -49,7 +63,7 @@ impl ExpiryLeases {
         }
     }
 
-    fn take(&self) -> Option<i64> {
+    fn take(&self) -> Option<LeaseId> {
         let mut current = self.current.lock();
         let current = current.as_mut().filter(|one| one.is_good())?;
         current.used_by += 1;
@@ -65,11 +79,15 @@ impl ExpiryLeases {
         let mut client = self.store.lease_client();
         let lease = soon(timed(client.grant(ttl, None))).await?;
         *self.current.lock() = Some(Current {
-            id: lease.id(),
+            id: LeaseId(lease.id()),
             granted: Instant::now(),
             used_by: 0,
         });
         Ok(())
+    }
+
+    fn forget(&self, lease: LeaseId) {
+        self.current.lock().take_if(|current| current.id == lease);
     }
 }
 

@@ -19,12 +19,18 @@ pub use compact::keep_compacting;
 pub use errors::StoreError;
 pub use events_lease::ExpiryLeases;
 pub use rounds::Rounds;
-pub use store::{Claim, Connection, ConnectionTls, ListPage, Store, Stored};
+pub use store::{
+    Claim, Connection, ConnectionTls, Found, Guard, ListPage, Put, Store, Stored, Written,
+};
 pub use token::{Continue, ContinueError};
 pub use watch::{Change, ChangeKind, StoreWatch, WatchBatch};
 
 /// A store revision, which is an object's or a list's resource version.
 pub type Revision = i64;
+
+/// A lease of the store's, with which what is written goes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseId(i64);
 
 /// Where Kubernetes keeps its objects.
 pub const ROOT: &str = "/registry";

@@ -9,7 +9,7 @@ use etcd_client::{
     TxnOpResponse, TxnResponse, WatchClient,
 };
 
-use super::{Revision, StoreError};
+use super::{LeaseId, Revision, StoreError};
 
 /// The longest that one call may take.
 const CALL_MAX: Duration = Duration::from_secs(30);
@@ -70,6 +70,61 @@ pub struct Claim {
     /// Who holds it.
     pub value: Vec<u8>,
 }
+
+/// An object to be written if it still is what its writer takes it for, and what must hold and happen with it.
+#[derive(Clone, Debug, Default)]
+pub struct Put {
+    /// The whole key.
+    pub key: String,
+    /// The object.
+    pub value: Vec<u8>,
+    /// When it was last written; 0 if it must not be there.
+    pub expected: Revision,
+    /// What must be free, and is the object's then.
+    pub claims: Vec<Claim>,
+    /// The keys of claims that it gives up.
+    pub releases: Vec<String>,
+    /// Another object that must not have changed.
+    pub guard: Option<Guard>,
+}
+
+impl Put {
+    /// An object that must not be there yet.
+    pub fn new(key: impl Into<String>, value: impl Into<Vec<u8>>) -> Put {
+        Put::over(0, key, value)
+    }
+
+    /// An object that was last written at `expected`.
+    pub fn over(expected: Revision, key: impl Into<String>, value: impl Into<Vec<u8>>) -> Put {
+        Put {
+            key: key.into(),
+            value: value.into(),
+            expected,
+            ..Put::default()
+        }
+    }
+}
+
+/// Another object, on which a write depends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// The whole key.
+    pub key: String,
+    /// When it was last written.
+    pub revision: Revision,
+}
+
+/// What is there instead of what a write took for granted. If it is neither the object nor the guard, a claim was taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The object, if it is there.
+    pub object: Option<Stored>,
+    /// The guard's object, if it is there.
+    pub guard: Option<Stored>,
+}
+
+/// The revision of a write, or why there was none.
+pub type Written = Result<Revision, Found>;
 
 /// A part of a list.
 #[derive(Clone, Debug)]
@@ -177,72 +232,32 @@ impl Store {
         })
     }
 
-    /// Writes an object that must not be there, with its claims, which must be free. Gives the revision, or what is
-    /// there instead: none, if a claim is taken.
-    pub async fn create(
-        &self,
-        key: &str,
-        value: Vec<u8>,
-        claims: &[Claim],
-        lease: Option<i64>,
-    ) -> Result<Result<Revision, Option<Stored>>, StoreError> {
-        self.write(
-            key,
-            0,
-            value,
-            Side {
-                claims,
-                releases: &[],
-                lease,
-            },
-        )
-        .await
+    /// The keys under `prefix`, now.
+    pub async fn keys(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let options = GetOptions::new().with_prefix().with_keys_only();
+        let mut reply = self.read(prefix, &options).await?;
+        let kvs = reply.take_kvs().into_iter();
+        Ok(kvs.map(|kv| Stored::from(kv).key).collect())
     }
 
-    /// Writes an object that was last changed at `expected`, with new claims, and gives up the claims `releases`.
-    /// Gives the revision, or what is there instead.
-    pub async fn replace(
-        &self,
-        key: &str,
-        expected: Revision,
-        value: Vec<u8>,
-        claims: &[Claim],
-        releases: &[String],
-        lease: Option<i64>,
-    ) -> Result<Result<Revision, Option<Stored>>, StoreError> {
-        self.write(
-            key,
-            expected,
-            value,
-            Side {
-                claims,
-                releases,
-                lease,
-            },
-        )
-        .await
-    }
-
-    async fn write(
-        &self,
-        key: &str,
-        expected: Revision,
-        value: Vec<u8>,
-        side: Side<'_>,
-    ) -> Result<Result<Revision, Option<Stored>>, StoreError> {
-        let mut compares = vec![Compare::mod_revision(key, CompareOp::Equal, expected)];
-        let options = side.lease.map(|lease| PutOptions::new().with_lease(lease));
-        let mut puts = vec![TxnOp::put(key, value, options)];
-        for claim in side.claims {
-            compares.push(Compare::mod_revision(
-                claim.key.as_str(),
-                CompareOp::Equal,
-                0,
-            ));
-            puts.push(TxnOp::put(claim.key.as_str(), claim.value.clone(), None));
+    /// Writes an object with all that belongs to it, or nothing.
+    pub async fn write(&self, put: &Put, lease: Option<LeaseId>) -> Result<Written, StoreError> {
+        let is_at = |key: &str, revision| Compare::mod_revision(key, CompareOp::Equal, revision);
+        let options = lease.map(|lease| PutOptions::new().with_lease(lease.0));
+        let mut compares = vec![is_at(&put.key, put.expected)];
+        let mut writes = vec![TxnOp::put(put.key.as_str(), put.value.clone(), options)];
+        for claim in &put.claims {
+            compares.push(is_at(&claim.key, 0));
+            writes.push(TxnOp::put(claim.key.as_str(), claim.value.clone(), None));
         }
-        puts.extend(deletes(side.releases));
-        self.commit(key, compares, puts).await
+        writes.extend(deletes(&put.releases));
+        let mut otherwise = vec![TxnOp::get(put.key.as_str(), None)];
+        if let Some(guard) = &put.guard {
+            compares.push(is_at(&guard.key, guard.revision));
+            otherwise.push(TxnOp::get(guard.key.as_str(), None));
+        }
+        let txn = Txn::new().when(compares).and_then(writes);
+        self.commit(txn.or_else(otherwise)).await
     }
 
     /// Deletes an object that was last changed at `expected`, and its claims. Gives the revision of the deletion, or
@@ -252,32 +267,28 @@ impl Store {
         key: &str,
         expected: Revision,
         releases: &[String],
-    ) -> Result<Result<Revision, Option<Stored>>, StoreError> {
+    ) -> Result<Written, StoreError> {
         let compares = vec![Compare::mod_revision(key, CompareOp::Equal, expected)];
         let mut operations = vec![TxnOp::delete(key, None)];
         operations.extend(deletes(releases));
-        self.commit(key, compares, operations).await
+        let txn = Txn::new().when(compares).and_then(operations);
+        self.commit(txn.or_else(vec![TxnOp::get(key, None)])).await
     }
 
-    async fn commit(
-        &self,
-        key: &str,
-        compares: Vec<Compare>,
-        operations: Vec<TxnOp>,
-    ) -> Result<Result<Revision, Option<Stored>>, StoreError> {
-        let txn = Txn::new()
-            .when(compares)
-            .and_then(operations)
-            .or_else(vec![TxnOp::get(key, None)]);
+    /// A transaction that reads what is in its way: the object, and then the guard.
+    async fn commit(&self, txn: Txn) -> Result<Written, StoreError> {
         let reply = self.transact(&txn).await?;
         if reply.succeeded() {
             return Ok(Ok(reply.header().map_or(0, |header| header.revision())));
         }
-        let found = reply.op_responses().into_iter().find_map(|op| match op {
-            TxnOpResponse::Get(mut get) => get.take_kvs().pop(),
+        let mut found = reply.op_responses().into_iter().map(|op| match op {
+            TxnOpResponse::Get(mut get) => get.take_kvs().pop().map(Stored::from),
             _ => None,
         });
-        Ok(Err(found.map(Stored::from)))
+        Ok(Err(Found {
+            object: found.next().flatten(),
+            guard: found.next().flatten(),
+        }))
     }
 
     /// A read, made again if the member that was asked is not available: it changes nothing.
@@ -322,13 +333,6 @@ fn tls_options(tls: &ConnectionTls) -> TlsOptions {
         return options.identity(Identity::from_pem(certificate, key));
     }
     options
-}
-
-/// What a write does beside the object's key.
-struct Side<'a> {
-    claims: &'a [Claim],
-    releases: &'a [String],
-    lease: Option<i64>,
 }
 
 fn deletes(keys: &[String]) -> impl Iterator<Item = TxnOp> + '_ {

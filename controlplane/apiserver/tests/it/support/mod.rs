@@ -1,11 +1,16 @@
 //! What the tests share: a store to run on, a server on it, and a client for it.
 
 mod client;
+mod objects;
 mod server;
+mod shared;
 mod stores;
 
-pub use client::Client;
+pub use client::{Client, Watch};
+pub use objects::{names, revision, token};
 pub use server::Server;
+pub(crate) use shared::on_shared_servers;
+pub use shared::{Place, run};
 pub use stores::{RunningStore, StoreKind, program_in_peers};
 
 /// Runs the same test on kvd and on etcd: `on_each_store!(name, |store| async move { … })`.
