@@ -1,16 +1,18 @@
 //! Cluster IPs and node ports of services.
 //!
 //! Each is a claim (see [`crate::storage`]): drawn at random here, settled by the store in the service's own
-//! transaction, and drawn anew if somebody else has it.
+//! transaction, and drawn anew among what is free if somebody else has it.
 
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 
 use rand::Rng;
 use serde_json::{Value, json};
 
 use crate::clock;
-use crate::resources::{Resource, service_claims};
-use crate::rest::Api;
+use crate::resources::{ADDRESS_CLAIMS, NODE_PORT_CLAIMS, Resource, needs_health_check_port};
+use crate::rest::{Api, ApiOptions};
 use crate::status::{ApiError, ApiResult, FieldError};
 use crate::storage::Claim;
 use crate::value;
@@ -19,13 +21,48 @@ fn is_service(resource: &Resource) -> bool {
     resource.storage == "services/specs"
 }
 
-/// Gives a new service what it needs, and says which claims that takes.
-pub fn claims_of_new(api: &Api, resource: &Resource, object: &mut Value) -> ApiResult<Vec<Claim>> {
-    if !is_service(resource) {
-        return Ok(Vec::new());
+/// What others have claimed, as far as it is known: at first nothing is, and a draw is blind, which nearly always does.
+#[derive(Debug, Default)]
+pub struct Taken {
+    addresses: HashSet<Ipv4Addr>,
+    /// With their protocols.
+    node_ports: HashSet<(i64, String)>,
+}
+
+impl Taken {
+    /// All that is claimed now.
+    pub async fn look(api: &Api) -> ApiResult<Taken> {
+        let addresses = api.store.keys(ADDRESS_CLAIMS).await?;
+        let node_ports = api.store.keys(NODE_PORT_CLAIMS).await?;
+        Ok(Taken {
+            addresses: addresses.iter().filter_map(|key| address(key)).collect(),
+            node_ports: node_ports.iter().filter_map(|key| node_port(key)).collect(),
+        })
     }
-    allocate(api, object)?;
-    Ok(claims(object, &[]))
+}
+
+/// The address that is claimed by a key.
+fn address(key: &str) -> Option<Ipv4Addr> {
+    key.strip_prefix(ADDRESS_CLAIMS)?.parse().ok()
+}
+
+/// The node port that is claimed by a key, and its protocol.
+fn node_port(key: &str) -> Option<(i64, String)> {
+    let (port, protocol) = key.strip_prefix(NODE_PORT_CLAIMS)?.split_once('-')?;
+    Some((port.parse().ok()?, protocol.to_owned()))
+}
+
+/// Gives a new service what it needs, and says which claims that takes.
+pub fn claims_of_new(
+    api: &Api,
+    resource: &Resource,
+    object: &mut Value,
+    taken: &Taken,
+) -> ApiResult<Vec<Claim>> {
+    if is_service(resource) {
+        allocate(&api.options, object, taken)?;
+    }
+    Ok(claims(resource, object, &[]))
 }
 
 /// Gives a changed service what it needs; and says which claims that takes, and which are given up.
@@ -34,34 +71,26 @@ pub fn claims_of_change(
     resource: &Resource,
     old: &Value,
     new: &mut Value,
+    taken: &Taken,
 ) -> ApiResult<(Vec<Claim>, Vec<String>)> {
-    if !is_service(resource) {
-        return Ok((Vec::new(), Vec::new()));
+    if is_service(resource) {
+        allocate(&api.options, new, taken)?;
     }
-    allocate(api, new)?;
-    let (held, needed) = (service_claims(old), service_claims(new));
+    let (held, needed) = (resource.rules.claims(old), resource.rules.claims(new));
     let released = held
         .iter()
         .filter(|key| !needed.contains(key))
         .cloned()
         .collect();
-    Ok((claims(new, &held), released))
+    Ok((claims(resource, new, &held), released))
 }
 
-/// What a service holds, to be given up with it.
-pub fn claims_held(resource: &Resource, object: &Value) -> Vec<String> {
-    match is_service(resource) {
-        true => service_claims(object),
-        false => Vec::new(),
-    }
-}
-
-fn claims(service: &Value, held: &[String]) -> Vec<Claim> {
-    service_claims(service)
-        .into_iter()
+fn claims(resource: &Resource, object: &Value, held: &[String]) -> Vec<Claim> {
+    let needed = resource.rules.claims(object).into_iter();
+    needed
         .filter(|key| !held.contains(key))
         .map(|key| {
-            let value = claim_value(service, &key);
+            let value = claim_value(object, &key);
             Claim { key, value }
         })
         .collect()
@@ -75,14 +104,13 @@ fn claim_value(service: &Value, key: &str) -> Vec<u8> {
         "namespace": value::namespace(service),
         "name": value::name(service),
     });
-    let last = key.rsplit('/').next().unwrap_or(key);
-    let object = match key.contains("/ipaddresses/") {
-        false => holder,
-        true => json!({
+    let object = match address(key) {
+        None => holder,
+        Some(address) => json!({
             "apiVersion": "networking.k8s.io/v1",
             "kind": "IPAddress",
             "metadata": {
-                "name": last,
+                "name": address.to_string(),
                 "uid": crate::rest::new_uid(),
                 "creationTimestamp": clock::now_rfc3339(),
                 "labels": {
@@ -112,24 +140,27 @@ fn asked_ip(service: &Value) -> &str {
 }
 
 /// What a service asks for that it does not hold already.
-fn asked_claims(service: &Value, held: &[String]) -> Vec<String> {
+fn asked_claims(resource: &Resource, service: &Value, held: &[String]) -> Vec<String> {
     let mut asked = service.clone();
     value::set(&mut asked, &["spec", "clusterIP"], asked_ip(service));
-    let mut claims = service_claims(&asked);
+    let mut claims = resource.rules.claims(&asked);
     claims.retain(|key| !held.contains(key));
     claims
 }
 
 /// Sets addresses and ports that are not set, and refuses those that cannot be.
-fn allocate(api: &Api, service: &mut Value) -> ApiResult<()> {
+fn allocate(options: &ApiOptions, service: &mut Value, taken: &Taken) -> ApiResult<()> {
     let kind = value::str_at(service, &["spec", "type"]).to_owned();
     if kind == "ExternalName" {
         return Ok(());
     }
-    let ips = api.options.cluster_ips;
+    let ips = options.cluster_ips;
     let asked = asked_ip(service).to_owned();
     let ip = match asked.as_str() {
-        "" => ips.pick(rand::rng().random()).to_string(),
+        "" => ips
+            .choose(rand::rng().random(), &taken.addresses)
+            .ok_or_else(|| ApiError::internal("failed to allocate a serviceIP: range is full"))?
+            .to_string(),
         "None" => asked,
         asked => {
             let refused = |why: String| {
@@ -160,45 +191,86 @@ fn allocate(api: &Api, service: &mut Value) -> ApiResult<()> {
     value::default(service, &["spec", "ipFamilies"], json!(["IPv4"]));
     value::default(service, &["spec", "ipFamilyPolicy"], "SingleStack");
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
-        node_ports(api, service)?;
+        node_ports(&options.node_ports, service, taken)?;
     }
     Ok(())
 }
 
-fn node_ports(api: &Api, service: &mut Value) -> ApiResult<()> {
-    let range = &api.options.node_ports;
+fn node_ports(range: &RangeInclusive<u16>, service: &mut Value, taken: &Taken) -> ApiResult<()> {
     let name = value::name(service).to_owned();
-    let mut taken: Vec<i64> = value::list_at(service, &["spec", "ports"])
-        .iter()
-        .filter_map(|port| value::int_at(port, &["nodePort"]))
-        .collect();
-    let ports = value::list_mut(service, &["spec", "ports"]);
-    for (at, port) in ports.iter_mut().enumerate() {
-        match value::int_at(port, &["nodePort"]).filter(|port| *port > 0) {
-            Some(asked) => {
-                let fits = u16::try_from(asked).is_ok_and(|port| range.contains(&port));
-                if !fits {
-                    let why = format!(
-                        "provided port is not in the valid range. The range of valid ports is {}-{}",
-                        range.start(),
-                        range.end()
-                    );
-                    let field = format!("spec.ports[{at}].nodePort");
-                    let error = FieldError::invalid(field, asked, why);
-                    return Err(ApiError::invalid("", "Service", &name, &[error]));
-                }
-            }
-            None => {
-                let drawn = (0..64)
-                    .map(|_| i64::from(rand::rng().random_range(range.clone())))
-                    .find(|port| !taken.contains(port));
-                let drawn = drawn.ok_or_else(|| ApiError::internal("range is full"))?;
-                taken.push(drawn);
-                value::set(port, &["nodePort"], drawn);
-            }
+    let refused = |error| ApiError::invalid("", "Service", &name, &[error]);
+    let mut own = HashSet::new();
+    for (field, port, _) in node_ports_of(service) {
+        if !u16::try_from(port).is_ok_and(|port| range.contains(&port)) {
+            let why = format!(
+                "provided port is not in the valid range. The range of valid ports is {}-{}",
+                range.start(),
+                range.end()
+            );
+            return Err(refused(FieldError::invalid(field, port, why)));
+        }
+        own.insert(port);
+    }
+    let mut draw = |protocol: &str, what: &str| {
+        let is_free = |port: i64| {
+            !own.contains(&port) && !taken.node_ports.contains(&(port, protocol.to_owned()))
+        };
+        let drawn = choose_port(range, rand::rng().random(), is_free).ok_or_else(|| {
+            ApiError::internal(format!("failed to allocate a {what}: range is full"))
+        })?;
+        own.insert(drawn);
+        Ok::<i64, ApiError>(drawn)
+    };
+    for port in value::list_mut(service, &["spec", "ports"]) {
+        if value::int_at(port, &["nodePort"]).unwrap_or(0) == 0 {
+            let drawn = draw(value::str_at(port, &["protocol"]), "nodePort")?;
+            value::set(port, &["nodePort"], drawn);
         }
     }
+    let health = ["spec", "healthCheckNodePort"];
+    if needs_health_check_port(service) && value::int_at(service, &health).unwrap_or(0) == 0 {
+        let drawn = draw("TCP", "HealthCheck NodePort")?;
+        value::set(service, &health, drawn);
+    }
     Ok(())
+}
+
+/// The port that `random` points at, or the next that is free.
+fn choose_port(
+    range: &RangeInclusive<u16>,
+    random: u32,
+    is_free: impl Fn(i64) -> bool,
+) -> Option<i64> {
+    let first = i64::from(*range.start());
+    let count = i64::from(*range.end()) - first + 1;
+    let begin = i64::from(random) % count;
+    (0..count)
+        .map(|step| first + (begin + step) % count)
+        .find(|port| is_free(*port))
+}
+
+/// The node ports that a service has or asks for: in which field, and with which protocol.
+fn node_ports_of(service: &Value) -> Vec<(String, i64, String)> {
+    let ports = value::list_at(service, &["spec", "ports"])
+        .iter()
+        .enumerate();
+    let mut all: Vec<(String, i64, String)> = ports
+        .filter_map(|(at, port)| {
+            let number = value::int_at(port, &["nodePort"])?;
+            let protocol = value::str_at(port, &["protocol"]).to_owned();
+            Some((format!("spec.ports[{at}].nodePort"), number, protocol))
+        })
+        .collect();
+    let health = value::int_at(service, &["spec", "healthCheckNodePort"]);
+    all.extend(health.map(|port| {
+        (
+            "spec.healthCheckNodePort".to_owned(),
+            port,
+            "TCP".to_owned(),
+        )
+    }));
+    all.retain(|(_, port, _)| *port != 0);
+    all
 }
 
 /// Says so if an address or port that the caller himself asked for is taken by another than who has `held`; nothing if
@@ -209,62 +281,129 @@ pub async fn check_asked_claims(
     object: &Value,
     held: &[String],
 ) -> ApiResult<()> {
-    if !is_service(resource) {
-        return Ok(());
-    }
-    for key in asked_claims(object, held) {
-        if api.store.get(&key).await?.is_none() {
-            continue;
+    for key in asked_claims(resource, object, held) {
+        if api.store.get(&key).await?.is_some() {
+            return Err(invalid(object, already_allocated(object, &key)));
         }
-        let last = key.rsplit('/').next().unwrap_or(&key).to_owned();
-        let error = match key.contains("/ipaddresses/") {
-            true => FieldError::invalid(
-                "spec.clusterIPs",
-                json!([last]),
-                format!("failed to allocate IP {last}: provided IP is already allocated"),
-            ),
-            false => {
-                let port: i64 = last
-                    .split('-')
-                    .next()
-                    .and_then(|port| port.parse().ok())
-                    .unwrap_or(0);
-                let ports = value::list_at(object, &["spec", "ports"]);
-                let at = ports
-                    .iter()
-                    .position(|one| value::int_at(one, &["nodePort"]) == Some(port))
-                    .unwrap_or(0);
-                FieldError::invalid(
-                    format!("spec.ports[{at}].nodePort"),
-                    port,
-                    "provided port is already allocated",
-                )
-            }
-        };
-        return Err(invalid(object, error));
     }
     Ok(())
+}
+
+/// What is said of a claim that another has.
+fn already_allocated(service: &Value, key: &str) -> FieldError {
+    if let Some(ip) = address(key) {
+        let why = format!("failed to allocate IP {ip}: provided IP is already allocated");
+        return FieldError::invalid("spec.clusterIPs", json!([ip.to_string()]), why);
+    }
+    let (port, protocol) = node_port(key).unwrap_or_default();
+    let field = node_ports_of(service)
+        .into_iter()
+        .find(|(_, one, of)| *one == port && *of == protocol)
+        .map_or_else(|| "spec.ports".to_owned(), |(field, ..)| field);
+    FieldError::invalid(field, port, "provided port is already allocated")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resources::{self, ClusterIps};
+    use std::time::Duration;
+
+    fn options() -> ApiOptions {
+        ApiOptions {
+            cluster_ips: ClusterIps::parse("10.96.0.0/28").unwrap(),
+            node_ports: 30_000..=30_003,
+            event_ttl: Duration::from_secs(3_600),
+            watch_at_least: Duration::from_secs(1),
+            service_accounts: false,
+        }
+    }
+
+    fn service(kind: &str, ports: usize) -> Value {
+        let ports: Vec<Value> = (0..ports)
+            .map(|number| json!({"port": 80 + number, "protocol": "TCP"}))
+            .collect();
+        json!({"metadata": {"name": "s"}, "spec": {"type": kind, "ports": ports}})
+    }
+
+    fn all_but(free: &[i64]) -> Taken {
+        Taken {
+            node_ports: (30_000..=30_003)
+                .filter(|port| !free.contains(port))
+                .map(|port| (port, "TCP".to_owned()))
+                .collect(),
+            ..Taken::default()
+        }
+    }
 
     #[test]
     fn an_address_is_asked_for_in_either_field() {
-        let service = json!({"spec": {"clusterIPs": ["10.96.0.9"]}});
-        let claims = asked_claims(&service, &[]);
+        let asked = |service| asked_claims(resources::services(), &service, &[]);
+        let claims = asked(json!({"spec": {"clusterIPs": ["10.96.0.9"]}}));
         assert_eq!(claims, ["/registry/ipaddresses/10.96.0.9"]);
-        let other = json!({"spec": {"clusterIP": "10.96.0.9"}});
-        assert_eq!(asked_claims(&other, &[]), claims);
+        assert_eq!(asked(json!({"spec": {"clusterIP": "10.96.0.9"}})), claims);
     }
 
     #[test]
     fn what_a_service_holds_already_is_not_asked_for() {
+        let services = resources::services();
         let old = json!({"spec": {"clusterIP": "10.96.0.9"}});
         let mut new = old.clone();
         new["spec"]["ports"] = json!([{"port": 80, "protocol": "TCP", "nodePort": 30001}]);
-        let asked = asked_claims(&new, &service_claims(&old));
+        let asked = asked_claims(services, &new, &services.rules.claims(&old));
         assert_eq!(asked, ["/registry/.keelson/nodeports/30001-TCP"]);
+    }
+
+    #[test]
+    fn the_last_free_address_and_port_are_found_at_once() {
+        let (options, mut service) = (options(), service("NodePort", 1));
+        let mut taken = all_but(&[30_002]);
+        taken.addresses = (1..=14)
+            .map(|last| Ipv4Addr::new(10, 96, 0, last))
+            .collect();
+        taken.addresses.remove(&Ipv4Addr::new(10, 96, 0, 3));
+        allocate(&options, &mut service, &taken).unwrap();
+        assert_eq!(service["spec"]["clusterIP"], "10.96.0.3");
+        assert_eq!(service["spec"]["ports"][0]["nodePort"], 30_002);
+    }
+
+    #[test]
+    fn a_full_range_is_said_to_be_full() {
+        let options = options();
+        let addresses = (1..=14).map(|last| Ipv4Addr::new(10, 96, 0, last));
+        let taken = Taken {
+            addresses: addresses.collect(),
+            ..Taken::default()
+        };
+        let error = allocate(&options, &mut service("ClusterIP", 1), &taken).unwrap_err();
+        let full = "Internal error occurred: failed to allocate a serviceIP: range is full";
+        assert_eq!((error.code(), error.message()), (500, full));
+        let taken = all_but(&[30_001]);
+        let error = allocate(&options, &mut service("NodePort", 2), &taken).unwrap_err();
+        let full = "Internal error occurred: failed to allocate a nodePort: range is full";
+        assert_eq!((error.code(), error.message()), (500, full));
+    }
+
+    #[test]
+    fn a_health_check_has_a_port_of_its_own() {
+        let mut service = service("LoadBalancer", 1);
+        service["spec"]["externalTrafficPolicy"] = "Local".into();
+        service["spec"]["ports"][0]["nodePort"] = 30_000.into();
+        allocate(&options(), &mut service, &all_but(&[30_000, 30_003])).unwrap();
+        assert_eq!(service["spec"]["healthCheckNodePort"], 30_003);
+    }
+
+    #[test]
+    fn what_another_has_is_named_with_its_field() {
+        let service = json!({"spec": {"healthCheckNodePort": 30_001, "ports": [{"nodePort": 30_000, "protocol": "UDP"}]}});
+        let said = |key: &str| already_allocated(&service, key).to_string();
+        assert_eq!(
+            said("/registry/.keelson/nodeports/30001-TCP"),
+            "spec.healthCheckNodePort: Invalid value: 30001: provided port is already allocated"
+        );
+        assert_eq!(
+            said("/registry/.keelson/nodeports/30000-UDP"),
+            "spec.ports[0].nodePort: Invalid value: 30000: provided port is already allocated"
+        );
     }
 }

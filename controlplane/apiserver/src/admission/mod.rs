@@ -8,7 +8,7 @@ mod pods;
 
 use serde_json::Value;
 
-pub use addresses::{check_asked_claims, claims_held, claims_of_change, claims_of_new};
+pub use addresses::{Taken, check_asked_claims, claims_of_change, claims_of_new};
 pub use namespaces::{
     SYSTEM as SYSTEM_NAMESPACES, check_namespace_of, may_delete, namespace_is_open,
     namespace_is_still_open,

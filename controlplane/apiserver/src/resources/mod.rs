@@ -12,7 +12,8 @@ mod resource;
 mod rules;
 mod text;
 
-pub use core::addresses::{ClusterIps, service_claims};
+pub use core::addresses::{ADDRESS_CLAIMS, ClusterIps, NODE_PORT_CLAIMS};
+pub use core::service::needs_health_check_port;
 pub use resource::{Column, Conversion, Field, Resource, Subresource};
 pub use rules::{Grace, Rules};
 

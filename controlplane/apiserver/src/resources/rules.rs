@@ -74,6 +74,11 @@ pub trait Rules: Sync {
         false
     }
 
+    /// The keys that an object holds beside its own, so that no other has the same.
+    fn claims(&self, _object: &Value) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether objects go away by themselves after a while.
     fn expires(&self) -> bool {
         false

@@ -9,7 +9,7 @@ use super::api::{stored_form, unshown};
 use super::codec::{self, gvk};
 use super::managed::{self, Writer};
 use super::{Api, Outcome, Reply, Request, WriteOptions};
-use crate::admission;
+use crate::admission::{self, Taken};
 use crate::clock;
 use crate::resources::Resource;
 use crate::status::{ApiError, ApiResult};
@@ -153,11 +153,12 @@ impl Api {
         if options.dry_run {
             admission::check_asked_claims(self, resource, object, &[]).await?;
         }
+        let mut taken = Taken::default();
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             // Addresses are drawn before the object is stored, and settled with it.
             let mut wanted = object.clone();
-            let claims = admission::claims_of_new(self, resource, &mut wanted)?;
+            let claims = admission::claims_of_new(self, resource, &mut wanted, &taken)?;
             let bytes = stored_form(&unshown(resource, wanted.clone()))?;
             if options.dry_run {
                 let is_there = self.store.get(&key).await?.is_some();
@@ -187,7 +188,10 @@ impl Api {
                     let at = value::namespace(object);
                     *guard = admission::namespace_is_still_open(subject, at, found.guard.as_ref())?;
                 }
-                _ => admission::check_asked_claims(self, resource, object, &[]).await?,
+                _ => {
+                    admission::check_asked_claims(self, resource, object, &[]).await?;
+                    taken = Taken::look(self).await?;
+                }
             }
         }
     }

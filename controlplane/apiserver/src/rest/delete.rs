@@ -78,7 +78,7 @@ impl Api {
             };
             let gone = matches!(step, Step::Remove(_));
             let written = if gone {
-                let held = admission::claims_held(resource, &object);
+                let held = resource.rules.claims(&object);
                 self.store.delete(&key, guess.revision, &held).await?
             } else {
                 let put = Put::over(guess.revision, key.as_str(), stored_form(&object)?);

@@ -9,7 +9,7 @@ use super::api::{Guess, shown, stored_form, unshown};
 use super::codec::{self, gvk};
 use super::managed::{self, Writer};
 use super::{Api, Outcome, Reply, Request, WriteOptions};
-use crate::admission;
+use crate::admission::{self, Taken};
 use crate::resources::Resource;
 use crate::status::{ApiError, ApiResult};
 use crate::storage::{Found, Put};
@@ -100,6 +100,7 @@ impl Api {
         let missing = || ApiError::not_found(resource.subject(change.name));
         let guess = self.guess(resource, &key, change.options.dry_run);
         let mut guess = guess.await?.ok_or_else(missing)?;
+        let mut taken = Taken::default();
         loop {
             let old = shown(resource, guess.object.clone());
             let attempt = mutate(&old)
@@ -117,7 +118,7 @@ impl Api {
             if new == old {
                 return Ok((new, warnings));
             }
-            match self.commit(change, &guess, &old, new).await? {
+            match self.commit(change, &guess, &old, new, &mut taken).await? {
                 Ok(object) => return Ok((object, warnings)),
                 Err(Some(fresh)) => guess = fresh,
                 Err(None) => return Err(missing()),
@@ -159,12 +160,13 @@ impl Api {
         guess: &Guess,
         old: &Value,
         mut new: Value,
+        taken: &mut Taken,
     ) -> ApiResult<Result<Value, Option<Guess>>> {
         let resource = change.resource;
         let key = resource.key(change.namespace, change.name);
-        let held = admission::claims_held(resource, old);
+        let held = resource.rules.claims(old);
         let asked = new.clone();
-        let (claims, releases) = admission::claims_of_change(self, resource, old, &mut new)?;
+        let (claims, releases) = admission::claims_of_change(self, resource, old, &mut new, taken)?;
         let put = Put {
             claims,
             releases,
@@ -196,6 +198,7 @@ impl Api {
             }) => {
                 if found.revision == guess.revision && !put.claims.is_empty() {
                     admission::check_asked_claims(self, resource, &asked, &held).await?;
+                    *taken = Taken::look(self).await?;
                 }
                 Ok(Err(Some(Guess::fresh(&found)?)))
             }

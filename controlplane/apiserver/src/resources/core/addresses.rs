@@ -1,11 +1,16 @@
 //! The addresses and ports of services: from where they are drawn, and by which keys they are claimed.
 
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use serde_json::Value;
 
-use crate::storage::ROOT;
 use crate::value;
+
+/// What the keys of claimed addresses begin with: Kubernetes keeps its IPAddress objects there.
+pub const ADDRESS_CLAIMS: &str = "/registry/ipaddresses/";
+/// What the keys of claimed node ports begin with.
+pub const NODE_PORT_CLAIMS: &str = "/registry/.keelson/nodeports/";
 
 /// The range from which services get their addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +43,17 @@ impl ClusterIps {
         (1..self.size - 1).contains(&offset)
     }
 
-    /// The address that `random` points at. The lower sixteenth of the range (16 to 256 addresses) is left to those
-    /// who ask for one by name, as in Kubernetes.
-    pub fn pick(&self, random: u32) -> Ipv4Addr {
+    /// The address that `random` points at, or the next that is not taken. The lower sixteenth of the range (16 to 256
+    /// addresses) is left to those who ask for one by name as long as there are others, as in Kubernetes.
+    pub fn choose(&self, random: u32, taken: &HashSet<Ipv4Addr>) -> Option<Ipv4Addr> {
         let reserved = (self.size / 16).clamp(16, 256).min(self.size / 2);
-        let free = self.size - 1 - reserved;
-        Ipv4Addr::from(self.base + reserved + random % free)
+        let among = |from: u32, to: u32| {
+            let (count, begin) = (to - from, random % (to - from));
+            (0..count)
+                .map(|step| Ipv4Addr::from(self.base + from + (begin + step) % count))
+                .find(|address| !taken.contains(address))
+        };
+        among(reserved, self.size - 1).or_else(|| among(1, reserved))
     }
 }
 
@@ -56,17 +66,17 @@ pub fn service_claims(service: &Value) -> Vec<String> {
     }
     let ip = value::str_at(service, &["spec", "clusterIP"]);
     if ip.parse::<Ipv4Addr>().is_ok() {
-        claims.push(format!("{ROOT}/ipaddresses/{ip}"));
+        claims.push(format!("{ADDRESS_CLAIMS}{ip}"));
     }
     for port in value::list_at(service, &["spec", "ports"]) {
         let protocol = value::str_at(port, &["protocol"]);
         if let Some(node) = value::int_at(port, &["nodePort"]).filter(|port| *port > 0) {
-            claims.push(format!("{ROOT}/.keelson/nodeports/{node}-{protocol}"));
+            claims.push(format!("{NODE_PORT_CLAIMS}{node}-{protocol}"));
         }
     }
     if let Some(port) = value::int_at(service, &["spec", "healthCheckNodePort"]).filter(|p| *p > 0)
     {
-        claims.push(format!("{ROOT}/.keelson/nodeports/{port}-TCP"));
+        claims.push(format!("{NODE_PORT_CLAIMS}{port}-TCP"));
     }
     claims
 }
@@ -91,10 +101,19 @@ mod tests {
     fn addresses_are_picked_inside_the_range_and_above_what_is_reserved() {
         let ips = ClusterIps::parse("10.96.0.0/24").unwrap();
         assert_eq!(ips.first(), Ipv4Addr::new(10, 96, 0, 1));
-        for random in 0..1_000 {
-            let ip = ips.pick(random);
+        let mut taken = HashSet::new();
+        for random in (1..=239).rev() {
+            let ip = ips.choose(random * 7, &taken).unwrap();
             assert!(ips.holds(ip) && ip.octets()[3] >= 16, "{ip}");
+            assert!(taken.insert(ip), "{ip} is drawn twice");
         }
+        // Only when nothing else is left.
+        for _ in 1..16 {
+            let ip = ips.choose(5, &taken).unwrap();
+            assert!(ips.holds(ip) && ip.octets()[3] < 16, "{ip}");
+            taken.insert(ip);
+        }
+        assert_eq!(ips.choose(5, &taken), None);
         assert!(!ips.holds(Ipv4Addr::new(10, 96, 0, 0)));
         assert!(!ips.holds(Ipv4Addr::new(10, 96, 0, 255)));
         assert!(!ips.holds(Ipv4Addr::new(10, 96, 1, 1)));

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::addresses::service_claims;
 use crate::resources::{Column, EVERY_VERB, Resource, Rules, Subresource, text};
 use crate::status::FieldError;
 use crate::validate::names;
@@ -155,6 +156,7 @@ impl Rules for ServiceRules {
                 }
             }
             settle_node_ports(new, old);
+            settle_health_check_port(new, old);
             return;
         }
         if external(old) {
@@ -168,6 +170,7 @@ impl Rules for ServiceRules {
             }
         }
         settle_node_ports(new, old);
+        settle_health_check_port(new, old);
     }
 
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
@@ -202,6 +205,7 @@ impl Rules for ServiceRules {
         }
         check_ports(ports, errors);
         check_node_ports(ports, kind, errors);
+        check_health_check_port(object, errors);
         for (key, text) in value::strings_at(object, &["spec", "selector"]) {
             for problem in names::qualified_name(key) {
                 errors.push(FieldError::invalid("spec.selector", key, problem));
@@ -228,6 +232,16 @@ impl Rules for ServiceRules {
     fn returns_deleted(&self) -> bool {
         true
     }
+
+    fn claims(&self, object: &Value) -> Vec<String> {
+        service_claims(object)
+    }
+}
+
+/// Whether load balancers ask each node whether it has a pod of the service, at a port that the service has for that.
+pub fn needs_health_check_port(service: &Value) -> bool {
+    value::str_at(service, &["spec", "type"]) == "LoadBalancer"
+        && value::str_at(service, &["spec", "externalTrafficPolicy"]) == "Local"
 }
 
 /// Who replaces a service does not know its node ports; who changes its type need not take them away.
@@ -328,9 +342,65 @@ fn check_node_ports(ports: &[Value], kind: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// It is claimed like the others, and is there where it is used.
+fn check_health_check_port(service: &Value, errors: &mut Vec<FieldError>) {
+    const FIELD: &str = "spec.healthCheckNodePort";
+    let port = value::int_at(service, &["spec", "healthCheckNodePort"]).unwrap_or(0);
+    if port == 0 {
+        return;
+    }
+    if !needs_health_check_port(service) {
+        let why =
+            "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        errors.push(FieldError::invalid(FIELD, port, why));
+    }
+    let ports = value::list_at(service, &["spec", "ports"]);
+    let is_twice = ports.iter().any(|one| {
+        value::int_at(one, &["nodePort"]) == Some(port)
+            && value::str_at(one, &["protocol"]) == "TCP"
+    });
+    if is_twice {
+        errors.push(FieldError::duplicate(FIELD, port));
+    }
+}
+
+/// Who replaces a service does not know its port for health checks either.
+fn settle_health_check_port(new: &mut Value, old: &Value) {
+    const PATH: [&str; 2] = ["spec", "healthCheckNodePort"];
+    let had = value::at(old, &PATH).clone();
+    if had.is_null() {
+        return;
+    }
+    if needs_health_check_port(new) {
+        value::default(new, &PATH, had);
+    } else if *value::at(new, &PATH) == had {
+        value::remove(new, &PATH);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_for_health_checks_is_there_once_and_where_it_is_used() {
+        let service = |kind: &str, port: i64| {
+            json!({"spec": {"type": kind, "externalTrafficPolicy": "Local", "healthCheckNodePort": port,
+                "ports": [{"nodePort": 30_001, "protocol": "TCP"}]}})
+        };
+        let faults = |service: &Value| {
+            let mut errors = Vec::new();
+            check_health_check_port(service, &mut errors);
+            errors.len()
+        };
+        assert_eq!(faults(&service("LoadBalancer", 30_002)), 0);
+        assert_eq!(faults(&service("LoadBalancer", 30_001)), 1);
+        assert_eq!(faults(&service("NodePort", 30_002)), 1);
+        let old = service("LoadBalancer", 30_002);
+        let mut new = service("NodePort", 30_002);
+        settle_health_check_port(&mut new, &old);
+        assert_eq!(faults(&new), 0);
+    }
 
     fn refused(kind: &str, node_ports: &[(i64, &str)]) -> usize {
         let ports: Vec<Value> = node_ports
