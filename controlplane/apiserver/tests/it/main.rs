@@ -1,5 +1,6 @@
 //! The API server in this process, over a real kvd and a real etcd, driven by plain HTTPS and by the real kubectl.
 
+mod behind;
 mod clients;
 mod faults;
 mod kubectl;

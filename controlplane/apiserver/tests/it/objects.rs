@@ -2,16 +2,30 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, RunningStore, Server, StoreKind, on_each_store};
+use crate::support::{Place, RunningStore, Server, StoreKind, on_each_store, on_shared_servers};
 
 const DEFAULT: &str = "/api/v1/namespaces/default";
-const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 
-async fn start() -> (Server, Client) {
-    let server = Server::start(RunningStore::start(StoreKind::Etcd).await).await;
-    let client = server.client(Some("admin"));
-    (server, client)
-}
+on_shared_servers!(
+    an_update_that_changes_nothing_writes_nothing,
+    what_is_there_is_not_made_again,
+    a_dry_run_stores_nothing,
+    unknown_fields_are_refused_told_or_dropped_as_asked,
+    bad_objects_are_refused_with_all_that_is_wrong,
+    immutable_fields_stay,
+    generation_counts_what_is_desired_and_status_has_its_own_path,
+    scale_is_read_and_written,
+    a_running_pod_is_deleted_when_its_node_says_so,
+    an_eviction_deletes,
+    finalizers_hold_an_object_until_the_last_is_gone,
+    a_namespace_goes_when_it_is_finalized,
+    deleting_a_collection_deletes_what_is_selected,
+    endpoints_are_deprecated_and_say_so,
+    an_update_makes_a_lease_that_is_not_there_unless_it_means_an_older_one,
+    events_are_the_same_in_both_groups,
+    strangers_see_health_only_and_each_component_what_it_may,
+    what_is_not_there_is_answered_properly,
+);
 
 fn map(name: &str) -> Value {
     json!({"metadata": {"name": name}, "data": {"a": "b"}})
@@ -61,14 +75,10 @@ on_each_store!(
     }
 );
 
-#[tokio::test]
-async fn an_update_that_changes_nothing_writes_nothing() {
-    let (_server, client) = start().await;
-    let path = format!("{DEFAULT}/configmaps/a");
-    let made = client
-        .post(&format!("{DEFAULT}/configmaps"), &map("a"))
-        .await
-        .ok();
+async fn an_update_that_changes_nothing_writes_nothing(at: Place) {
+    let client = &at.client;
+    let path = at.core("configmaps/a");
+    let made = client.post(&at.core("configmaps"), &map("a")).await.ok();
     assert_eq!(client.put(&path, &made).await.ok(), made);
     let patched = client
         .patch(&path, "merge", &json!({"data": {"a": "b"}}))
@@ -78,15 +88,24 @@ async fn an_update_that_changes_nothing_writes_nothing() {
     assert_eq!(client.get(&path).await.ok(), made);
 }
 
-#[tokio::test]
-async fn what_is_there_is_not_made_again() {
-    let (_server, client) = start().await;
-    let maps = format!("{DEFAULT}/configmaps");
+async fn what_is_there_is_not_made_again(at: Place) {
+    let client = &at.client;
+    let maps = at.core("configmaps");
     client.post(&maps, &map("a")).await.ok();
     let again = client.post(&maps, &map("a")).await;
     assert_eq!(
         (again.code, again.message()),
         (409, "configmaps \"a\" already exists")
+    );
+    let mut versioned = map("b");
+    versioned["metadata"]["resourceVersion"] = "1".into();
+    let versioned = client.post(&maps, &versioned).await;
+    assert_eq!(
+        (versioned.code, versioned.message()),
+        (
+            400,
+            "resourceVersion should not be set on objects to be created"
+        )
     );
     let named = client
         .post(&maps, &json!({"metadata": {"generateName": "b-"}}))
@@ -96,10 +115,9 @@ async fn what_is_there_is_not_made_again() {
     assert!(name.starts_with("b-") && name.len() == 7, "{name}");
 }
 
-#[tokio::test]
-async fn a_dry_run_stores_nothing() {
-    let (_server, client) = start().await;
-    let maps = format!("{DEFAULT}/configmaps");
+async fn a_dry_run_stores_nothing(at: Place) {
+    let client = &at.client;
+    let maps = at.core("configmaps");
     let tried = client
         .post(&format!("{maps}?dryRun=All"), &map("a"))
         .await
@@ -113,11 +131,10 @@ async fn a_dry_run_stores_nothing() {
     assert_eq!(client.get(&format!("{maps}/a")).await.code, 200);
 }
 
-#[tokio::test]
-async fn unknown_fields_are_refused_told_or_dropped_as_asked() {
-    let (_server, client) = start().await;
+async fn unknown_fields_are_refused_told_or_dropped_as_asked(at: Place) {
+    let client = &at.client;
     let odd = json!({"metadata": {"name": "a"}, "datum": {"a": "b"}});
-    let maps = format!("{DEFAULT}/configmaps");
+    let maps = at.core("configmaps");
     let strict = client
         .post(&format!("{maps}?fieldValidation=Strict"), &odd)
         .await;
@@ -143,19 +160,19 @@ async fn unknown_fields_are_refused_told_or_dropped_as_asked() {
     assert!(ignored.headers.get("warning").is_none());
 }
 
-#[tokio::test]
-async fn bad_objects_are_refused_with_all_that_is_wrong() {
-    let (_server, client) = start().await;
+async fn bad_objects_are_refused_with_all_that_is_wrong(at: Place) {
+    let client = &at.client;
+    let deployments = at.grouped("apps/v1", "deployments");
     let wrong_type = client
         .post(
-            DEPLOYMENTS,
+            &deployments,
             &json!({"metadata": {"name": "a"}, "spec": {"replicas": "x"}}),
         )
         .await;
     assert_eq!(wrong_type.code, 400);
     let mut bad = deployment("A_b");
     bad["spec"]["replicas"] = (-1).into();
-    let bad = client.post(DEPLOYMENTS, &bad).await;
+    let bad = client.post(&deployments, &bad).await;
     assert_eq!(
         (bad.code, bad.json["reason"].as_str()),
         (422, Some("Invalid"))
@@ -179,20 +196,20 @@ async fn bad_objects_are_refused_with_all_that_is_wrong() {
     );
     let elsewhere = client
         .post(
-            &format!("{DEFAULT}/configmaps"),
+            &at.core("configmaps"),
             &json!({"metadata": {"name": "a", "namespace": "other"}}),
         )
         .await;
     assert_eq!(elsewhere.code, 400);
 }
 
-#[tokio::test]
-async fn immutable_fields_stay() {
-    let (_server, client) = start().await;
-    client.post(DEPLOYMENTS, &deployment("a")).await.ok();
+async fn immutable_fields_stay(at: Place) {
+    let client = &at.client;
+    let deployments = at.grouped("apps/v1", "deployments");
+    client.post(&deployments, &deployment("a")).await.ok();
     let patch = json!({"spec": {"selector": {"matchLabels": {"app": "b"}}, "template": {"metadata": {"labels": {"app": "b"}}}}});
     let refused = client
-        .patch(&format!("{DEPLOYMENTS}/a"), "merge", &patch)
+        .patch(&format!("{deployments}/a"), "merge", &patch)
         .await;
     assert_eq!(refused.code, 422);
     assert!(
@@ -202,11 +219,11 @@ async fn immutable_fields_stay() {
     );
 }
 
-#[tokio::test]
-async fn generation_counts_what_is_desired_and_status_has_its_own_path() {
-    let (_server, client) = start().await;
-    let path = format!("{DEPLOYMENTS}/a");
-    let made = client.post(DEPLOYMENTS, &deployment("a")).await.ok();
+async fn generation_counts_what_is_desired_and_status_has_its_own_path(at: Place) {
+    let client = &at.client;
+    let deployments = at.grouped("apps/v1", "deployments");
+    let path = format!("{deployments}/a");
+    let made = client.post(&deployments, &deployment("a")).await.ok();
     assert_eq!(made["metadata"]["generation"], 1);
     let both = json!({"spec": {"replicas": 5}, "status": {"replicas": 9}});
     let main = client.patch(&path, "merge", &both).await.ok();
@@ -227,11 +244,11 @@ async fn generation_counts_what_is_desired_and_status_has_its_own_path() {
     assert_eq!(labelled["metadata"]["generation"], 2);
 }
 
-#[tokio::test]
-async fn scale_is_read_and_written() {
-    let (_server, client) = start().await;
-    let path = format!("{DEPLOYMENTS}/a/scale");
-    client.post(DEPLOYMENTS, &deployment("a")).await.ok();
+async fn scale_is_read_and_written(at: Place) {
+    let client = &at.client;
+    let deployments = at.grouped("apps/v1", "deployments");
+    let path = format!("{deployments}/a/scale");
+    client.post(&deployments, &deployment("a")).await.ok();
     let mut scale = client.get(&path).await.ok();
     assert_eq!(
         (&scale["spec"]["replicas"], &scale["status"]["selector"]),
@@ -242,15 +259,14 @@ async fn scale_is_read_and_written() {
     assert_eq!(scaled["spec"]["replicas"], 4);
     assert_eq!(client.put(&path, &scale).await.code, 409);
     assert_eq!(
-        client.get(&format!("{DEPLOYMENTS}/a")).await.ok()["metadata"]["generation"],
+        client.get(&format!("{deployments}/a")).await.ok()["metadata"]["generation"],
         2
     );
 }
 
-#[tokio::test]
-async fn a_running_pod_is_deleted_when_its_node_says_so() {
-    let (_server, client) = start().await;
-    let pods = format!("{DEFAULT}/pods");
+async fn a_running_pod_is_deleted_when_its_node_says_so(at: Place) {
+    let client = &at.client;
+    let pods = at.core("pods");
     client.post(&pods, &pod("a")).await.ok();
     let binding = json!({"metadata": {"name": "a"}, "target": {"kind": "Node", "name": "n"}});
     let bound = client.post(&format!("{pods}/a/binding"), &binding).await;
@@ -279,10 +295,9 @@ async fn a_running_pod_is_deleted_when_its_node_says_so() {
     assert_eq!(client.get(&format!("{pods}/a")).await.code, 404);
 }
 
-#[tokio::test]
-async fn an_eviction_deletes() {
-    let (_server, client) = start().await;
-    let pods = format!("{DEFAULT}/pods");
+async fn an_eviction_deletes(at: Place) {
+    let client = &at.client;
+    let pods = at.core("pods");
     client.post(&pods, &pod("a")).await.ok();
     let eviction =
         json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"}});
@@ -291,11 +306,11 @@ async fn an_eviction_deletes() {
     assert_eq!(client.get(&format!("{pods}/a")).await.code, 404);
 }
 
-#[tokio::test]
-async fn finalizers_hold_an_object_until_the_last_is_gone() {
-    let (_server, client) = start().await;
-    let path = format!("{DEPLOYMENTS}/a");
-    client.post(DEPLOYMENTS, &deployment("a")).await.ok();
+async fn finalizers_hold_an_object_until_the_last_is_gone(at: Place) {
+    let client = &at.client;
+    let deployments = at.grouped("apps/v1", "deployments");
+    let path = format!("{deployments}/a");
+    client.post(&deployments, &deployment("a")).await.ok();
     let options = json!({"propagationPolicy": "Foreground"});
     let marked = client.json("DELETE", &path, &options).await.ok();
     assert_eq!(
@@ -318,9 +333,8 @@ async fn finalizers_hold_an_object_until_the_last_is_gone() {
     assert_eq!(client.get(&path).await.code, 404);
 }
 
-#[tokio::test]
-async fn a_namespace_goes_when_it_is_finalized() {
-    let (_server, client) = start().await;
+async fn a_namespace_goes_when_it_is_finalized(at: Place) {
+    let client = &at.client;
     let namespaces = "/api/v1/namespaces";
     client
         .post(namespaces, &json!({"metadata": {"name": "a"}}))
@@ -352,10 +366,9 @@ async fn a_namespace_goes_when_it_is_finalized() {
     );
 }
 
-#[tokio::test]
-async fn deleting_a_collection_deletes_what_is_selected() {
-    let (_server, client) = start().await;
-    let maps = format!("{DEFAULT}/configmaps");
+async fn deleting_a_collection_deletes_what_is_selected(at: Place) {
+    let client = &at.client;
+    let maps = at.core("configmaps");
     for (name, label) in [("a", "x"), ("b", "y"), ("c", "x")] {
         let object = json!({"metadata": {"name": name, "labels": {"kind": label}}});
         client.post(&maps, &object).await.ok();
@@ -418,10 +431,75 @@ on_each_store!(no_two_services_get_the_same_address, async |running| {
 });
 
 #[tokio::test]
-async fn endpoints_are_deprecated_and_say_so() {
-    let (_server, client) = start().await;
+async fn a_range_is_used_up_to_its_last_address_and_port_and_then_full() {
+    let running = RunningStore::start(StoreKind::Etcd).await;
+    let flags = [
+        "--service-cluster-ip-range=10.0.0.0/28",
+        "--service-node-port-range=30000-30008",
+    ];
+    let server = Server::start_with(running, &flags).await;
+    let client = server.client(Some("admin"));
+    let services = format!("{DEFAULT}/services");
+    let make = async |name: String, kind: &str| {
+        let service =
+            json!({"metadata": {"name": name}, "spec": {"type": kind, "ports": [{"port": 80}]}});
+        client.post(&services, &service).await
+    };
+    // Of 14 addresses the `kubernetes` service has the first.
+    for number in 0..9 {
+        make(format!("n{number}"), "NodePort").await.ok();
+    }
+    let full = make("n".to_owned(), "NodePort").await;
+    assert_eq!(
+        (full.code, full.message()),
+        (
+            500,
+            "Internal error occurred: failed to allocate a nodePort: range is full"
+        )
+    );
+    for number in 0..4 {
+        make(format!("c{number}"), "ClusterIP").await.ok();
+    }
+    let full = make("c".to_owned(), "ClusterIP").await;
+    assert_eq!(
+        (full.code, full.message()),
+        (
+            500,
+            "Internal error occurred: failed to allocate a serviceIP: range is full"
+        )
+    );
+    // What is taken is told to who only tries, too, and by a change.
+    let taken = client.get(&format!("{services}/n0")).await.ok();
+    let (ip, port) = (
+        &taken["spec"]["clusterIP"],
+        &taken["spec"]["ports"][0]["nodePort"],
+    );
+    let mut asked =
+        json!({"metadata": {"name": "c"}, "spec": {"clusterIP": ip, "ports": [{"port": 80}]}});
+    let tried = client.post(&format!("{services}?dryRun=All"), &asked).await;
+    assert_eq!(tried.code, 422, "{}", tried.text);
+    asked = json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]}});
+    for query in ["", "?dryRun=All"] {
+        let path = format!("{services}/c0{query}");
+        let tried = client.patch(&path, "merge", &asked).await;
+        assert_eq!(tried.code, 422, "{}", tried.text);
+        assert!(
+            tried
+                .message()
+                .ends_with("provided port is already allocated"),
+            "{}",
+            tried.text
+        );
+    }
+    // One that goes makes room for one.
+    client.delete(&format!("{services}/n3")).await.ok();
+    make("n".to_owned(), "NodePort").await.ok();
+}
+
+async fn endpoints_are_deprecated_and_say_so(at: Place) {
+    let client = &at.client;
     let object = json!({"metadata": {"name": "a"}, "subsets": [{"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 80}]}]});
-    let made = client.post(&format!("{DEFAULT}/endpoints"), &object).await;
+    let made = client.post(&at.core("endpoints"), &object).await;
     assert!(
         made.headers["warning"]
             .to_str()
@@ -430,20 +508,17 @@ async fn endpoints_are_deprecated_and_say_so() {
     );
 }
 
-#[tokio::test]
-async fn an_update_makes_a_lease_that_is_not_there_unless_it_means_an_older_one() {
-    let (_server, client) = start().await;
-    let path = "/apis/coordination.k8s.io/v1/namespaces/default/leases/a";
+async fn an_update_makes_a_lease_that_is_not_there_unless_it_means_an_older_one(at: Place) {
+    let client = &at.client;
+    let path = at.grouped("coordination.k8s.io/v1", "leases/a");
     let lease = json!({"metadata": {"name": "a"}, "spec": {"holderIdentity": "x"}});
-    let made = client.put(path, &lease).await;
+    let made = client.put(&path, &lease).await;
     assert_eq!(made.code, 201);
     let made = made.ok();
-    client.delete(path).await.ok();
-    assert_eq!(client.put(path, &made).await.code, 404);
+    client.delete(&path).await.ok();
+    assert_eq!(client.put(&path, &made).await.code, 404);
     // Of most kinds, what is not there is not updated.
-    let map = client
-        .put(&format!("{DEFAULT}/configmaps/a"), &map("a"))
-        .await;
+    let map = client.put(&at.core("configmaps/a"), &map("a")).await;
     assert_eq!(map.code, 404);
 }
 
@@ -478,14 +553,45 @@ async fn events_go_away_by_themselves() {
     assert_eq!(stored.kvs()[0].lease(), 0);
 }
 
-#[tokio::test]
-async fn events_are_the_same_in_both_groups() {
-    let (_server, client) = start().await;
-    let core = json!({"metadata": {"name": "a"}, "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"},
+on_each_store!(an_event_always_has_a_lease_that_is_there, async |running| {
+    let server = Server::start(running).await;
+    let client = server.client(Some("admin"));
+    let mut store = server.store().client().await;
+    let path = format!("{DEFAULT}/events");
+    let event = |name: &str| {
+        json!({"metadata": {"name": name, "finalizers": ["example.com/x"]},
+                "involvedObject": {"name": "p", "namespace": "default"}})
+    };
+    let mut lease_of = async |name: &str| {
+        let key = format!("/registry/events/default/{name}");
+        store.get(key, None).await.unwrap().kvs()[0].lease()
+    };
+    client.post(&path, &event("a")).await.ok();
+    let first = lease_of("a").await;
+    assert_ne!(first, 0);
+    // It stays marked while it is held, but not for ever.
+    client.delete(&format!("{path}/a")).await.ok();
+    assert_eq!(lease_of("a").await, first);
+    let patch = json!({"message": "changed"});
+    client
+        .patch(&format!("{path}/a"), "merge", &patch)
+        .await
+        .ok();
+    assert_eq!(lease_of("a").await, first);
+    // As after the store was restored from a backup, of before the lease.
+    let mut leases = server.store().client().await;
+    leases.lease_revoke(first).await.unwrap();
+    client.post(&path, &event("b")).await.ok();
+    assert!(![0, first].contains(&lease_of("b").await));
+});
+
+async fn events_are_the_same_in_both_groups(at: Place) {
+    let client = &at.client;
+    let core = json!({"metadata": {"name": "a"}, "involvedObject": {"kind": "Pod", "name": "p", "namespace": at.namespace},
         "reason": "Started", "message": "m", "type": "Normal"});
-    client.post(&format!("{DEFAULT}/events"), &core).await.ok();
+    client.post(&at.core("events"), &core).await.ok();
     let new = client
-        .get("/apis/events.k8s.io/v1/namespaces/default/events/a")
+        .get(&at.grouped("events.k8s.io/v1", "events/a"))
         .await
         .ok();
     assert_eq!(
@@ -493,16 +599,18 @@ async fn events_are_the_same_in_both_groups() {
         (&json!("p"), &json!("m"))
     );
     let list = client
-        .get("/apis/events.k8s.io/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dp")
+        .get(&at.grouped(
+            "events.k8s.io/v1",
+            "events?fieldSelector=involvedObject.name%3Dp",
+        ))
         .await
         .ok();
     assert_eq!(list["kind"], "EventList");
     assert_eq!(list["items"][0]["regarding"]["kind"], "Pod");
 }
 
-#[tokio::test]
-async fn strangers_see_health_only_and_each_component_what_it_may() {
-    let (server, admin) = start().await;
+async fn strangers_see_health_only_and_each_component_what_it_may(at: Place) {
+    let (server, admin) = (&at.server, &at.client);
     let stranger = server.client(None);
     for path in ["/livez", "/readyz", "/version"] {
         assert_eq!(stranger.get(path).await.code, 200, "{path}");
@@ -529,9 +637,8 @@ async fn strangers_see_health_only_and_each_component_what_it_may() {
     assert_eq!(bearer.code, 401);
 }
 
-#[tokio::test]
-async fn what_is_not_there_is_answered_properly() {
-    let (_server, client) = start().await;
+async fn what_is_not_there_is_answered_properly(at: Place) {
+    let client = &at.client;
     let nowhere = client.get("/nowhere").await;
     assert_eq!(
         (nowhere.code, nowhere.text.as_str()),
@@ -555,7 +662,7 @@ async fn what_is_not_there_is_answered_properly() {
     let body = client
         .request(
             "POST",
-            &format!("{DEFAULT}/pods"),
+            &at.core("pods"),
             &[("content-type", "text/plain")],
             b"x",
         )
@@ -564,7 +671,7 @@ async fn what_is_not_there_is_answered_properly() {
     let apply = client
         .request(
             "PATCH",
-            &format!("{DEFAULT}/pods/a?fieldManager=me"),
+            &at.core("pods/a?fieldManager=me"),
             &[("content-type", "application/apply-patch+yaml")],
             b"{}",
         )
@@ -573,7 +680,7 @@ async fn what_is_not_there_is_answered_properly() {
     let large = vec![b' '; (3 << 20) + 1];
     let json = [("content-type", "application/json")];
     let large = client
-        .request("POST", &format!("{DEFAULT}/pods"), &json, &large)
+        .request("POST", &at.core("pods"), &json, &large)
         .await;
     assert_eq!(large.code, 413);
 }
