@@ -6,8 +6,12 @@ use anyhow::Context;
 use http::HeaderValue;
 use http::header::USER_AGENT;
 use kube::api::{PatchParams, PostParams};
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tower::layer::layer_fn;
+
+use crate::limit::Limited;
 
 /// Where the API server is, and as whom to speak to it.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -30,7 +34,8 @@ pub struct Connect {
 }
 
 impl ConnectArgs {
-    /// Reads the configuration and builds a client. Nothing is sent yet.
+    /// Reads the configuration and builds a client, which waits for no answer longer than half a minute. Nothing is sent
+    /// yet.
     pub async fn connect(&self, name: &str) -> anyhow::Result<Connect> {
         let mut config = match &self.kubeconfig {
             None => Config::infer()
@@ -52,7 +57,8 @@ impl ConnectArgs {
         // for how long a write has been on its way.
         config.default_retry = false;
         let ca_pem = config.root_cert.as_deref().map(pem);
-        let client = Client::try_from(config).context("cannot build a client")?;
+        let builder = ClientBuilder::try_from(config).context("cannot build a client")?;
+        let client = builder.with_layer(&layer_fn(Limited)).build();
         Ok(Connect {
             client,
             name: name.to_owned(),

@@ -15,6 +15,7 @@ mod events;
 mod follow;
 mod health;
 mod informer;
+mod limit;
 mod patch;
 mod queue;
 mod store;
