@@ -29,4 +29,5 @@ pub use informer::Informer;
 pub use patch::{changes, merge_patch};
 pub use queue::Queue;
 pub use store::{Change, Key, Store};
-pub use worker::{Outcome, work};
+pub use taints::tolerates;
+pub use worker::{Outcome, finish, work};

@@ -29,10 +29,30 @@ impl From<Option<Duration>> for Outcome {
     }
 }
 
-/// Works on the queue's items, `workers` at a time, until `stop`.
+/// How long what was begun may still take after a stop.
+pub const FINISH_MAX: Duration = Duration::from_secs(5);
+
+/// Does to its end what was begun, and drops it where it waits only if that is long after `stop`.
 ///
-/// An item that fails, by an error or by a panic, is tried again after a back-off of its own. What is being worked on
-/// when `stop` comes is dropped where it waits: reconcilers must bear that, as they must bear SIGKILL.
+/// A write that is dropped on its way may still arrive: whoever stops, and lets another begin, waits for it first.
+pub async fn finish<F: Future>(stop: &CancellationToken, begun: F) -> Option<F::Output> {
+    let too_late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(FINISH_MAX).await;
+    };
+    tokio::select! {
+        result = begun => Some(result),
+        () = too_late => {
+            warn!("what was begun does not end: dropping it");
+            None
+        }
+    }
+}
+
+/// Works on the queue's items, `workers` at a time, until `stop`; what was begun by then is [finished](finish).
+///
+/// An item that fails, by an error or by a panic, is tried again after a back-off of its own. Reconcilers must bear to
+/// be dropped where they wait, as they must bear SIGKILL.
 pub async fn work<T, F, Fut>(queue: Queue<T>, workers: usize, stop: CancellationToken, reconcile: F)
 where
     T: Clone + Eq + Hash + Display,
@@ -40,8 +60,7 @@ where
     Fut: Future<Output = anyhow::Result<Outcome>>,
 {
     let worker = || async {
-        loop {
-            let item = queue.next().await;
+        while let Some(item) = stop.run_until_cancelled(queue.next()).await {
             let result = AssertUnwindSafe(reconcile(item.clone()))
                 .catch_unwind()
                 .await;
@@ -69,7 +88,7 @@ where
         }
     };
     let all = join_all((0..workers.max(1)).map(|_| worker()));
-    stop.run_until_cancelled(all).await;
+    finish(&stop, all).await;
 }
 
 #[cfg(test)]
@@ -112,6 +131,45 @@ mod tests {
             calls,
             BTreeMap::from([("fails", 3), ("panics", 4), ("works", 1)])
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_stop_what_was_begun_is_finished_and_nothing_else_is_begun() {
+        let queue = Queue::default();
+        for item in ["first", "second", "third"] {
+            queue.add(item);
+        }
+        let stop = CancellationToken::new();
+        let finished = Mutex::new(vec![]);
+        work(queue.clone(), 2, stop.clone(), |item| {
+            let (stop, finished) = (stop.clone(), &finished);
+            async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                stop.cancel();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                finished.lock().push(item);
+                Ok(Outcome::Done)
+            }
+        })
+        .await;
+        assert_eq!(finished.into_inner(), ["first", "second"]);
+        assert_eq!(queue.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_end_after_a_stop_is_dropped() {
+        let queue = Queue::default();
+        queue.add("a");
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let begun = tokio::time::Instant::now();
+        assert_eq!(finish(&stop, std::future::pending::<()>()).await, None);
+        assert_eq!(begun.elapsed(), FINISH_MAX);
+        work(queue.clone(), 1, stop, |_| async {
+            unreachable!("it has stopped")
+        })
+        .await;
+        assert_eq!(queue.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use keelson_component::error::{is_conflict, is_not_found};
-use keelson_component::{Change, Connect, EventType, Informer, Recorder};
+use keelson_component::{Change, Connect, EventType, Informer, Recorder, finish};
 use kube::api::{ObjectMeta, Patch};
 use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
@@ -63,14 +63,15 @@ pub async fn schedule(connect: Connect, name: String, recorder: Recorder, stop: 
     let client = &connect.client;
     watching.spawn(nodes.run(Api::all(client.clone()), stop.clone()));
     watching.spawn(pods.run(Api::all(client.clone()), stop.clone()));
-    let working = async {
+    let complete = async {
         // Who does not know all nodes and pods would put pods where there is no room.
         for synced in synced {
             synced.cancelled().await;
         }
-        work(&mind, &connect, &recorder).await;
     };
-    stop.run_until_cancelled(working).await;
+    if stop.run_until_cancelled(complete).await.is_some() {
+        work(&mind, &connect, &recorder, &stop).await;
+    }
     while watching.join_next().await.is_some() {}
 }
 
@@ -110,12 +111,13 @@ fn watch_pods(mind: &Arc<Mind>) -> Informer<Pod> {
     informer
 }
 
-async fn work(mind: &Mind, connect: &Connect, recorder: &Recorder) {
+/// Decides, and has it done, until `stop`; what is under way by then is awaited.
+async fn work(mind: &Mind, connect: &Connect, recorder: &Recorder, stop: &CancellationToken) {
     let begun = Instant::now();
     let now = || u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut chance = StdRng::from_os_rng();
     let mut under_way: JoinSet<Ended> = JoinSet::new();
-    loop {
+    while !stop.is_cancelled() {
         while let Some(Ok(ended)) = under_way.try_join_next() {
             note(mind, ended, now());
         }
@@ -158,8 +160,13 @@ fn take(step: Step, connect: &Connect, recorder: &Recorder, under_way: &mut Join
         }),
         Step::Explain { pod, no_fit, told } => under_way.spawn(async move {
             let message = no_fit.to_string();
+            () = stop.cancelled() => {}
             match explain(&connect, &recorder, &pod, &message, told.as_deref()).await {
                 true => Ended::Told(pod, message),
+    finish(stop, async {
+        while under_way.join_next().await.is_some() {}
+    })
+    .await;
                 false => Ended::Untold,
             }
         }),

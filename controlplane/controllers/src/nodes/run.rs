@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use keelson_component::error::{describe, is_conflict, is_not_found};
-use keelson_component::{Change, EventType, Key, Outcome, Queue, Store, work};
+use keelson_component::{Change, EventType, Key, Outcome, Queue, Store, finish, work};
 use kube::api::{DeleteParams, Patch};
 use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
@@ -61,37 +61,37 @@ impl Nodes {
 
     /// Works until `stop`. The stores must be complete.
     pub async fn run(self, stop: CancellationToken) {
-        let looking = async {
-            let mut lifecycle = Lifecycle::default();
-            let mut ticks = tokio::time::interval(self.period);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                ticks.tick().await;
-                let leases = self.leases.in_namespace(LEASE_NAMESPACE);
-                let leases: HashMap<_, _> = leases
-                    .into_iter()
-                    .map(|lease| (lease.name_any(), lease))
-                    .collect();
-                let (now, wall) = (elapsed(), Timestamp::now());
-                let actions = lifecycle.look(&self.nodes.all(), &leases, &self.settings, now, wall);
-                let acts = actions.into_iter().map(|action| async {
-                    let marking = match &action {
-                        Action::MarkPodsNotReady(node) => Some(node.name_any()),
-                        _ => None,
-                    };
-                    (marking, self.act(action).await)
-                });
-                let mut results = stream::iter(acts).buffer_unordered(IN_FLIGHT_MAX);
-                while let Some((marking, result)) = results.next().await {
-                    // The next look decides again.
-                    if let Err(error) = result {
-                        debug!("will look again: {}", describe(&error));
-                        marking.iter().for_each(|name| lifecycle.not_marked(name));
-                    }
-                }
+        let mut lifecycle = Lifecycle::default();
+        let mut ticks = tokio::time::interval(self.period);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            finish(&stop, self.look(&mut lifecycle)).await;
+        }
+    }
+
+    async fn look(&self, lifecycle: &mut Lifecycle) {
+        let leases = self.leases.in_namespace(LEASE_NAMESPACE);
+        let leases: HashMap<_, _> = leases
+            .into_iter()
+            .map(|lease| (lease.name_any(), lease))
+            .collect();
+        let (now, wall) = (elapsed(), Timestamp::now());
+        let actions = lifecycle.look(&self.nodes.all(), &leases, &self.settings, now, wall);
+        let acts = actions.into_iter().map(|action| async {
+            let marking = match &action {
+                Action::MarkPodsNotReady(node) => Some(node.name_any()),
+                _ => None,
+            };
+            (marking, self.act(action).await)
+        });
+        let mut results = stream::iter(acts).buffer_unordered(IN_FLIGHT_MAX);
+        while let Some((marking, result)) = results.next().await {
+            // The next look decides again.
+            if let Err(error) = result {
+                debug!("will look again: {}", describe(&error));
+                marking.iter().for_each(|name| lifecycle.not_marked(name));
             }
-        };
-        stop.run_until_cancelled(looking).await;
+        }
     }
 
     fn api(&self) -> Api<Node> {
@@ -308,27 +308,25 @@ impl PodGc {
 
     /// Works until `stop`. The stores must be complete.
     pub async fn run(self, stop: CancellationToken) {
-        let looking = async {
-            let mut quarantine = pod_gc::Quarantine::default();
-            let mut ticks = tokio::time::interval(self.period);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                ticks.tick().await;
-                let nodes = self
-                    .nodes
-                    .all()
-                    .iter()
-                    .map(|node| node.name_any())
-                    .collect();
-                let pods = self.pods.all();
-                for action in quarantine.look(&pods, &nodes, &self.settings, elapsed()) {
-                    if let Err(error) = self.act(action).await {
-                        warn!("will look again: {}", describe(&error));
-                    }
-                }
+        let mut quarantine = pod_gc::Quarantine::default();
+        let mut ticks = tokio::time::interval(self.period);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            finish(&stop, self.look(&mut quarantine)).await;
+        }
+    }
+
+    async fn look(&self, quarantine: &mut pod_gc::Quarantine) {
+        let nodes = self.nodes.all();
+        let nodes = nodes.iter().map(|node| node.name_any()).collect();
+        let actions = quarantine.look(&self.pods.all(), &nodes, &self.settings, elapsed());
+        let acts = actions.into_iter().map(|action| self.act(action));
+        let mut results = stream::iter(acts).buffer_unordered(IN_FLIGHT_MAX);
+        while let Some(result) = results.next().await {
+            if let Err(error) = result {
+                warn!("will look again: {}", describe(&error));
             }
-        };
-        stop.run_until_cancelled(looking).await;
+        }
     }
 
     async fn act(&self, action: pod_gc::Action) -> anyhow::Result<()> {
