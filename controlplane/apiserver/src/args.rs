@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use keelson_notation::duration;
+
 /// The API server: Kubernetes' API over any etcd.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -23,7 +25,7 @@ pub struct Args {
     pub etcd_keyfile: Option<PathBuf>,
 
     /// How often the store is compacted; 0s for never
-    #[arg(long, default_value = "5m", value_parser = duration)]
+    #[arg(long, default_value = "5m", value_parser = duration::parse)]
     pub etcd_compaction_interval: std::time::Duration,
 
     /// The address to listen on
@@ -71,7 +73,7 @@ pub struct Args {
     pub service_node_port_range: String,
 
     /// How long Events are kept
-    #[arg(long, default_value = "1h", value_parser = duration)]
+    #[arg(long, default_value = "1h", value_parser = duration::parse)]
     pub event_ttl: std::time::Duration,
 
     /// How many reads are carried out at a time; more wait
@@ -93,54 +95,4 @@ pub struct Args {
     /// Admission that is left out; only ServiceAccount can be
     #[arg(long, value_delimiter = ',')]
     pub disable_admission_plugins: Vec<String>,
-}
-
-/// As Go: 292 years.
-const DURATION_MAX_S: f64 = 9_223_372_036.0;
-
-/// `5m`, `1h30m`, `0s`, as Go writes them.
-fn duration(text: &str) -> Result<std::time::Duration, String> {
-    let wrong = || format!("{text:?} is no duration such as 30s, 5m or 1h30m");
-    let mut seconds = 0.0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or_else(wrong)?;
-        let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
-        rest = &rest[digits..];
-        let unit_end = rest
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(rest.len());
-        let scale = match &rest[..unit_end] {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3_600.0,
-            _ => return Err(wrong()),
-        };
-        seconds += number * scale;
-        rest = &rest[unit_end..];
-    }
-    // Longer ones cannot be added to a point in time.
-    match !text.is_empty() && seconds <= DURATION_MAX_S {
-        true => Ok(std::time::Duration::from_secs_f64(seconds)),
-        false => Err(wrong()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::duration;
-    use std::time::Duration;
-
-    #[test]
-    fn durations_are_as_go_writes_them() {
-        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5_400)));
-        assert_eq!(duration("0s"), Ok(Duration::ZERO));
-        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1_500)));
-        for bad in ["", "5", "m", "5x", "9999999999h"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use keelson_component::ConnectArgs;
-use keelson_component::election::{ElectionArgs, parse_duration};
+use keelson_component::election::ElectionArgs;
+use keelson_notation::duration;
 
 /// What `keelson controllers` takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -53,19 +54,19 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub max_endpoints_per_slice: u16,
     /// For how long to take changes of pods together before a service's endpoint slices are written
-    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = duration::parse)]
     pub endpointslice_updates_batch_period: Duration,
     /// The same, for endpoints
-    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = duration::parse)]
     pub endpoint_updates_batch_period: Duration,
     /// How often to look at the nodes
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse)]
     pub node_monitor_period: Duration,
     /// For how long a node may be silent
-    #[arg(long, value_name = "DURATION", default_value = "50s", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "50s", value_parser = duration::parse)]
     pub node_monitor_grace_period: Duration,
     /// For how long a node that has just been created may be silent
-    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration::parse)]
     pub node_startup_grace_period: Duration,
     /// How many nodes a second to relieve of their pods
     #[arg(long, value_name = "RATE", default_value_t = 0.1)]
@@ -83,10 +84,10 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 12500)]
     pub terminated_pod_gc_threshold: usize,
     /// For how long a node must be gone before its pods are deleted
-    #[arg(long, value_name = "DURATION", default_value = "40s", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "40s", value_parser = duration::parse)]
     pub orphaned_pod_quarantine: Duration,
     /// How often to look for pods that nobody will take away
-    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration::parse)]
     pub pod_gc_period: Duration,
 }
 

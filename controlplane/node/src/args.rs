@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use k8s_openapi::jiff::SignedDuration;
 use keelson_component::ConnectArgs;
+use keelson_notation::duration;
 
 use crate::addresses::Range;
 use crate::register::NodeConfig;
@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(long, value_name = "LABELS", value_delimiter = ',')]
     pub node_labels: Vec<String>,
     /// How long containers run before they are ready, unless their pod says so itself
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration::parse)]
     pub hollow_ready_after: Duration,
     /// Whether to write events about pods
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
@@ -98,13 +98,6 @@ fn pairs(texts: &[String], flag: &str) -> anyhow::Result<BTreeMap<String, String
     Ok(pairs)
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    let span: SignedDuration = text
-        .parse()
-        .map_err(|_| format!("{text:?} is no duration, as 500ms or 3s"))?;
-    Ok(span.unsigned_abs())
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -144,6 +137,7 @@ mod tests {
             ["--node-labels", "zone"],
             ["--pod-cidr", "10.0.0.0"],
             ["--hollow-ready-after", "soon"],
+            ["--hollow-ready-after", "-3s"],
             ["--count", "0"],
         ] {
             assert!(nodes(&flags).is_err(), "{flags:?}");

@@ -38,7 +38,7 @@ impl NodeFacts {
             .and_then(|status| status.allocatable.as_ref());
         let pods_max = allocatable
             .and_then(|allocatable| allocatable.get("pods"))
-            .map_or(0, |pods| crate::quantity::amount(pods, 1));
+            .map_or(0, crate::resources::units);
         NodeFacts {
             labels: node.metadata.labels.clone().unwrap_or_default(),
             taints: spec.taints.unwrap_or_default(),

@@ -21,7 +21,6 @@ mod decide;
 mod filter;
 mod pod;
 mod ports;
-mod quantity;
 mod queue;
 mod resources;
 mod run;

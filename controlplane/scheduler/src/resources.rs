@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-
-use crate::quantity::amount;
+use keelson_notation::quantity;
 
 /// What a container without a request is taken to use when nodes are *compared*: 100 millicores.
 const ASSUMED_CPU_MILLI: i64 = 100;
@@ -26,6 +25,22 @@ pub struct Resources {
     pub extended: BTreeMap<String, i64>,
 }
 
+/// A quantity in whole units, rounded up, as Kubernetes rounds requests. What is not a quantity counts as nothing: the API
+/// server has refused it long before.
+pub fn units(quantity: &Quantity) -> i64 {
+    bounded(quantity::Quantity::parse(&quantity.0).map_or(0, |quantity| quantity.units()))
+}
+
+/// The same in thousandths.
+fn millis(quantity: &Quantity) -> i64 {
+    bounded(quantity::Quantity::parse(&quantity.0).map_or(0, |quantity| quantity.millis()))
+}
+
+fn bounded(amount: i128) -> i64 {
+    let bounds = (i128::from(i64::MIN), i128::from(i64::MAX));
+    amount.clamp(bounds.0, bounds.1) as i64
+}
+
 /// The amounts by name, as objects carry them.
 pub type Quantities = BTreeMap<String, Quantity>;
 
@@ -35,13 +50,13 @@ impl Resources {
         let mut read = Resources::default();
         for (name, quantity) in quantities.into_iter().flatten() {
             match name.as_str() {
-                "cpu" => read.cpu_milli = amount(quantity, 1000),
-                "memory" => read.memory = amount(quantity, 1),
-                "ephemeral-storage" => read.ephemeral = amount(quantity, 1),
+                "cpu" => read.cpu_milli = millis(quantity),
+                "memory" => read.memory = units(quantity),
+                "ephemeral-storage" => read.ephemeral = units(quantity),
                 // Its own count, of the pods on a node.
                 "pods" => {}
                 _ => {
-                    read.extended.insert(name.clone(), amount(quantity, 1));
+                    read.extended.insert(name.clone(), units(quantity));
                 }
             }
         }
@@ -165,6 +180,26 @@ mod tests {
 
     fn asks(cpu: &str, memory: &str) -> serde_json::Value {
         json!({"requests": {"cpu": cpu, "memory": memory}})
+    }
+
+    #[test]
+    fn amounts_are_rounded_up_and_bounded_and_what_is_none_is_nothing() {
+        let amounts = [
+            ("250m", 250, 1),
+            ("0.0001", 1, 1),
+            ("1.5Gi", 1500 << 30, 3 << 29),
+            ("-2k", -2_000_000, -2000),
+            ("9Ei", i64::MAX, i64::MAX),
+            ("1 Gi", 0, 0),
+        ];
+        for (text, in_millis, in_units) in amounts {
+            let quantity = Quantity(text.into());
+            assert_eq!(
+                (millis(&quantity), units(&quantity)),
+                (in_millis, in_units),
+                "{text}"
+            );
+        }
     }
 
     #[test]

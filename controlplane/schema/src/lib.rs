@@ -22,7 +22,6 @@ pub mod openapi;
 pub mod patch;
 mod path;
 pub mod protobuf;
-pub mod quantity;
 mod table;
 pub mod time;
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use keelson_component::ConnectArgs;
-use keelson_component::election::parse_duration;
+use keelson_notation::duration;
 use kube::api::DynamicObject;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -50,7 +50,7 @@ pub struct TraceArgs {
     #[command(flatten)]
     pub connect: ConnectArgs,
     /// End when nothing has happened for so long, as 2s
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub until_idle: Option<Duration>,
 }
 

@@ -13,6 +13,7 @@ mod run;
 use std::time::Duration;
 
 pub use candidate::{Candidate, Step};
+use keelson_notation::duration;
 pub use leases::Leases;
 pub use run::lead;
 
@@ -23,13 +24,13 @@ pub struct ElectionArgs {
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub leader_elect: bool,
     /// How long those who wait leave a Lease that is not renewed to its holder, in seconds (fractions are allowed)
-    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration::parse)]
     pub leader_elect_lease_duration: Duration,
     /// For how long the leader goes on trying to renew before it stops working
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     pub leader_elect_renew_deadline: Duration,
     /// The pause between two attempts to acquire or renew
-    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse)]
     pub leader_elect_retry_period: Duration,
     /// The Lease's name [default: the component's]
     #[arg(long, value_name = "NAME")]
@@ -71,65 +72,5 @@ impl ElectionArgs {
             "--leader-elect-lease-duration must be a second at least, and --leader-elect-retry-period more than zero"
         );
         Ok(timing)
-    }
-}
-
-/// Reads `1h2m3s`, `300ms` or a plain number of seconds, as Kubernetes' flags are written.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration such as 300ms, 10s or 1m30s");
-    if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).map_err(|_| wrong());
-    }
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or_else(wrong)?;
-        let (number, tail) = rest.split_at(digits);
-        let letters = tail
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(letters);
-        let seconds = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return Err(wrong()),
-        };
-        let number: f64 = number.parse().map_err(|_| wrong())?;
-        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
-        rest = tail;
-    }
-    Ok(total)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_read_as_kubernetes_writes_them() {
-        let cases = [
-            ("10s", 10_000),
-            ("300ms", 300),
-            ("1m30s", 90_000),
-            ("1h", 3_600_000),
-            ("1.5s", 1_500),
-            ("2", 2_000),
-        ];
-        for (text, millis) in cases {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_millis(millis)),
-                "{text}"
-            );
-        }
-        for text in ["s", "1x", "10s5", "-1s", "1 s", "ten"] {
-            assert!(parse_duration(text).is_err(), "{text}");
-        }
     }
 }

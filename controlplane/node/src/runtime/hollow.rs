@@ -25,6 +25,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use keelson_notation::duration;
 use parking_lot::Mutex;
 
 use super::{Exit, Runtime, Sandbox, Seen, State};
@@ -87,10 +88,8 @@ impl Play {
         let given = |name: &str| annotations.get(&format!("{PREFIX}{name}"));
         let span = |name: &str| {
             let parse = |text: &String| {
-                let span: SignedDuration = text.parse().with_context(|| {
-                    format!("annotation {PREFIX}{name}: {text:?} is no duration")
-                })?;
-                anyhow::Ok(span.unsigned_abs())
+                duration::parse(text)
+                    .map_err(|why| anyhow::anyhow!("annotation {PREFIX}{name}: {why}"))
             };
             given(name).map(parse).transpose()
         };

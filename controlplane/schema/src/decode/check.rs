@@ -2,13 +2,14 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use keelson_notation::quantity;
 use serde_json::{Map, Value};
 
 use super::tree::Parsed;
 use super::{Decoded, Error, Fault, json_type};
 use crate::path::Path;
 use crate::table::{Element, Field, Form, Scalar, Shape, Type};
-use crate::{quantity, time};
+use crate::time;
 
 /// Makes a value one of type `ty`.
 pub(super) fn check(ty: Type<'_>, parsed: Parsed) -> Result<Decoded, Error> {
