@@ -1,5 +1,5 @@
 //! What every client of the API server shares: a client from a kubeconfig, leader election by a Lease, work queues over
-//! informers, events, health.
+//! informers, events, health; and the rules of Kubernetes' objects that several of them go by.
 //!
 //! **Guarantees**: of all processes that share a Lease's name, one at a time works, and stops before another begins. A
 //! reader of a [`Store`] that has synced misses nothing that was there when the process started. An item of a
@@ -19,6 +19,7 @@ mod limit;
 mod patch;
 mod queue;
 mod store;
+mod taints;
 mod worker;
 
 pub use client::{Connect, ConnectArgs};

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use k8s_openapi::api::core::v1::{Taint, Toleration};
+use keelson_component::tolerates;
 
 use crate::cluster::{Cluster, NodeFacts, NodeInfo};
 use crate::pod::PodInfo;
@@ -106,7 +107,7 @@ impl<'a> Filters<'a> {
                 reasons: vec![reason.to_owned()],
             })
         };
-        if facts.unschedulable && !tolerates(&pod.tolerations, &NodeFacts::cordon()) {
+        if facts.unschedulable && !bears(&pod.tolerations, &NodeFacts::cordon()) {
             return reject(Filter::Unschedulable, "node(s) were unschedulable");
         }
         let keeps_away =
@@ -115,7 +116,7 @@ impl<'a> Filters<'a> {
             .taints
             .iter()
             .filter(keeps_away)
-            .any(|taint| !tolerates(&pod.tolerations, taint))
+            .any(|taint| !bears(&pod.tolerations, taint))
         {
             return reject(Filter::Taints, "node(s) had untolerated taint(s)");
         }
@@ -230,21 +231,10 @@ fn lacking(pod: &PodInfo, node: &NodeInfo, facts: &NodeFacts) -> Vec<String> {
 }
 
 /// Whether a pod bears a taint.
-pub fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
-    tolerations.iter().any(|toleration| {
-        let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
-        let effect_fits = given(&toleration.effect).is_none_or(|effect| effect == taint.effect);
-        let key = given(&toleration.key);
-        let key_fits = key.as_ref().is_none_or(|key| *key == taint.key);
-        let value_fits = match toleration.operator.as_deref() {
-            Some("Exists") => true,
-            None | Some("" | "Equal") => {
-                key.is_some() && given(&toleration.value) == given(&taint.value)
-            }
-            Some(_) => false,
-        };
-        effect_fits && key_fits && value_fits
-    })
+pub fn bears(tolerations: &[Toleration], taint: &Taint) -> bool {
+    tolerations
+        .iter()
+        .any(|toleration| tolerates(toleration, taint))
 }
 
 /// The domains that have a pod of some kind.

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Taint;
 
 use crate::affinity::term_matches;
 use crate::cluster::{Cluster, NodeFacts, NodeInfo};
-use crate::filter::{existing, tolerates};
+use crate::filter::{bears, existing};
 use crate::pod::PodInfo;
 use crate::resources::Resources;
 use crate::spread::Constraint;
@@ -93,7 +93,7 @@ fn unwelcome_taints(pod: &PodInfo, facts: &NodeFacts) -> i64 {
         .taints
         .iter()
         .filter(prefers_not)
-        .filter(|taint| !tolerates(&pod.tolerations, taint))
+        .filter(|taint| !bears(&pod.tolerations, taint))
         .count();
     i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Pod, Taint, Toleration};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use keelson_component::tolerates;
 
 use super::taints::NO_EXECUTE;
 use crate::common::meta::created_at;
@@ -13,21 +14,6 @@ pub enum Leave {
     Never,
     /// Then; if that is past, now.
     At(Timestamp),
-}
-
-/// Whether a toleration is for a taint.
-pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let effect = toleration.effect.as_deref().unwrap_or_default();
-    let key = toleration.key.as_deref().unwrap_or_default();
-    let value = toleration.value.as_deref().unwrap_or_default();
-    let same_value = match toleration.operator.as_deref().unwrap_or_default() {
-        "Exists" => true,
-        "" | "Equal" => value == taint.value.as_deref().unwrap_or_default(),
-        _ => false,
-    };
-    (effect.is_empty() || effect == taint.effect)
-        && (key.is_empty() || key == taint.key)
-        && same_value
 }
 
 /// When a pod must leave a node with these taints. `added` says when a taint was put on that does not say so itself.
