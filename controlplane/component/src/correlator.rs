@@ -91,6 +91,18 @@ impl Correlator {
             distinct = String::new();
         }
         let key = (identity, distinct);
+        let write = self.write(key, &occurrence.object, message, now);
+        self.shrink();
+        write
+    }
+
+    fn write(
+        &mut self,
+        key: (Identity, String),
+        object: &ObjectReference,
+        message: String,
+        now: Timestamp,
+    ) -> Write {
         self.serial += 1;
         self.order.push_back((key.clone(), self.serial));
         let touched = self.serial;
@@ -104,7 +116,7 @@ impl Correlator {
                 count: known.count,
             };
         }
-        let object_name = occurrence.object.name.as_deref().unwrap_or_default();
+        let object_name = object.name.as_deref().unwrap_or_default();
         // Nanoseconds, as Kubernetes names them, so that the names of two processes seldom meet; the serial, so that
         // two of ours never do.
         let nanos = now.as_nanosecond() as u64;
@@ -116,7 +128,6 @@ impl Correlator {
             touched,
         };
         self.written.insert(key, known);
-        self.shrink();
         Write::Create { name, message }
     }
 
@@ -273,5 +284,15 @@ mod tests {
         assert!(events.order.len() <= 2 * REMEMBERED_MAX);
         assert!(events.similar.len() <= REMEMBERED_MAX);
         assert!(events.tokens.len() <= REMEMBERED_MAX);
+    }
+
+    #[test]
+    fn memory_is_bounded_though_nothing_new_happens() {
+        let mut events = Correlator::default();
+        for n in 0..3 * REMEMBERED_MAX {
+            let again = events.next(&occurrence("a", "m"), at(300 * n as i64));
+            assert_ne!(again, Write::Drop);
+        }
+        assert!(events.order.len() <= 2 * REMEMBERED_MAX);
     }
 }
