@@ -12,6 +12,7 @@ use crate::follow::Follow;
 use crate::{Change, Store};
 
 type Handler<K> = Box<dyn Fn(&Change<'_, K>) + Send + Sync>;
+type Trim<K> = Box<dyn Fn(&mut K) + Send + Sync>;
 
 /// One kind's watch, shared by all who want to know of it.
 ///
@@ -20,7 +21,7 @@ type Handler<K> = Box<dyn Fn(&Change<'_, K>) + Send + Sync>;
 pub struct Informer<K> {
     store: Store<K>,
     handlers: Vec<Handler<K>>,
-    trim: fn(&mut K),
+    trim: Trim<K>,
     fields: Option<String>,
     synced: CancellationToken,
 }
@@ -30,7 +31,7 @@ impl<K: Resource> Default for Informer<K> {
         Informer {
             store: Store::default(),
             handlers: Vec::new(),
-            trim: |_| (),
+            trim: Box::new(|_| ()),
             fields: None,
             synced: CancellationToken::new(),
         }
@@ -39,9 +40,9 @@ impl<K: Resource> Default for Informer<K> {
 
 impl<K: Resource> Informer<K> {
     /// An informer that drops, besides managed fields, what nobody here reads.
-    pub fn trimmed(trim: fn(&mut K)) -> Self {
+    pub fn trimmed(trim: impl Fn(&mut K) + Send + Sync + 'static) -> Self {
         Informer {
-            trim,
+            trim: Box::new(trim),
             ..Informer::default()
         }
     }

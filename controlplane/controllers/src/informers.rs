@@ -129,7 +129,7 @@ informers! {
         informer
     };
     /// Nodes, without the images that they have.
-    nodes: Node = Informer::trimmed(|node| {
+    nodes: Node = Informer::trimmed(|node: &mut Node| {
         if let Some(status) = &mut node.status {
             status.images = None;
         }

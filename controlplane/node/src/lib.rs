@@ -19,6 +19,7 @@ mod patch;
 mod pod;
 mod register;
 pub mod runtime;
+mod trim;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -65,7 +66,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         .iter()
         .map(|(config, _)| config.name.clone())
         .collect();
-    let (pods, queue, informer) = watch_pods(names);
+    let (pods, queue, informer) = watch_pods(names, Hollow::reads);
     let api: Api<Pod> = Api::all(connect.client.clone());
     let synced = informer.synced();
     tasks.spawn(informer.run(api, stop.clone()));
@@ -88,9 +89,10 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An informer of pods, which puts those of these nodes on a queue.
+/// An informer of pods, which puts those of these nodes on a queue. Of annotations, it keeps those that the runtime reads.
 fn watch_pods(
     names: HashSet<String>,
+    keep: fn(&str) -> bool,
 ) -> (
     keelson_component::Store<Pod>,
     Queue<keelson_component::Key>,
@@ -98,7 +100,12 @@ fn watch_pods(
 ) {
     let names = Arc::new(names);
     let queue = Queue::default();
-    let mut informer = Informer::<Pod>::default().fields(&selector(&names));
+    let (fields, own) = (selector(&names), names.clone());
+    let mut informer = Informer::<Pod>::trimmed(move |pod| match concerns(&own, pod) {
+        Some(_) => trim::own(pod, keep),
+        None => trim::foreign(pod),
+    })
+    .fields(&fields);
     let changed = queue.clone();
     informer.on_change(move |change| {
         let pod = match change {

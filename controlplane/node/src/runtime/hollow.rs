@@ -194,6 +194,11 @@ fn is_crash(exit: &Exit) -> bool {
 }
 
 impl Hollow {
+    /// Whether an annotation means anything to it.
+    pub fn reads(annotation: &str) -> bool {
+        annotation.starts_with(PREFIX)
+    }
+
     /// One whose containers are ready after this time, unless their pod says otherwise.
     pub fn new(ready_after: Duration) -> Hollow {
         Hollow {
