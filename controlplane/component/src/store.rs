@@ -122,6 +122,14 @@ impl<K: Resource> Store<K> {
             .collect()
     }
 
+    /// Whether any object is in a namespace.
+    pub fn has_namespace(&self, namespace: &str) -> bool {
+        let inner = self.inner.read();
+        let from = Bound::Included(Key::new(namespace, ""));
+        let first = inner.objects.range((from, Bound::Unbounded)).next();
+        first.is_some_and(|(key, _)| key.namespace == namespace)
+    }
+
     /// The objects that an index finds by a text. Panics if there is no such index: that is a mistake in the program.
     pub fn indexed(&self, index: &'static str, text: &str) -> Vec<Arc<K>> {
         let inner = self.inner.read();
@@ -279,6 +287,8 @@ mod tests {
             .map(|m| m.name_any())
             .collect();
         assert_eq!(names, ["x", "y"]);
+        assert!(store.has_namespace("ba"));
+        assert!(!store.has_namespace("aa") && !store.has_namespace("c"));
     }
 
     #[test]

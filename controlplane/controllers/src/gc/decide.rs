@@ -1,7 +1,6 @@
 //! What to do about one object: pure.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::ObjectMeta;
 
 use super::{FOREGROUND, ORPHAN};
 
@@ -43,11 +42,11 @@ pub enum Action {
     },
 }
 
-/// Says what to do about an object with these owners.
+/// Says what to do about an object with these finalizers and owners.
 ///
 /// `has_waiting_dependents` says whether any of its own dependents waits for its dependents too: there may be a circle.
 pub fn decide(
-    meta: &ObjectMeta,
+    finalizers: &[String],
     owners: &[(OwnerReference, OwnerState)],
     has_dependents: bool,
     has_waiting_dependents: bool,
@@ -75,7 +74,7 @@ pub fn decide(
             unblock: has_waiting_dependents,
         };
     }
-    let has = |name: &str| meta.finalizers.iter().flatten().any(|known| known == name);
+    let has = |name: &str| finalizers.iter().any(|known| known == name);
     let policy = if has(ORPHAN) {
         Policy::Orphan
     } else if has(FOREGROUND) {
@@ -139,31 +138,27 @@ mod tests {
             ),
         ];
         for (name, states, expected) in cases {
-            let action = decide(&ObjectMeta::default(), &owners(&states), false, false);
+            let action = decide(&[], &owners(&states), false, false);
             assert_eq!(action, expected, "{name}");
         }
     }
 
     #[test]
     fn what_an_owner_waits_for_goes_after_its_own_dependents() {
-        let meta = ObjectMeta::default();
-        let action = decide(&meta, &owners(&[Waiting]), true, false);
+        let action = decide(&[], &owners(&[Waiting]), true, false);
         assert_eq!(action, delete(Policy::Foreground, false));
         // In a circle everybody would wait for everybody.
-        let action = decide(&meta, &owners(&[Waiting]), true, true);
+        let action = decide(&[], &owners(&[Waiting]), true, true);
         assert_eq!(action, delete(Policy::Foreground, true));
-        let action = decide(&meta, &owners(&[Absent]), true, true);
+        let action = decide(&[], &owners(&[Absent]), true, true);
         assert_eq!(action, delete(Policy::Background, false));
     }
 
     #[test]
     fn the_policy_that_was_asked_for_before_is_kept() {
         for (finalizer, policy) in [(ORPHAN, Policy::Orphan), (FOREGROUND, Policy::Foreground)] {
-            let meta = ObjectMeta {
-                finalizers: Some(vec!["other".into(), finalizer.into()]),
-                ..ObjectMeta::default()
-            };
-            let action = decide(&meta, &owners(&[Absent]), false, false);
+            let finalizers = ["other".to_owned(), finalizer.to_owned()];
+            let action = decide(&finalizers, &owners(&[Absent]), false, false);
             assert_eq!(action, delete(policy, false));
         }
     }

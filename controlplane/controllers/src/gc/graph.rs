@@ -28,8 +28,12 @@ pub struct Identity {
 pub struct Node {
     /// Where it is.
     pub identity: Identity,
+    /// The version that this was seen at: whatever is done about it is done to this version only.
+    pub version: Option<String>,
     /// Who owns it.
     pub owners: Vec<OwnerReference>,
+    /// What holds up its end.
+    pub finalizers: Vec<String>,
     /// It is being deleted.
     pub deleted: bool,
     /// It is being deleted, and waits for its dependents.
@@ -77,7 +81,9 @@ impl Node {
                 name: meta.name.clone()?,
                 uid: meta.uid.clone()?,
             },
+            version: meta.resource_version.clone(),
             owners: meta.owner_references.clone().unwrap_or_default(),
+            finalizers: meta.finalizers.clone().unwrap_or_default(),
             deleted,
             foreground: deleted && has(FOREGROUND),
             orphaning: deleted && has(ORPHAN),

@@ -1,11 +1,12 @@
 //! The garbage collector: what its owners leave behind goes too.
 //!
 //! [`graph`] knows who owns whom, as the watches tell; [`decide`] says what to do about one object; [`run`](run::Collector)
-//! looks at it live, and does it. The graph may be behind: nothing is deleted before its owners were looked for by name and
-//! UID, and nothing but the very object that was looked at.
+//! does it. The graph may be behind: nothing is deleted before an owner that the graph does not know was looked for, live, by
+//! name and UID, and nothing but the very object at the very version that was decided on.
 
 pub mod decide;
 pub mod graph;
+mod kinds;
 mod run;
 
 pub use run::Collector;

@@ -1,16 +1,19 @@
 //! The loop around the garbage collector: it follows every resource that can be deleted.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::StreamExt;
 use futures::future::join_all;
+use futures::stream;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use keelson_component::error::{is_conflict, is_not_found};
+use keelson_component::error::is_not_found;
 use keelson_component::{Change, EventType, Informer, Outcome, Queue, work};
-use kube::api::{DeleteParams, ObjectMeta, Patch, Preconditions};
+use kube::api::{DeleteParams, Patch, Preconditions};
 use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
@@ -21,8 +24,9 @@ use tracing::{debug, warn};
 
 use super::decide::{Action, OwnerState, Policy, decide};
 use super::graph::{Graph, Identity, Node, Work};
+use super::kinds::Kinds;
 use super::{FOREGROUND, ORPHAN};
-use crate::context::Context;
+use crate::context::{Context, IN_FLIGHT_MAX};
 use crate::discovery::{Resource, discover};
 use crate::informers::Informers;
 
@@ -45,18 +49,15 @@ pub struct Collector {
     context: Context,
     queue: Queue<Work>,
     graph: Arc<Mutex<Graph>>,
-    /// By group and kind.
-    resources: Arc<Mutex<HashMap<(String, String), Resource>>>,
+    kinds: Arc<Mutex<Kinds>>,
+    /// Whether the kinds of all groups were known at any time.
+    discovered_all: Arc<AtomicBool>,
     /// Owners that were looked for and are gone, as their dependents name them. A UID never comes back.
     absent: Arc<Mutex<HashSet<(String, String)>>>,
     /// The kinds that the process watches anyhow, by group and plural.
     shared: Vec<(String, String)>,
     /// The watches of which not everything is known yet, or was not when somebody last asked.
     begun: Arc<Mutex<Vec<CancellationToken>>>,
-}
-
-fn group_of(api_version: &str) -> &str {
-    api_version.rsplit_once('/').map_or("", |(group, _)| group)
 }
 
 impl Collector {
@@ -66,7 +67,8 @@ impl Collector {
             context,
             queue: Queue::default(),
             graph: Arc::default(),
-            resources: Arc::default(),
+            kinds: Arc::default(),
+            discovered_all: Arc::default(),
             absent: Arc::default(),
             shared: Vec::new(),
             begun: Arc::default(),
@@ -107,6 +109,7 @@ impl Collector {
             },
             Change::Deleted { last } => {
                 let uid = last.meta().uid.as_deref().unwrap_or_default();
+                self.kinds.lock().forget(uid);
                 self.graph.lock().remove(uid)
             }
         };
@@ -157,14 +160,21 @@ impl Collector {
         stop: &CancellationToken,
     ) -> kube::Result<()> {
         let found = discover(&self.context.connect.client).await?;
-        for resource in found {
+        match found.failure() {
+            None => self.discovered_all.store(true, Ordering::Relaxed),
+            Some(why) => warn!(why, "going on with what is known"),
+        }
+        for resource in found.resources {
             let needed = ["list", "watch", "delete"];
             // Events have no owners, and there are many.
             if !needed.iter().all(|verb| resource.can(verb)) || resource.api.plural == "events" {
                 continue;
             }
-            let key = (resource.api.group.clone(), resource.api.kind.clone());
-            self.resources.lock().insert(key, resource.clone());
+            let waited = self.kinds.lock().serve(resource.clone());
+            waited
+                .into_iter()
+                .map(Work::Consider)
+                .for_each(|work| self.queue.add(work));
             let name = resource.name();
             let plural = (resource.api.group.clone(), resource.api.plural.clone());
             if self.shared.contains(&plural) || watched.contains(&name) {
@@ -186,22 +196,32 @@ impl Collector {
         Ok(())
     }
 
-    /// Whether the graph has every object that there was when its kind began to be watched.
+    /// Whether all kinds are known, and the graph has every object that there was when its kind began to be watched.
     fn knows_all(&self) -> bool {
+        if !self.discovered_all.load(Ordering::Relaxed) {
+            return false;
+        }
         let mut begun = self.begun.lock();
         begun.retain(|synced| !synced.is_cancelled());
         begun.is_empty()
     }
 
-    fn api(&self, api_version: &str, kind: &str, namespace: &str) -> Option<Api<Meta>> {
-        let key = (group_of(api_version).to_owned(), kind.to_owned());
-        let resource = self.resources.lock().get(&key).cloned()?;
+    fn api(&self, resource: &Resource, namespace: &str) -> Api<Meta> {
         let client = self.context.connect.client.clone();
-        Some(if resource.namespaced {
+        if resource.namespaced {
             Api::namespaced_with(client, namespace, &resource.api)
         } else {
             Api::all_with(client, &resource.api)
-        })
+        }
+    }
+
+    /// Where an object of the graph is.
+    fn place(&self, of: &Identity) -> anyhow::Result<Api<Meta>> {
+        let kinds = self.kinds.lock();
+        let resource = kinds.get(&of.api_version, &of.kind);
+        let resource =
+            resource.with_context(|| format!("no resource of kind {} is known", of.kind))?;
+        Ok(self.api(resource, &of.namespace))
     }
 
     async fn sync(&self, item: Work) -> anyhow::Result<Outcome> {
@@ -224,19 +244,10 @@ impl Collector {
         Ok(Outcome::Done)
     }
 
-    /// An object, live; if it is not there any more, the graph is told.
-    async fn live(&self, identity: &Identity) -> anyhow::Result<Option<(Api<Meta>, Meta)>> {
-        let api = self.api(&identity.api_version, &identity.kind, &identity.namespace);
-        let api = api.with_context(|| format!("no resource of kind {} is known", identity.kind))?;
-        let live = api.get_opt(&identity.name).await?;
-        match live.filter(|live| live.uid().as_ref() == Some(&identity.uid)) {
-            Some(live) => Ok(Some((api, live))),
-            None => {
-                let work = self.graph.lock().remove(&identity.uid);
-                work.into_iter().for_each(|work| self.queue.add(work));
-                Ok(None)
-            }
-        }
+    /// An object is gone, though the watch has not told so yet.
+    fn gone(&self, uid: &str) {
+        let work = self.graph.lock().remove(uid);
+        work.into_iter().for_each(|work| self.queue.add(work));
     }
 
     async fn consider(&self, uid: &str) -> anyhow::Result<()> {
@@ -245,18 +256,22 @@ impl Collector {
             Some(node) if node.deleted && !node.foreground => return Ok(()),
             Some(node) => node.clone(),
         };
-        if !node.foreground && self.is_plainly_owned(&node) {
-            return Ok(());
-        }
-        let Some((api, live)) = self.live(&node.identity).await? else {
-            return Ok(());
-        };
         if node.foreground {
-            return self.finish_foreground(&api, &live, uid).await;
+            return self.finish_foreground(&node).await;
+        }
+        if self.is_plainly_owned(&node) {
+            return Ok(());
         }
         let mut owners = Vec::new();
-        for reference in live.owner_references() {
-            let state = self.owner_state(&node.identity, reference).await?;
+        for reference in &node.owners {
+            let Some(state) = self.owner_state(&node.identity, reference).await? else {
+                debug!(
+                    object = node.identity.name,
+                    kind = reference.kind,
+                    "the owner's kind is not served"
+                );
+                return Ok(());
+            };
             owners.push((reference.clone(), state));
         }
         let (has_dependents, has_waiting) = {
@@ -264,21 +279,20 @@ impl Collector {
             let waiting = graph.dependents(uid).any(|dependent| dependent.foreground);
             (graph.dependents(uid).next().is_some(), waiting)
         };
-        match decide(&live.metadata, &owners, has_dependents, has_waiting) {
+        match decide(&node.finalizers, &owners, has_dependents, has_waiting) {
             Action::Keep => Ok(()),
             Action::DropOwners(uids) => {
                 let keep = |owner: &&OwnerReference| !uids.contains(&owner.uid);
-                self.set_owners(&api, &live, keep, |_| ()).await
+                self.set_owners(&node, keep, |_| ()).await.map(drop)
             }
             Action::Delete { policy, unblock } => {
-                let mut live = live;
+                let mut version = node.version.clone();
                 if unblock {
                     let unblock =
                         |owner: &mut OwnerReference| owner.block_owner_deletion = Some(false);
-                    self.set_owners(&api, &live, |_| true, unblock).await?;
-                    live = api.get(&live.name_any()).await?;
+                    version = self.set_owners(&node, |_| true, unblock).await?;
                 }
-                self.delete(&api, &live.metadata, policy).await
+                self.delete(&node.identity, version, policy).await
             }
         }
     }
@@ -292,17 +306,6 @@ impl Collector {
                 .is_some_and(|owner| !owner.foreground)
         };
         node.owners.iter().all(solid)
-    }
-
-    fn is_namespaced(&self, reference: &OwnerReference) -> bool {
-        let key = (
-            group_of(&reference.api_version).to_owned(),
-            reference.kind.clone(),
-        );
-        let resources = self.resources.lock();
-        resources
-            .get(&key)
-            .is_some_and(|resource| resource.namespaced)
     }
 
     fn tell_of_namespace(&self, dependent: &Identity, owner: &OwnerReference) {
@@ -326,11 +329,13 @@ impl Collector {
         );
     }
 
+    /// How it is with an owner; `None` if its kind is not served, so that nobody can tell. The dependent is considered
+    /// again when it is.
     async fn owner_state(
         &self,
         dependent: &Identity,
         reference: &OwnerReference,
-    ) -> anyhow::Result<OwnerState> {
+    ) -> anyhow::Result<Option<OwnerState>> {
         let known = {
             let graph = self.graph.lock();
             graph
@@ -338,14 +343,19 @@ impl Collector {
                 .map(|owner| owner.foreground)
         };
         match known {
-            Some(true) => return Ok(OwnerState::Waiting),
-            Some(false) => return Ok(OwnerState::Solid),
+            Some(true) => return Ok(Some(OwnerState::Waiting)),
+            Some(false) => return Ok(Some(OwnerState::Solid)),
             None => (),
         }
-        if dependent.namespace.is_empty() && self.is_namespaced(reference) {
+        let (version, kind) = (&reference.api_version, &reference.kind);
+        let served = self.kinds.lock().get_or_wait(version, kind, &dependent.uid);
+        let Some(resource) = served else {
+            return Ok(None);
+        };
+        if dependent.namespace.is_empty() && resource.namespaced {
             // It is in no namespace where its owner could be looked for; that is a mistake, and no reason to delete it.
             self.tell_of_namespace(dependent, reference);
-            return Ok(OwnerState::Solid);
+            return Ok(Some(OwnerState::Solid));
         }
         let name = format!(
             "{} {} {}",
@@ -356,13 +366,10 @@ impl Collector {
             reference.uid.clone(),
         );
         if self.absent.lock().contains(&absence) {
-            return Ok(OwnerState::Absent);
+            return Ok(Some(OwnerState::Absent));
         }
         // Whatever the graph does not know is looked for by its name, and must be the one of that UID.
-        let (version, kind) = (&reference.api_version, &reference.kind);
-        let api = self.api(version, kind, &dependent.namespace);
-        let api =
-            api.with_context(|| format!("no resource of the owner's kind {kind} is known"))?;
+        let api = self.api(&resource, &dependent.namespace);
         let live = api.get_opt(&reference.name).await?;
         let Some(live) = live.filter(|live| live.uid().as_ref() == Some(&reference.uid)) else {
             let mut absent = self.absent.lock();
@@ -370,119 +377,106 @@ impl Collector {
                 absent.clear();
             }
             absent.insert(absence);
-            return Ok(OwnerState::Absent);
+            return Ok(Some(OwnerState::Absent));
         };
         let waits = Node::of(version, kind, &live.metadata).is_some_and(|node| node.foreground);
-        Ok(if waits {
+        Ok(Some(if waits {
             OwnerState::Waiting
         } else {
             OwnerState::Solid
-        })
+        }))
     }
 
     /// An owner that goes after its dependents: it may go when none holds it up, and those that do shall go.
-    async fn finish_foreground(
-        &self,
-        api: &Api<Meta>,
-        live: &Meta,
-        uid: &str,
-    ) -> anyhow::Result<()> {
+    async fn finish_foreground(&self, node: &Node) -> anyhow::Result<()> {
+        let uid = &node.identity.uid;
         let blocking: Vec<Node> = {
             let graph = self.graph.lock();
             graph
                 .dependents(uid)
-                .filter(|node| node.blocks(uid))
+                .filter(|dependent| dependent.blocks(uid))
                 .cloned()
                 .collect()
         };
         if blocking.is_empty() {
-            return self.drop_finalizer(api, live, FOREGROUND).await;
+            return self.drop_finalizer(node, FOREGROUND).await;
         }
-        for node in blocking.into_iter().filter(|node| !node.deleted) {
-            self.queue.add(Work::Consider(node.identity.uid));
+        for dependent in blocking.into_iter().filter(|dependent| !dependent.deleted) {
+            self.queue.add(Work::Consider(dependent.identity.uid));
         }
         Ok(())
     }
 
     async fn orphan(&self, uid: &str) -> anyhow::Result<()> {
-        let (identity, dependents) = {
+        let (node, dependents) = {
             let graph = self.graph.lock();
             let Some(node) = graph.get(uid).filter(|node| node.orphaning) else {
                 return Ok(());
             };
-            let dependents: Vec<_> = graph
-                .dependents(uid)
-                .map(|node| node.identity.clone())
-                .collect();
-            (node.identity.clone(), dependents)
+            let dependents: Vec<_> = graph.dependents(uid).cloned().collect();
+            (node.clone(), dependents)
         };
-        for dependent in dependents {
-            if let Some((api, live)) = self.live(&dependent).await? {
-                let keep = |owner: &&OwnerReference| owner.uid != uid;
-                self.set_owners(&api, &live, keep, |_| ()).await?;
-            }
+        let keep = |owner: &&OwnerReference| owner.uid != uid;
+        let drops = dependents
+            .iter()
+            .map(|dependent| self.set_owners(dependent, keep, |_| ()));
+        let drops: Vec<_> = drops.collect();
+        let mut results = stream::iter(drops).buffer_unordered(IN_FLIGHT_MAX);
+        while let Some(result) = results.next().await {
+            result?;
         }
-        match self.live(&identity).await? {
-            Some((api, live)) => self.drop_finalizer(&api, &live, ORPHAN).await,
-            None => Ok(()),
-        }
+        self.drop_finalizer(&node, ORPHAN).await
     }
 
+    /// Keeps some owners, changed. Returns the version that the object has then.
     async fn set_owners(
         &self,
-        api: &Api<Meta>,
-        live: &Meta,
+        node: &Node,
         keep: impl Fn(&&OwnerReference) -> bool,
         change: impl Fn(&mut OwnerReference),
-    ) -> anyhow::Result<()> {
-        let mut owners: Vec<_> = live
-            .owner_references()
-            .iter()
-            .filter(keep)
-            .cloned()
-            .collect();
+    ) -> anyhow::Result<Option<String>> {
+        let mut owners: Vec<_> = node.owners.iter().filter(keep).cloned().collect();
         owners.iter_mut().for_each(change);
-        if owners == live.owner_references() {
-            return Ok(());
+        if owners == node.owners {
+            return Ok(node.version.clone());
         }
         let owners = if owners.is_empty() {
             Value::Null
         } else {
             json!(owners)
         };
-        self.patch(api, live, json!({"ownerReferences": owners}))
-            .await
+        self.patch(node, json!({"ownerReferences": owners})).await
     }
 
-    async fn drop_finalizer(&self, api: &Api<Meta>, live: &Meta, name: &str) -> anyhow::Result<()> {
-        let mut finalizers = live.finalizers().to_vec();
+    async fn drop_finalizer(&self, node: &Node, name: &str) -> anyhow::Result<()> {
+        let mut finalizers = node.finalizers.clone();
         finalizers.retain(|known| known != name);
-        if finalizers.len() == live.finalizers().len() {
-            return Ok(());
-        }
-        self.patch(api, live, json!({"finalizers": finalizers}))
+        self.patch(node, json!({"finalizers": finalizers}))
             .await
+            .map(drop)
     }
 
-    async fn patch(&self, api: &Api<Meta>, live: &Meta, mut metadata: Value) -> anyhow::Result<()> {
-        metadata["uid"] = json!(live.uid());
-        metadata["resourceVersion"] = json!(live.resource_version());
+    /// Changes an object's metadata, if it is still as the graph has it. Returns the version that it has then.
+    async fn patch(&self, node: &Node, mut metadata: Value) -> anyhow::Result<Option<String>> {
+        let of = &node.identity;
+        metadata["uid"] = json!(of.uid);
+        metadata["resourceVersion"] = json!(node.version);
         let patch = Patch::Merge(json!({"metadata": metadata}));
-        match api
-            .patch(&live.name_any(), &self.context.connect.patch(), &patch)
-            .await
-        {
-            Err(error) if is_not_found(&error) => Ok(()),
-            result => result
-                .map(drop)
-                .with_context(|| format!("changing {}", live.name_any())),
+        let params = self.context.connect.patch();
+        match self.place(of)?.patch(&of.name, &params, &patch).await {
+            Ok(changed) => Ok(changed.resource_version()),
+            Err(error) if is_not_found(&error) => {
+                self.gone(&of.uid);
+                Ok(None)
+            }
+            Err(error) => Err(error).with_context(|| format!("changing {}", of.name)),
         }
     }
 
     async fn delete(
         &self,
-        api: &Api<Meta>,
-        live: &ObjectMeta,
+        of: &Identity,
+        version: Option<String>,
         policy: Policy,
     ) -> anyhow::Result<()> {
         let params = match policy {
@@ -492,94 +486,16 @@ impl Collector {
         };
         // The version too: whoever gave it another owner meanwhile wants it to stay.
         let params = params.preconditions(Preconditions {
-            uid: live.uid.clone(),
-            resource_version: live.resource_version.clone(),
+            uid: Some(of.uid.clone()),
+            resource_version: version,
         });
-        let name = live.name.clone().unwrap_or_default();
-        match api.delete(&name, &params).await {
-            Err(error) if is_not_found(&error) => Ok(()),
-            Err(error) if is_conflict(&error) => {
-                Err(error).with_context(|| format!("{name} has changed"))
-            }
-            result => result.map(drop).with_context(|| format!("deleting {name}")),
+        match self.place(of)?.delete(&of.name, &params).await {
+            Err(error) if is_not_found(&error) => self.gone(&of.uid),
+            result => drop(result.with_context(|| format!("deleting {}", of.name))?),
         }
+        Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use keelson_component::{Connect, Recorder};
-
-    use super::*;
-
-    /// A collector whose every request is refused, with a role that has a pod for its owner.
-    fn collector() -> Collector {
-        let answer = |_: http::Request<kube::client::Body>| {
-            let error = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-            std::future::ready(Err::<http::Response<kube::client::Body>, _>(error))
-        };
-        let connect = Connect {
-            client: kube::Client::new(tower::service_fn(answer), "default"),
-            name: "tester".into(),
-            ca_pem: None,
-        };
-        let recorder = Recorder::silent();
-        Collector::new(Context { connect, recorder }, &mut Informers::default())
-    }
-
-    fn going(finalizer: &str) -> Node {
-        let meta = json!({
-            "name": "owner", "namespace": "default", "uid": "owner", "finalizers": [finalizer],
-            "deletionTimestamp": "2026-01-01T00:00:00Z",
-        });
-        let meta = serde_json::from_value(meta).unwrap();
-        Node::of("apps/v1", "Deployment", &meta).unwrap()
-    }
-
-    #[tokio::test]
-    async fn no_owner_goes_before_all_its_dependents_can_be_known() {
-        let kinds = [
-            (ORPHAN, Work::Orphan as fn(String) -> Work),
-            (FOREGROUND, Work::Consider),
-        ];
-        for (finalizer, work) in kinds {
-            let collector = collector();
-            let synced = CancellationToken::new();
-            collector.begun.lock().push(synced.clone());
-            collector.graph.lock().observe(going(finalizer));
-            let outcome = collector.sync(work("owner".into())).await.unwrap();
-            assert_eq!(outcome, Outcome::After(LOOK_AGAIN));
-            synced.cancel();
-            // Now it is tried.
-            collector.sync(work("owner".into())).await.unwrap_err();
-        }
-    }
-
-    #[tokio::test]
-    async fn an_owner_in_no_namespace_that_could_be_is_no_reason_to_delete() {
-        let collector = collector();
-        let pods = ("".to_owned(), "Pod".to_owned());
-        let resource = Resource {
-            api: kube::api::ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&()),
-            namespaced: true,
-            verbs: Vec::new(),
-        };
-        collector.resources.lock().insert(pods, resource);
-        let dependent = Identity {
-            api_version: "rbac.authorization.k8s.io/v1".into(),
-            kind: "ClusterRole".into(),
-            namespace: String::new(),
-            name: "role".into(),
-            uid: "role".into(),
-        };
-        let reference = OwnerReference {
-            api_version: "v1".into(),
-            kind: "Pod".into(),
-            name: "owner".into(),
-            uid: "owner".into(),
-            ..OwnerReference::default()
-        };
-        let state = collector.owner_state(&dependent, &reference).await;
-        assert_eq!(state.unwrap(), OwnerState::Solid);
-    }
-}
+mod tests;

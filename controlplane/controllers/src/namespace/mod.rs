@@ -1,9 +1,11 @@
 //! Namespaces: emptied before they go, and given what every namespace has while they are there.
 //!
-//! [`reconcile`] says what to do about a namespace that is being deleted, given what is left in it; [`run`](run::Namespaces)
-//! looks and does it. [`defaults`] keeps the default service account and the root certificate.
+//! [`due`] says what of it shall go next, and [`reconcile`] what a namespace that is being deleted says of what is left, or
+//! that it may go; [`run`](run::Namespaces) looks and does it. [`defaults`] keeps the default service account and the root
+//! certificate.
 
 pub mod defaults;
+mod patience;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -41,9 +43,9 @@ pub struct Observed<'a> {
     pub namespace: &'a Namespace,
     /// What is left in it; resources of which nothing is left need not be named.
     pub left: &'a [Left],
-    /// Why it is not known what resources there are, if it is not.
+    /// Why it is not known what resources there are, if it is not, or not of all groups.
     pub discovery_failure: Option<&'a str>,
-    /// What went wrong while looking or deleting.
+    /// What went wrong while looking or deleting, and still matters, in the server's words.
     pub failures: &'a [String],
     /// The time.
     pub now: Timestamp,
@@ -52,38 +54,41 @@ pub struct Observed<'a> {
 /// Something to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Delete all that is left of a resource.
-    DeleteAll(String),
     /// Write this status.
     SetStatus(NamespaceStatus),
     /// Take our finalizer away: nothing is left.
     Finalize,
 }
 
-/// Says what to do about one namespace. One that is not being deleted is left alone.
-pub fn reconcile(observed: &Observed<'_>) -> Vec<Action> {
-    let namespace = observed.namespace;
-    let finalizers = namespace
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.finalizers.as_ref());
+/// Whether a namespace is being deleted, and waits for us to empty it.
+pub fn is_ending(namespace: &Namespace) -> bool {
+    let spec = namespace.spec.as_ref();
+    let finalizers = spec.and_then(|spec| spec.finalizers.as_ref());
     let ours = finalizers.is_some_and(|all| all.iter().any(|name| name == FINALIZER));
-    if !is_deleted(&namespace.metadata) || !ours {
+    is_deleted(&namespace.metadata) && ours
+}
+
+/// The resources of which all shall be deleted now. Pods go first: whatever they need, a volume or a secret, must outlive
+/// them.
+pub fn due(left: &[Left]) -> Vec<&str> {
+    let has_pods = left
+        .iter()
+        .any(|left| left.resource == "pods" && left.count > 0);
+    let due = left
+        .iter()
+        .filter(|left| left.untouched > 0 && (!has_pods || left.resource == "pods"));
+    due.map(|left| left.resource.as_str()).collect()
+}
+
+/// Says what to do about one namespace, once what is [`due`] was asked to go. One that is not being deleted is left alone.
+pub fn reconcile(observed: &Observed<'_>) -> Vec<Action> {
+    if !is_ending(observed.namespace) {
         return Vec::new();
     }
     let left: Vec<&Left> = observed.left.iter().filter(|left| left.count > 0).collect();
-    // Pods first: whatever they need, a volume or a secret, must outlive them.
-    let pods = left.iter().find(|left| left.resource == "pods");
-    let due = match pods {
-        Some(pods) => vec![*pods],
-        None => left.clone(),
-    };
-    let due = due.into_iter().filter(|left| left.untouched > 0);
-    let mut actions: Vec<Action> = due
-        .map(|left| Action::DeleteAll(left.resource.clone()))
-        .collect();
+    let mut actions = Vec::new();
     let status = status(observed, &left);
-    if namespace.status.as_ref() != Some(&status) {
+    if observed.namespace.status.as_ref() != Some(&status) {
         actions.push(Action::SetStatus(status));
     }
     if left.is_empty() && observed.discovery_failure.is_none() && observed.failures.is_empty() {
@@ -107,10 +112,9 @@ fn status(observed: &Observed<'_>, left: &[&Left]) -> NamespaceStatus {
         };
         conditions::set_with_message(&mut status.conditions, condition);
     };
-    let discovery = observed.discovery_failure.map(|why| {
-        let message = format!("Discovery failed for some groups, 1 failing: {why}");
-        ("DiscoveryFailed", message)
-    });
+    let discovery = observed
+        .discovery_failure
+        .map(|why| ("DiscoveryFailed", why.to_owned()));
     set(
         "NamespaceDeletionDiscoveryFailure",
         discovery,
@@ -128,10 +132,12 @@ fn status(observed: &Observed<'_>, left: &[&Left]) -> NamespaceStatus {
         ),
     );
     let failed = (!observed.failures.is_empty()).then(|| {
+        let mut failures = observed.failures.to_vec();
+        failures.sort();
         let message = format!(
             "Failed to delete all resource types, {} remaining: {}",
-            observed.failures.len(),
-            observed.failures.join(", "),
+            failures.len(),
+            failures.join(", "),
         );
         ("ContentDeletionFailed", message)
     });
@@ -146,8 +152,10 @@ fn status(observed: &Observed<'_>, left: &[&Left]) -> NamespaceStatus {
     let remaining = (!left.is_empty()).then(|| {
         let all = left
             .iter()
-            .map(|left| format!("{} has {} resource instances", left.resource, left.count));
-        let all = all.collect::<Vec<_>>().join(", ");
+            .map(|left| format!("{} has {} resource instances", qualified(left), left.count));
+        let mut all: Vec<String> = all.collect();
+        all.sort();
+        let all = all.join(", ");
         (
             "SomeResourcesRemain",
             format!("Some resources are remaining: {all}"),
@@ -179,4 +187,12 @@ fn status(observed: &Observed<'_>, left: &[&Left]) -> NamespaceStatus {
         ),
     );
     status
+}
+
+/// A resource as Kubernetes prints it here: its group, though it be empty, after a dot.
+fn qualified(left: &Left) -> String {
+    match left.resource.contains('.') {
+        true => left.resource.clone(),
+        false => format!("{}.", left.resource),
+    }
 }

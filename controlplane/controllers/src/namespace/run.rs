@@ -1,6 +1,7 @@
 //! The loop around namespaces that are being deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -13,16 +14,20 @@ use keelson_component::{Change, Key, Outcome, Queue, Store, work};
 use kube::api::{DeleteParams, ListParams, Patch};
 use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::{Api, ResourceExt};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{Action, FINALIZER, Left, Observed, reconcile};
+use super::patience::Patience;
+use super::{Action, FINALIZER, Left, Observed, due, is_ending, reconcile};
 use crate::common::meta::is_deleted;
 use crate::context::{Context, IN_FLIGHT_MAX, status_patch};
 use crate::discovery::{Resource, discover};
 use crate::informers::Informers;
 
-/// When to look again at what is going; the last pod's end is told sooner.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The longest pause before what failed is tried again.
+const RETRY_MAX: Duration = Duration::from_secs(15);
+/// How often to look within one go: for pods, for the rest, and whether all has gone.
+const LOOKS_MAX: usize = 3;
 
 /// The controller that empties namespaces.
 #[derive(Clone)]
@@ -30,6 +35,17 @@ pub struct Namespaces {
     context: Context,
     queue: Queue<Key>,
     namespaces: Store<Namespace>,
+    pods: Store<Pod>,
+    /// Of those that are being emptied.
+    patience: Arc<Mutex<HashMap<String, Patience>>>,
+}
+
+/// What a look has found.
+#[derive(Default)]
+struct Found {
+    left: Vec<Left>,
+    /// By resource, in the server's words.
+    failures: BTreeMap<String, String>,
 }
 
 impl Namespaces {
@@ -37,8 +53,10 @@ impl Namespaces {
     pub fn new(context: Context, informers: &mut Informers) -> Self {
         let this = Namespaces {
             context,
-            queue: Queue::default(),
+            queue: Queue::with_retry_max(RETRY_MAX),
             namespaces: informers.namespaces().store(),
+            pods: informers.pods().store(),
+            patience: Arc::default(),
         };
         let queue = this.queue.clone();
         informers.namespaces().on_change(move |change| {
@@ -63,10 +81,13 @@ impl Namespaces {
         work(self.queue.clone(), workers, stop, sync).await;
     }
 
+    /// The last pod's end is waited for: the rest may go.
     fn pod_gone(&self, pod: &Pod) {
         let key = Key::new("", pod.namespace().unwrap_or_default());
         let namespace = self.namespaces.get(&key);
-        if namespace.is_some_and(|namespace| is_deleted(&namespace.metadata)) {
+        if namespace.is_some_and(|namespace| is_deleted(&namespace.metadata))
+            && !self.pods.has_namespace(&key.name)
+        {
             self.queue.add(key);
         }
     }
@@ -74,66 +95,95 @@ impl Namespaces {
     async fn sync(&self, key: Key) -> anyhow::Result<Outcome> {
         let api = Api::<Namespace>::all(self.context.connect.client.clone());
         // Live: what the store has may be what we changed ourselves a moment ago.
-        let Some(mut namespace) = api.get_opt(&key.name).await? else {
+        let Some(mut namespace) = api.get_opt(&key.name).await?.filter(is_ending) else {
+            self.patience.lock().remove(&key.name);
             return Ok(Outcome::Done);
         };
-        if !is_deleted(&namespace.metadata) {
-            return Ok(Outcome::Done);
-        }
-        // Twice: what has no reason to wait is gone when we look again.
-        let mut failures = Vec::new();
-        for _ in 0..2 {
-            let (resources, discovery_failure) = self.resources().await;
-            let (left, mut looking) = self.look(&key.name, &resources).await;
-            failures.append(&mut looking);
-            let actions = reconcile(&Observed {
-                namespace: &namespace,
-                left: &left,
-                discovery_failure: discovery_failure.as_deref(),
-                failures: &failures,
-                now: Timestamp::now(),
-            });
-            for action in actions {
-                match action {
-                    Action::DeleteAll(name) => {
-                        let resource = resources.iter().find(|known| known.name() == name);
-                        if let Some(resource) = resource
-                            && let Err(error) = self.delete_all(&key.name, resource).await
-                        {
-                            failures.push(format!("{name}: {}", message(&error)));
-                        }
+        let (resources, discovery_failure) = self.resources().await;
+        let found = self.empty(&key.name, &resources).await;
+        let failures: Vec<String> = found.failures.into_values().collect();
+        let actions = reconcile(&Observed {
+            namespace: &namespace,
+            left: &found.left,
+            discovery_failure: discovery_failure.as_deref(),
+            failures: &failures,
+            now: Timestamp::now(),
+        });
+        for action in actions {
+            match action {
+                Action::SetStatus(status) => {
+                    let version = namespace.resource_version();
+                    if let Some(patch) = status_patch(version, &namespace.status, &status) {
+                        let params = self.context.connect.patch();
+                        namespace = api
+                            .patch_status(&key.name, &params, &Patch::Merge(patch))
+                            .await
+                            .context("writing the status")?;
                     }
-                    Action::SetStatus(status) => {
-                        let version = namespace.resource_version();
-                        if let Some(patch) = status_patch(version, &namespace.status, &status) {
-                            let params = self.context.connect.patch();
-                            namespace = api
-                                .patch_status(&key.name, &params, &Patch::Merge(patch))
-                                .await
-                                .context("writing the status")?;
-                        }
-                    }
-                    Action::Finalize => {
-                        self.finalize(&api, namespace).await?;
-                        return Ok(Outcome::Done);
-                    }
+                }
+                Action::Finalize => {
+                    self.finalize(&api, namespace).await?;
+                    self.patience.lock().remove(&key.name);
+                    return Ok(Outcome::Done);
                 }
             }
         }
-        if failures.is_empty() {
-            return Ok(Outcome::After(LOOK_AGAIN));
+        if !failures.is_empty() {
+            bail!("{}", failures.join(", "))
         }
-        bail!("{}", failures.join(", "))
+        let left = found.left.iter().map(|left| left.count).sum();
+        let mut patience = self.patience.lock();
+        let pause = patience.entry(key.name).or_default().after(left);
+        Ok(Outcome::After(pause))
     }
 
+    /// Deletes what is due, until nothing is or it does not help. Says what is left then.
+    async fn empty(&self, namespace: &str, resources: &[Resource]) -> Found {
+        let mut refused: BTreeMap<String, String> = BTreeMap::new();
+        let mut found = Found::default();
+        for _ in 0..LOOKS_MAX {
+            found = self.look(namespace, resources).await;
+            let due = due(&found.left);
+            let due: Vec<&Resource> = resources
+                .iter()
+                .filter(|resource| due.contains(&resource.name().as_str()))
+                .filter(|resource| !refused.contains_key(&resource.name()))
+                .collect();
+            if due.is_empty() {
+                break;
+            }
+            let deletions = due.into_iter().map(|resource| async {
+                let result = self.delete_all(namespace, resource).await;
+                (resource.name(), result)
+            });
+            let deletions: Vec<_> = deletions.collect();
+            let mut results = stream::iter(deletions).buffer_unordered(IN_FLIGHT_MAX);
+            while let Some((name, result)) = results.next().await {
+                if let Err(error) = result {
+                    refused.insert(name, message(&error));
+                }
+            }
+        }
+        // What has gone all the same, or was deleted by somebody else, did not fail.
+        refused.retain(|name, _| {
+            let mut left = found.left.iter();
+            left.any(|left| left.resource == *name && left.untouched > 0)
+        });
+        found.failures.append(&mut refused);
+        found
+    }
+
+    /// The resources that may be in a namespace, and why there may be more.
     async fn resources(&self) -> (Vec<Resource>, Option<String>) {
         match discover(&self.context.connect.client).await {
-            Ok(mut resources) => {
+            Ok(discovered) => {
+                let failure = discovered.failure();
+                let mut resources = discovered.resources;
                 resources.retain(|resource| resource.namespaced && resource.can("list"));
                 resources.retain(|resource| resource.can("delete"));
                 // The same objects under another name.
                 resources.retain(|resource| resource.name() != "events.events.k8s.io");
-                (resources, None)
+                (resources, failure)
             }
             Err(error) => (Vec::new(), Some(message(&error))),
         }
@@ -144,25 +194,22 @@ impl Namespaces {
         Api::namespaced_with(client, namespace, &resource.api)
     }
 
-    async fn look(&self, namespace: &str, resources: &[Resource]) -> (Vec<Left>, Vec<String>) {
-        let looks: Vec<_> = resources
-            .iter()
-            .map(|resource| async move {
-                let result = self.look_at(namespace, resource).await;
-                result.map_err(|error| format!("{}: {}", resource.name(), message(&error)))
-            })
-            .collect();
-        let mut left = Vec::new();
-        let mut failures = Vec::new();
+    async fn look(&self, namespace: &str, resources: &[Resource]) -> Found {
+        let looks = resources.iter().map(|resource| async move {
+            let result = self.look_at(namespace, resource).await;
+            (resource.name(), result)
+        });
+        let looks: Vec<_> = looks.collect();
+        let mut found = Found::default();
         let mut results = stream::iter(looks).buffer_unordered(IN_FLIGHT_MAX);
-        while let Some(result) = results.next().await {
+        while let Some((name, result)) = results.next().await {
             match result {
-                Ok(found) => left.push(found),
-                Err(failure) => failures.push(failure),
+                Ok(left) => found.left.push(left),
+                Err(error) => drop(found.failures.insert(name, message(&error))),
             }
         }
-        left.sort_by(|a, b| a.resource.cmp(&b.resource));
-        (left, failures)
+        found.left.sort_by(|a, b| a.resource.cmp(&b.resource));
+        found
     }
 
     async fn look_at(&self, namespace: &str, resource: &Resource) -> kube::Result<Left> {
@@ -228,3 +275,6 @@ impl Namespaces {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

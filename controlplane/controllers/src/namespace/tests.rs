@@ -56,9 +56,12 @@ fn condition<'a>(actions: &'a [Action], kind: &str) -> (&'a str, &'a str) {
 #[test]
 fn one_that_is_not_being_deleted_or_not_ours_to_finalize_is_left_alone() {
     let full = [left("pods", 1, 1)];
-    assert_eq!(plan(&namespace(false, &[FINALIZER]), &full), []);
-    assert_eq!(plan(&namespace(true, &[]), &full), []);
-    assert_eq!(plan(&namespace(true, &["other"]), &[]), []);
+    for (deleted, finalizers) in [(false, &[FINALIZER][..]), (true, &[]), (true, &["other"])] {
+        let namespace = namespace(deleted, finalizers);
+        assert!(!is_ending(&namespace));
+        assert_eq!(plan(&namespace, &full), []);
+        assert_eq!(plan(&namespace, &[]), []);
+    }
 }
 
 #[test]
@@ -71,23 +74,26 @@ fn an_empty_one_is_finalized() {
 #[test]
 fn pods_go_before_what_they_may_need() {
     let both = [left("secrets", 2, 2), left("pods", 1, 1)];
-    let actions = plan(&namespace(true, &[FINALIZER]), &both);
-    assert_eq!(actions[0], Action::DeleteAll("pods".into()));
-    assert!(!actions.contains(&Action::DeleteAll("secrets".into())));
+    assert_eq!(due(&both), ["pods"]);
     // While they are going, the others wait.
     let going = [left("secrets", 2, 2), left("pods", 1, 0)];
-    let actions = plan(&namespace(true, &[FINALIZER]), &going);
-    assert!(matches!(actions[..], [Action::SetStatus(_)]));
-    let actions = plan(&namespace(true, &[FINALIZER]), &[left("secrets", 2, 2)]);
-    assert_eq!(actions[0], Action::DeleteAll("secrets".into()));
+    assert!(due(&going).is_empty());
+    let gone = [
+        left("secrets", 2, 2),
+        left("pods", 0, 0),
+        left("events", 1, 0),
+    ];
+    assert_eq!(due(&gone), ["secrets"]);
 }
 
 #[test]
 fn what_is_left_and_what_holds_it_is_told() {
     let mut held = left("configmaps", 3, 0);
     held.finalizers.insert("example.com/hold".into(), 2);
-    let actions = plan(&namespace(true, &[FINALIZER]), &[held]);
-    let remaining = "Some resources are remaining: configmaps has 3 resource instances";
+    let contents = [left("deployments.apps", 1, 0), held];
+    let actions = plan(&namespace(true, &[FINALIZER]), &contents);
+    let remaining = "Some resources are remaining: configmaps. has 3 resource instances, \
+                     deployments.apps has 1 resource instances";
     assert_eq!(
         condition(&actions, "NamespaceContentRemaining"),
         ("True", remaining)
@@ -119,11 +125,12 @@ fn whoever_cannot_look_does_not_finalize() {
         condition(&blind, "NamespaceDeletionDiscoveryFailure").0,
         "True"
     );
-    let failed = observe(None, &["pods: no answer".into()]);
+    let failed = observe(None, &["pods: no answer".into(), "maps: no answer".into()]);
     assert!(!failed.contains(&Action::Finalize));
+    let told = "Failed to delete all resource types, 2 remaining: maps: no answer, pods: no answer";
     assert_eq!(
-        condition(&failed, "NamespaceDeletionContentFailure").0,
-        "True"
+        condition(&failed, "NamespaceDeletionContentFailure"),
+        ("True", told)
     );
 }
 
@@ -154,6 +161,12 @@ proptest! {
         let mut chances = chances.into_iter().cycle();
         for _ in 0..200 {
             let contents: Vec<_> = world.values().cloned().collect();
+            for resource in due(&contents) {
+                let pods_left = world.get("pods").is_some_and(|left| left.count > 0);
+                prop_assert!(!pods_left || resource == "pods");
+                world.get_mut(resource).unwrap().untouched = 0;
+            }
+            let contents: Vec<_> = world.values().cloned().collect();
             let actions = plan(&namespace, &contents);
             if actions.contains(&Action::Finalize) {
                 prop_assert!(world.values().all(|left| left.count == 0));
@@ -161,11 +174,6 @@ proptest! {
             }
             for action in actions {
                 match action {
-                    Action::DeleteAll(resource) => {
-                        let pods_left = world.get("pods").is_some_and(|left| left.count > 0);
-                        prop_assert!(!pods_left || resource == "pods");
-                        world.get_mut(&resource).unwrap().untouched = 0;
-                    }
                     Action::SetStatus(status) => namespace.status = Some(status),
                     Action::Finalize => unreachable!("looked at above"),
                 }

@@ -21,6 +21,8 @@ struct World {
     work: BTreeSet<Work>,
     /// Who went, in order.
     gone: Vec<String>,
+    /// The last version that was given to anything.
+    version: u64,
 }
 
 fn reference(uid: &str, blocking: bool) -> OwnerReference {
@@ -53,7 +55,9 @@ impl World {
         });
     }
 
-    fn put(&mut self, meta: ObjectMeta) {
+    fn put(&mut self, mut meta: ObjectMeta) {
+        self.version += 1;
+        meta.resource_version = Some(self.version.to_string());
         let uid = meta.uid.clone().unwrap();
         let finalizers = meta.finalizers.as_ref().is_some_and(|all| !all.is_empty());
         if meta.deletion_timestamp.is_some() && !finalizers {
@@ -128,6 +132,22 @@ impl World {
         true
     }
 
+    /// An object that is to be written, if it is as the graph has it. If it has changed, the work comes again; if it is
+    /// gone, the graph is told.
+    fn current(&mut self, node: &Node, work: Work) -> Option<ObjectMeta> {
+        let uid = &node.identity.uid;
+        let Some(live) = self.live.get(uid).cloned() else {
+            let considered = self.graph.remove(uid);
+            self.work.extend(considered);
+            return None;
+        };
+        if live.resource_version != node.version {
+            self.work.insert(work);
+            return None;
+        }
+        Some(live)
+    }
+
     fn consider(&mut self, uid: &str) {
         let Some(node) = self.graph.get(uid).cloned() else {
             return;
@@ -135,11 +155,7 @@ impl World {
         if node.deleted && !node.foreground {
             return;
         }
-        let Some(live) = self.live.get(uid).cloned() else {
-            let work = self.graph.remove(uid);
-            self.work.extend(work);
-            return;
-        };
+        let again = Work::Consider(uid.into());
         if node.foreground {
             let blocking: Vec<Node> = self
                 .graph
@@ -148,23 +164,26 @@ impl World {
                 .cloned()
                 .collect();
             if blocking.is_empty() {
-                return self.drop_finalizer(live, FOREGROUND);
+                return self.drop_finalizer(&node, FOREGROUND, again);
             }
-            let again = blocking.into_iter().filter(|node| !node.deleted);
+            let going = blocking.into_iter().filter(|node| !node.deleted);
             self.work
-                .extend(again.map(|node| Work::Consider(node.identity.uid)));
+                .extend(going.map(|node| Work::Consider(node.identity.uid)));
             return;
         }
-        let states: Vec<_> = owners(&live)
+        let states: Vec<_> = node
+            .owners
             .iter()
             .map(|reference| (reference.clone(), self.owner_state(&node, reference)))
             .collect();
         let has_dependents = self.graph.dependents(uid).next().is_some();
         let has_waiting = self.graph.dependents(uid).any(|node| node.foreground);
-        match decide(&live, &states, has_dependents, has_waiting) {
+        match decide(&node.finalizers, &states, has_dependents, has_waiting) {
             Action::Keep => (),
             Action::DropOwners(uids) => {
-                let mut live = live;
+                let Some(mut live) = self.current(&node, again) else {
+                    return;
+                };
                 live.owner_references
                     .as_mut()
                     .unwrap()
@@ -172,6 +191,9 @@ impl World {
                 self.put(live);
             }
             Action::Delete { policy, unblock } => {
+                let Some(mut live) = self.current(&node, again) else {
+                    return;
+                };
                 for (reference, _) in &states {
                     assert!(
                         self.live
@@ -182,7 +204,6 @@ impl World {
                     );
                 }
                 if unblock {
-                    let mut live = live;
                     let all = live.owner_references.as_mut().unwrap();
                     all.iter_mut()
                         .for_each(|owner| owner.block_owner_deletion = Some(false));
@@ -194,29 +215,33 @@ impl World {
     }
 
     fn orphan(&mut self, uid: &str) {
-        let dependents: Vec<_> = self
-            .graph
-            .dependents(uid)
-            .map(|node| node.identity.uid.clone())
-            .collect();
+        let again = Work::Orphan(uid.into());
+        let Some(node) = self.graph.get(uid).filter(|node| node.orphaning).cloned() else {
+            return;
+        };
+        let dependents: Vec<_> = self.graph.dependents(uid).cloned().collect();
         for dependent in dependents {
-            if let Some(mut live) = self.live.get(&dependent).cloned() {
-                live.owner_references
-                    .get_or_insert_default()
-                    .retain(|owner| owner.uid != uid);
-                self.put(live);
+            match self.current(&dependent, again.clone()) {
+                Some(mut live) => {
+                    live.owner_references
+                        .get_or_insert_default()
+                        .retain(|owner| owner.uid != uid);
+                    self.put(live);
+                }
+                None if self.live.contains_key(&dependent.identity.uid) => return,
+                None => (),
             }
         }
-        if let Some(live) = self.live.get(uid).cloned() {
-            self.drop_finalizer(live, ORPHAN);
-        }
+        self.drop_finalizer(&node, ORPHAN, again);
     }
 
-    fn drop_finalizer(&mut self, mut live: ObjectMeta, name: &str) {
-        live.finalizers
-            .get_or_insert_default()
-            .retain(|known| known != name);
-        self.put(live);
+    fn drop_finalizer(&mut self, node: &Node, name: &str, again: Work) {
+        if let Some(mut live) = self.current(node, again) {
+            live.finalizers
+                .get_or_insert_default()
+                .retain(|known| known != name);
+            self.put(live);
+        }
     }
 
     fn settle(&mut self) {

@@ -1,0 +1,225 @@
+//! A namespace that ends, against an API server that does not always do as it is asked.
+
+use std::collections::BTreeSet;
+
+use keelson_component::{Connect, Recorder};
+use serde_json::{Value, json};
+
+use super::*;
+
+/// An API server with one namespace, some objects in it, and a group that may be down.
+struct Server {
+    namespace: Value,
+    /// As in `pods/a`.
+    objects: BTreeSet<String>,
+    /// Resources whose objects go only later.
+    slow: BTreeSet<&'static str>,
+    /// Resources whose objects nobody may delete.
+    refused: BTreeSet<&'static str>,
+    group_is_down: bool,
+    deleted: Vec<String>,
+    finalized: bool,
+}
+
+fn failure(code: u16, message: &str) -> (u16, Value) {
+    let status = json!({"kind": "Status", "status": "Failure", "code": code, "reason": "", "message": message});
+    (code, status)
+}
+
+fn resources(names: &[&str]) -> (u16, Value) {
+    let resource = |name: &&str| {
+        json!({"name": name, "singularName": "", "kind": name, "namespaced": true,
+               "verbs": ["list", "delete", "deletecollection"]})
+    };
+    let all: Vec<Value> = names.iter().map(resource).collect();
+    (200, json!({"groupVersion": "", "resources": all}))
+}
+
+impl Server {
+    fn answer(&mut self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        match (method, path) {
+            (_, "/api") => (
+                200,
+                json!({"versions": ["v1"], "serverAddressByClientCIDRs": []}),
+            ),
+            (_, "/api/v1") => resources(&["configmaps", "pods", "secrets", "vanished"]),
+            (_, "/apis") => {
+                let version = json!({"groupVersion": "far.example/v1", "version": "v1"});
+                let group = json!({"name": "far.example", "versions": [version], "preferredVersion": version});
+                (200, json!({"groups": [group]}))
+            }
+            (_, "/apis/far.example/v1") if self.group_is_down => failure(503, "it is down"),
+            (_, "/apis/far.example/v1") => resources(&["things"]),
+            ("GET", "/api/v1/namespaces/dev") => (200, self.namespace.clone()),
+            ("PATCH", "/api/v1/namespaces/dev/status") => {
+                self.namespace["status"] = body["status"].clone();
+                (200, self.namespace.clone())
+            }
+            ("PUT", "/api/v1/namespaces/dev/finalize") => {
+                self.finalized = true;
+                (200, body)
+            }
+            _ => self.contents(method, path.rsplit('/').next().unwrap_or_default()),
+        }
+    }
+
+    fn contents(&mut self, method: &str, resource: &str) -> (u16, Value) {
+        let prefix = format!("{resource}/");
+        if resource == "vanished" {
+            return failure(404, "the server could not find the requested resource");
+        }
+        if method == "DELETE" {
+            if self.refused.contains(resource) {
+                return failure(403, "nobody may delete that");
+            }
+            self.deleted.push(resource.to_owned());
+            if !self.slow.contains(resource) {
+                self.objects.retain(|object| !object.starts_with(&prefix));
+            }
+        }
+        let going = self.deleted.iter().any(|name| name == resource);
+        let item = |object: &String| {
+            let mut meta = json!({"name": object.strip_prefix(&prefix)?, "namespace": "dev"});
+            if going {
+                meta["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            }
+            Some(json!({"metadata": meta}))
+        };
+        let items: Vec<Value> = self.objects.iter().filter_map(item).collect();
+        let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {},
+                          "items": items});
+        (200, list)
+    }
+}
+
+fn server(objects: &[&str]) -> Server {
+    Server {
+        namespace: json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": "dev", "resourceVersion": "1", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"finalizers": [FINALIZER]},
+        }),
+        objects: objects.iter().map(|object| (*object).to_owned()).collect(),
+        slow: BTreeSet::new(),
+        refused: BTreeSet::new(),
+        group_is_down: false,
+        deleted: Vec::new(),
+        finalized: false,
+    }
+}
+
+fn controller(server: Server) -> (Arc<Mutex<Server>>, Namespaces) {
+    let server = Arc::new(Mutex::new(server));
+    let own = server.clone();
+    let answer = move |request: http::Request<kube::client::Body>| {
+        let server = own.clone();
+        async move {
+            let (head, body) = request.into_parts();
+            let body = serde_json::from_slice(&body.collect_bytes().await?).unwrap_or_default();
+            let (code, answer) = server
+                .lock()
+                .answer(head.method.as_str(), head.uri.path(), body);
+            let body = http_body_util::Full::from(answer.to_string());
+            let response = http::Response::builder().status(code).body(body);
+            response.map_err(kube::Error::HttpError)
+        }
+    };
+    let connect = Connect {
+        client: kube::Client::new(tower::service_fn(answer), "default"),
+        name: "tester".into(),
+        ca_pem: None,
+    };
+    let recorder = Recorder::silent();
+    let context = Context { connect, recorder };
+    (server, Namespaces::new(context, &mut Informers::default()))
+}
+
+async fn sync(controller: &Namespaces) -> anyhow::Result<Outcome> {
+    controller.sync(Key::new("", "dev")).await
+}
+
+fn condition(server: &Server, kind: &str) -> (String, String) {
+    let conditions = server.namespace["status"]["conditions"].as_array();
+    let known = conditions
+        .into_iter()
+        .flatten()
+        .find(|known| known["type"] == kind)
+        .unwrap();
+    let text = |field: &str| known[field].as_str().unwrap_or_default().to_owned();
+    (text("status"), text("message"))
+}
+
+#[tokio::test]
+async fn what_goes_at_once_is_gone_in_one_go() {
+    let (server, controller) = controller(server(&["pods/a", "secrets/b", "things/c"]));
+    assert_eq!(sync(&controller).await.unwrap(), Outcome::Done);
+    let server = server.lock();
+    assert_eq!(server.deleted[0], "pods");
+    assert!(server.objects.is_empty() && server.finalized);
+}
+
+#[tokio::test]
+async fn a_group_that_is_down_holds_up_the_end_and_not_the_others() {
+    let mut down = server(&["secrets/b", "things/c"]);
+    down.group_is_down = true;
+    let (server, controller) = controller(down);
+    assert!(matches!(
+        sync(&controller).await.unwrap(),
+        Outcome::After(_)
+    ));
+    {
+        let mut server = server.lock();
+        assert_eq!(server.deleted, ["secrets"]);
+        assert!(!server.finalized);
+        let (status, message) = condition(&server, "NamespaceDeletionDiscoveryFailure");
+        assert_eq!(status, "True");
+        assert!(message.ends_with("far.example/v1: it is down"), "{message}");
+        server.group_is_down = false;
+    }
+    assert_eq!(sync(&controller).await.unwrap(), Outcome::Done);
+    assert!(server.lock().finalized);
+}
+
+#[tokio::test]
+async fn one_resource_that_nobody_may_delete_is_told_and_the_others_go() {
+    let mut refusing = server(&["configmaps/a", "secrets/b"]);
+    refusing.refused.insert("configmaps");
+    let (server, controller) = controller(refusing);
+    sync(&controller).await.unwrap_err();
+    {
+        let mut server = server.lock();
+        assert_eq!(server.deleted, ["secrets"]);
+        let told = "Failed to delete all resource types, 1 remaining: nobody may delete that";
+        let expected = ("True".to_owned(), told.to_owned());
+        assert_eq!(
+            condition(&server, "NamespaceDeletionContentFailure"),
+            expected
+        );
+        server.refused.clear();
+    }
+    // What failed then is no reason not to finish now.
+    assert_eq!(sync(&controller).await.unwrap(), Outcome::Done);
+    assert!(server.lock().finalized);
+}
+
+#[tokio::test]
+async fn what_takes_its_time_is_looked_at_less_and_less_often() {
+    let mut slow = server(&["pods/a", "secrets/b"]);
+    slow.slow.insert("pods");
+    let (server, controller) = controller(slow);
+    let mut pauses = Vec::new();
+    for _ in 0..6 {
+        match sync(&controller).await.unwrap() {
+            Outcome::After(pause) => pauses.push(pause.as_secs()),
+            Outcome::Done => panic!("a pod is left"),
+        }
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 15, 15]);
+    assert_eq!(
+        server.lock().deleted,
+        ["pods"],
+        "asked once, and the rest waits"
+    );
+    server.lock().objects.remove("pods/a");
+    assert_eq!(sync(&controller).await.unwrap(), Outcome::Done);
+}
