@@ -212,6 +212,7 @@ impl Endpoints {
             pods,
             nodes: &nodes,
             slices: &existing,
+            is_taken: &|name: &str| self.slices.get(&Key::new(&namespace, name)).is_some(),
             endpoints_max: self.endpoints_max,
         });
         let api = self.context.api::<EndpointSlice>(&namespace);

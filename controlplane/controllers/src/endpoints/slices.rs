@@ -33,6 +33,8 @@ pub struct Observed<'a> {
     pub nodes: &'a BTreeMap<String, Arc<Node>>,
     /// Its slices, that are ours.
     pub slices: &'a [Arc<EndpointSlice>],
+    /// Whether any slice of the namespace, whosoever it is, has a name.
+    pub is_taken: &'a dyn Fn(&str) -> bool,
     /// The most endpoints in one slice.
     pub endpoints_max: usize,
 }
@@ -78,6 +80,7 @@ pub fn reconcile(observed: &Observed<'_>) -> Vec<Action> {
             actions.push(Action::Delete(slice.clone()));
         }
     }
+    let mut given = BTreeSet::new();
     for family in &families {
         let of_family = rest.iter().filter(|slice| slice.address_type == *family);
         reconcile_family(
@@ -85,6 +88,7 @@ pub fn reconcile(observed: &Observed<'_>) -> Vec<Action> {
             spec,
             family,
             of_family.copied().collect(),
+            &mut given,
             &mut actions,
         );
     }
@@ -96,6 +100,7 @@ fn reconcile_family(
     spec: &ServiceSpec,
     family: &str,
     existing: Vec<&Arc<EndpointSlice>>,
+    given: &mut BTreeSet<String>,
     actions: &mut Vec<Action>,
 ) {
     let mut desired = desired(observed, spec, family);
@@ -108,12 +113,11 @@ fn reconcile_family(
         // Somebody may be waiting for the first slice: there is one, though it is empty.
         desired.insert(key_of(&[]), (Vec::new(), BTreeMap::new()));
     }
-    let mut taken: BTreeSet<String> = existing.iter().map(|slice| slice.name_any()).collect();
     for (key, (ports, endpoints)) in desired {
         let slices = by_ports.remove(&key).unwrap_or_default();
         let mut bins = Bins::new(slices, endpoints);
         bins.place(observed.endpoints_max);
-        bins.write(observed, family, ports, &mut taken, actions);
+        bins.write(observed, family, ports, given, actions);
     }
     let unused = by_ports.into_values().flatten();
     actions.extend(unused.map(|slice| Action::Delete((*slice).clone())));
@@ -274,7 +278,7 @@ impl<'a> Bins<'a> {
         observed: &Observed<'_>,
         family: &str,
         ports: Ports,
-        taken: &mut BTreeSet<String>,
+        given: &mut BTreeSet<String>,
         actions: &mut Vec<Action>,
     ) {
         // An empty slice goes, but for the last of a service.
@@ -313,7 +317,7 @@ impl<'a> Bins<'a> {
                     actions.push(Action::Update { old, new });
                 }
                 None => {
-                    let name = free_name(observed.service, family, &ports, taken);
+                    let name = free_name(observed, family, &ports, given);
                     let metadata = ObjectMeta {
                         name: Some(name),
                         namespace: observed.service.namespace(),
@@ -350,20 +354,21 @@ fn labels(service: &Service, slice: Option<&EndpointSlice>) -> BTreeMap<String, 
     labels
 }
 
-/// The first name of this service, family and ports that no slice has.
+/// The first name of this service, family and ports that no slice has, nor was `given` to one just now.
 fn free_name(
-    service: &Service,
+    observed: &Observed<'_>,
     family: &str,
     ports: &[EndpointPort],
-    taken: &mut BTreeSet<String>,
+    given: &mut BTreeSet<String>,
 ) -> String {
+    let service = observed.service;
     let uid = service.uid().unwrap_or_default();
     let base: String = service.name_any().chars().take(56).collect();
     let mut number = 0;
     loop {
         let text = format!("{uid}/{family}/{}/{number}", key_of(ports));
         let name = format!("{base}-{}", crate::common::template::letters(&text, 6));
-        if taken.insert(name.clone()) {
+        if !(observed.is_taken)(&name) && given.insert(name.clone()) {
             return name;
         }
         number += 1;

@@ -89,6 +89,8 @@ fn pods(count: usize) -> Vec<Pod> {
 #[derive(Default)]
 struct World {
     slices: BTreeMap<String, Arc<EndpointSlice>>,
+    /// Names of slices that are somebody else's.
+    others: BTreeSet<String>,
     writes: usize,
 }
 
@@ -104,6 +106,7 @@ impl World {
             pods: &pods,
             nodes: &[("node".to_owned(), Arc::new(node))].into(),
             slices: &existing,
+            is_taken: &|name: &str| self.slices.contains_key(name) || self.others.contains(name),
             endpoints_max: max,
         })
     }
@@ -371,6 +374,18 @@ fn the_same_slice_has_the_same_name_in_every_process() {
     };
     assert_eq!(name(), name());
     assert!(name().starts_with("web-"));
+}
+
+#[test]
+fn a_name_that_another_slice_of_the_namespace_has_is_not_asked_for_again() {
+    let mut world = World::default();
+    for _ in 0..3 {
+        match &world.plan(&service(), &pods(1), 100)[..] {
+            [Action::Create(slice)] => assert!(world.others.insert(slice.name_any())),
+            other => panic!("{other:?}"),
+        }
+    }
+    world.settle(&service(), &pods(1), 100);
 }
 
 #[test]
