@@ -8,7 +8,10 @@ mod order;
 mod run;
 mod status;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
+mod writes;
 
 use std::collections::HashMap;
 use std::sync::Arc;
