@@ -55,7 +55,7 @@ impl Rollout<'_> {
         let mut active: Vec<&mut Slot> = slots.iter_mut().filter(|slot| slot.size() > 0).collect();
         let total: i32 = active.iter().map(|slot| slot.size()).sum();
         let allowed = if wanted > 0 {
-            wanted + self.posts.surge
+            wanted.saturating_add(self.posts.surge)
         } else {
             0
         };
@@ -105,7 +105,7 @@ impl Rollout<'_> {
         if self.replicas() == 0 {
             return -size;
         }
-        let now = self.replicas() + self.posts.surge;
+        let now = self.replicas().saturating_add(self.posts.surge);
         let was = slot.annotation(MAX_REPLICAS).filter(|max| *max > 0);
         // A replica set that was never sized by a deployment: its deployment's last size stands for it.
         let was = was

@@ -810,8 +810,23 @@ fn progress_is_told_with_the_time_at_which_it_was_made_and_changed() {
             ("False", "ProgressDeadlineExceeded", 0, 0),
         ),
     ];
-    for (name, mut deployment, sets, expected) in cases {
-        let plan = plan_at(&deployment, &sets, at(50));
+    let late = [
+        (
+            "no progress, and no time is left",
+            counted(3, 3, 2, updated()),
+            vec![new(3, 2)],
+            ("False", "ProgressDeadlineExceeded", 61, 61),
+        ),
+        (
+            "progress at the last moment",
+            counted(3, 3, 1, updated()),
+            vec![new(3, 2)],
+            ("True", "ReplicaSetUpdated", 61, 0),
+        ),
+    ];
+    let cases = cases.map(|case| (50, case)).into_iter();
+    for (now, (name, mut deployment, sets, expected)) in cases.chain(late.map(|case| (61, case))) {
+        let plan = plan_at(&deployment, &sets, at(now));
         let written = status(&plan).cloned().or(deployment.status.take()).unwrap();
         let known = conditions::get(&written.conditions, "Progressing").unwrap();
         let second = |time: &Option<Time>| time.as_ref().unwrap().0.as_second() - 1_700_000_000;
@@ -823,6 +838,57 @@ fn progress_is_told_with_the_time_at_which_it_was_made_and_changed() {
         );
         assert_eq!(found, expected, "{name}");
     }
+}
+
+#[test]
+fn a_deployment_is_complete_when_all_that_it_has_is_new_and_available() {
+    let set = |image: &str, pods: i32, available: i32| {
+        let mut set = replica_set(image, 0, pods, available);
+        set.status.as_mut().unwrap().replicas = pods;
+        set
+    };
+    let cases = [
+        ("nothing yet", 5, vec![], false),
+        ("not all are there", 5, vec![set("new", 4, 4)], false),
+        ("not all are available", 5, vec![set("new", 5, 4)], false),
+        ("all are old", 5, vec![set("old", 5, 5)], false),
+        (
+            "an old one still runs",
+            5,
+            vec![set("old", 1, 1), set("new", 5, 5)],
+            false,
+        ),
+        (
+            "the only one never becomes available",
+            1,
+            vec![set("new", 1, 0)],
+            false,
+        ),
+        (
+            "all are new and available",
+            5,
+            vec![set("old", 0, 0), set("new", 5, 5)],
+            true,
+        ),
+        ("it asks for none", 0, vec![set("new", 0, 0)], true),
+    ];
+    for (name, replicas, sets, expected) in cases {
+        let deployment = deployment(replicas, 1, 1);
+        assert_eq!(look(&deployment, &sets).is_complete(), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_surge_beyond_all_numbers_is_no_trouble() {
+    let deployment = deployment(10, i32::MAX, 0);
+    let old = sized_for(replica_set("old", 0, 5, 5), 5, 5);
+    let new = sized_for(replica_set("new", 1, 2, 2), 5, 5);
+    let mut scaled = look(&deployment, &[old.clone(), new.clone()]);
+    scaled.scale();
+    let (grown, shares) = sizes(&scaled);
+    let total = i64::from(grown.unwrap()) + shares.into_iter().map(i64::from).sum::<i64>();
+    assert_eq!(total, i64::from(i32::MAX));
+    assert_eq!(look(&deployment, &[old, new]).new_size(2), 10);
 }
 
 #[test]
