@@ -1,6 +1,6 @@
 //! Which nodes a pod wants to be on, and which pods it wants to be with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::core::v1::{
     Affinity, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm,
@@ -10,6 +10,9 @@ use kube::core::{Selector, SelectorExt};
 
 /// Labels, as objects carry them.
 pub type Labels = BTreeMap<String, String>;
+
+/// The labels of namespaces, by name.
+pub type Namespaces = HashMap<String, Labels>;
 
 /// Alternatives: a node must match one of them.
 #[derive(Clone, Debug)]
@@ -67,44 +70,58 @@ pub struct PodTerm {
     /// The label of nodes whose value names the domain.
     pub topology_key: String,
     namespaces: Vec<String>,
-    every_namespace: bool,
+    /// Which namespaces besides.
+    namespace_selector: Option<Selector>,
     selector: Selector,
+    /// The same for terms that are about the same pods and domains.
+    pub identity: String,
 }
 
 impl PodTerm {
     fn new(term: &PodAffinityTerm, namespace: &str, labels: &Labels) -> PodTerm {
-        let named = term.namespaces.clone().unwrap_or_default();
-        let by_selector = term.namespace_selector.is_some();
-        let namespaces = match named.is_empty() && !by_selector {
-            true => vec![namespace.to_owned()],
-            false => named,
-        };
         let keys = |keys: &Option<Vec<String>>| keys.clone().unwrap_or_default();
+        let mut namespaces = term.namespaces.clone().unwrap_or_default();
+        let by_selector = term.namespace_selector.as_ref();
+        if namespaces.is_empty() && by_selector.is_none() {
+            namespaces.push(namespace.to_owned());
+        }
+        let namespace_selector = by_selector.map(|given| narrowed(Some(given), &[], &[], labels));
+        let selector = narrowed(
+            term.label_selector.as_ref(),
+            &keys(&term.match_label_keys),
+            &keys(&term.mismatch_label_keys),
+            labels,
+        );
+        let by_name = namespaces.join(",");
+        let by_label = namespace_selector.as_ref().map(Selector::to_string);
         PodTerm {
+            identity: format!(
+                "{:?}",
+                (&term.topology_key, by_name, by_label, selector.to_string())
+            ),
             topology_key: term.topology_key.clone(),
             namespaces,
-            // Labels of namespaces are not watched: an empty selector, which means all, is what people write.
-            every_namespace: by_selector,
-            selector: selector(
-                term.label_selector.as_ref(),
-                &keys(&term.match_label_keys),
-                &keys(&term.mismatch_label_keys),
-                labels,
-            ),
+            namespace_selector,
+            selector,
         }
     }
 
-    /// Whether a pod is in the set.
-    pub fn matches(&self, namespace: &str, labels: &Labels) -> bool {
-        let in_namespace =
-            self.every_namespace || self.namespaces.iter().any(|named| named == namespace);
-        in_namespace && self.selector.matches(labels)
+    /// Whether a pod with these labels is in the set. A namespace that is not known (yet) has no labels.
+    pub fn matches(&self, namespace: &str, labels: &Labels, namespaces: &Namespaces) -> bool {
+        let is_named = self.namespaces.iter().any(|named| named == namespace);
+        let is_selected = || {
+            let nothing = Labels::new();
+            let has = namespaces.get(namespace).unwrap_or(&nothing);
+            let selector = self.namespace_selector.as_ref();
+            selector.is_some_and(|selector| selector.matches(has))
+        };
+        (is_named || is_selected()) && self.selector.matches(labels)
     }
 }
 
 /// A label selector, narrowed to pods that have the same values as `labels` for some keys, or others for some.
 /// One that is absent selects nothing.
-pub fn selector(
+pub fn narrowed(
     selector: Option<&LabelSelector>,
     same: &[String],
     other: &[String],
@@ -224,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_term_is_about_its_own_namespace_unless_it_names_others() {
+    fn a_pod_term_is_about_its_own_namespace_unless_it_names_or_selects_others() {
         let term = |more: serde_json::Value| {
             let mut term = json!({
                 "topologyKey": "zone",
@@ -239,14 +256,31 @@ mod tests {
                 &labels(&[("v", "1")]),
             )
         };
-        let web = labels(&[("app", "web"), ("v", "1")]);
-        assert!(term(json!({})).matches("mine", &web));
-        assert!(!term(json!({})).matches("theirs", &web));
-        assert!(term(json!({"namespaces": ["theirs"]})).matches("theirs", &web));
-        assert!(term(json!({"namespaceSelector": {}})).matches("theirs", &web));
-        assert!(!term(json!({})).matches("mine", &labels(&[("app", "db")])));
-        let same = term(json!({"matchLabelKeys": ["v"]}));
-        assert!(same.matches("mine", &web));
-        assert!(!same.matches("mine", &labels(&[("app", "web"), ("v", "2")])));
+        let namespaces = Namespaces::from([("theirs".into(), labels(&[("team", "red")]))]);
+        let matches = |more, namespace: &str, pod: &[(&str, &str)]| {
+            term(more).matches(namespace, &labels(pod), &namespaces)
+        };
+        let web = [("app", "web"), ("v", "1")];
+        assert!(matches(json!({}), "mine", &web));
+        assert!(!matches(json!({}), "theirs", &web));
+        assert!(!matches(json!({}), "mine", &[("app", "db")]));
+        let named = json!({"namespaces": ["theirs"]});
+        assert!(matches(named.clone(), "theirs", &web));
+        assert!(!matches(named, "mine", &web));
+        let team = |team: &str| json!({"namespaceSelector": {"matchLabels": {"team": team}}});
+        assert!(matches(
+            json!({"namespaceSelector": {}}),
+            "unheard of",
+            &web
+        ));
+        assert!(matches(team("red"), "theirs", &web));
+        assert!(!matches(team("blue"), "theirs", &web));
+        assert!(!matches(team("red"), "mine", &web));
+        let both =
+            json!({"namespaces": ["mine"], "namespaceSelector": team("red")["namespaceSelector"]});
+        assert!(matches(both.clone(), "mine", &web) && matches(both, "theirs", &web));
+        let same = json!({"matchLabelKeys": ["v"]});
+        assert!(matches(same.clone(), "mine", &web));
+        assert!(!matches(same, "mine", &[("app", "web"), ("v", "2")]));
     }
 }

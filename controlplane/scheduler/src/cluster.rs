@@ -1,11 +1,12 @@
 //! What the scheduler believes the cluster to be: nodes, and the pods on them, with those it has just placed itself.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 
-use crate::affinity::Labels;
+use crate::affinity::{Labels, Namespaces, PodTerm};
+use crate::crowds::{Crowd, CrowdId, Crowds, Picked, Present};
 use crate::pod::{PodInfo, PodKey};
 use crate::ports::HostPort;
 use crate::resources::Resources;
@@ -76,10 +77,13 @@ pub struct NodeInfo {
     /// How many of them each controller has made, by its UID, without those on their way out. Kept, because every
     /// decision asks every node.
     pub of_controller: HashMap<String, i64>,
+    /// How many of them are of each crowd. Kept for the same reason.
+    pub crowds: Present,
 }
 
 impl NodeInfo {
-    fn put(&mut self, pod: Arc<PodInfo>) {
+    fn put(&mut self, pod: Arc<PodInfo>, crowd: CrowdId) {
+        self.crowds.come(crowd);
         self.requested.add(&pod.requests);
         self.used.add(&pod.assumed_use);
         self.ports.extend_from_slice(&pod.ports);
@@ -89,10 +93,9 @@ impl NodeInfo {
         self.pods.insert(pod.key.clone(), pod);
     }
 
-    fn take(&mut self, key: &PodKey) {
-        let Some(pod) = self.pods.remove(key) else {
-            return;
-        };
+    fn take(&mut self, key: &PodKey, crowd: CrowdId) -> Option<Arc<PodInfo>> {
+        let pod = self.pods.remove(key)?;
+        self.crowds.go(crowd);
         self.requested.subtract(&pod.requests);
         self.used.subtract(&pod.assumed_use);
         if let Some(controller) = sibling_of(&pod)
@@ -108,6 +111,7 @@ impl NodeInfo {
                 self.ports.swap_remove(place);
             }
         }
+        Some(pod)
     }
 }
 
@@ -123,6 +127,15 @@ struct Place {
     node: String,
     /// Placed by us, and not seen in the API yet.
     assumed: bool,
+    crowd: CrowdId,
+}
+
+/// Pods that pods on nodes will not have near them.
+#[derive(Debug)]
+struct Forbidden {
+    term: PodTerm,
+    /// How many pods on which node forbid just this.
+    by: HashMap<String, usize>,
 }
 
 /// All nodes and pods.
@@ -131,8 +144,10 @@ pub struct Cluster {
     nodes: Vec<NodeInfo>,
     by_name: HashMap<String, usize>,
     places: HashMap<PodKey, Place>,
-    /// Pods that forbid others near them.
-    forbidding: HashSet<PodKey>,
+    crowds: Crowds,
+    /// By the terms' identities: all pods of one deployment forbid the same.
+    forbidden: HashMap<String, Forbidden>,
+    namespaces: Namespaces,
 }
 
 impl Cluster {
@@ -141,13 +156,33 @@ impl Cluster {
         &self.nodes
     }
 
-    /// The pods that forbid others near them, with their nodes.
-    pub fn forbidding(&self) -> impl Iterator<Item = (&NodeInfo, &Arc<PodInfo>)> {
-        self.forbidding.iter().filter_map(|key| {
-            let place = self.places.get(key)?;
-            let node = self.node(&place.node)?;
-            Some((node, node.pods.get(key)?))
+    /// What pods on nodes will not have near them, with the nodes that those are on.
+    pub fn forbidden(&self) -> impl Iterator<Item = (&PodTerm, impl Iterator<Item = &NodeInfo>)> {
+        self.forbidden.values().map(|forbidden| {
+            let names = forbidden.by.keys();
+            (&forbidden.term, names.filter_map(|name| self.node(name)))
         })
+    }
+
+    /// The pods on nodes that something holds for.
+    pub fn pick(&self, holds: impl Fn(&Crowd) -> bool) -> Picked {
+        self.crowds.pick(holds)
+    }
+
+    /// The labels of namespaces.
+    pub fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
+    }
+
+    /// A namespace was seen. Says whether its labels have changed.
+    pub fn set_namespace(&mut self, name: &str, labels: Labels) -> bool {
+        let before = self.namespaces.insert(name.to_owned(), labels);
+        before.as_ref() != self.namespaces.get(name)
+    }
+
+    /// A namespace is gone.
+    pub fn remove_namespace(&mut self, name: &str) {
+        self.namespaces.remove(name);
     }
 
     /// A node by its name.
@@ -196,11 +231,15 @@ impl Cluster {
 
     /// A pod is gone, or has ended. Says whether it was on a node.
     pub fn remove_pod(&mut self, key: &PodKey) -> bool {
-        self.forbidding.remove(key);
         let Some(place) = self.places.remove(key) else {
             return false;
         };
-        self.node_mut(&place.node).take(key);
+        if let Some(pod) = self.node_mut(&place.node).take(key, place.crowd) {
+            for term in &pod.pod_terms.forbidden {
+                self.allow(term, &place.node);
+            }
+        }
+        self.crowds.leave(place.crowd);
         self.forget_if_empty(&place.node);
         true
     }
@@ -208,12 +247,44 @@ impl Cluster {
     fn put(&mut self, node: &str, pod: Arc<PodInfo>, assumed: bool) {
         let key = pod.key.clone();
         self.remove_pod(&key);
-        if !pod.pod_terms.forbidden.is_empty() {
-            self.forbidding.insert(key.clone());
+        for term in &pod.pod_terms.forbidden {
+            self.forbid(term, node);
         }
-        self.node_mut(node).put(pod);
+        let crowd = self.crowds.join(&pod);
+        self.node_mut(node).put(pod, crowd);
         let node = node.to_owned();
-        self.places.insert(key, Place { node, assumed });
+        let place = Place {
+            node,
+            assumed,
+            crowd,
+        };
+        self.places.insert(key, place);
+    }
+
+    fn forbid(&mut self, term: &PodTerm, node: &str) {
+        let forbidden = self
+            .forbidden
+            .entry(term.identity.clone())
+            .or_insert_with(|| Forbidden {
+                term: term.clone(),
+                by: HashMap::new(),
+            });
+        *forbidden.by.entry(node.to_owned()).or_default() += 1;
+    }
+
+    fn allow(&mut self, term: &PodTerm, node: &str) {
+        let Some(forbidden) = self.forbidden.get_mut(&term.identity) else {
+            return;
+        };
+        if let Some(count) = forbidden.by.get_mut(node) {
+            *count -= 1;
+            if *count == 0 {
+                forbidden.by.remove(node);
+            }
+        }
+        if forbidden.by.is_empty() {
+            self.forbidden.remove(&term.identity);
+        }
     }
 
     fn node_mut(&mut self, name: &str) -> &mut NodeInfo {

@@ -115,6 +115,9 @@ fn enough_of(nodes: usize) -> usize {
 }
 
 #[cfg(test)]
+mod model;
+
+#[cfg(test)]
 mod tests {
     use rand::SeedableRng;
     use rand::rngs::StdRng;

@@ -5,7 +5,9 @@ use std::collections::{HashMap, HashSet};
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 use keelson_component::tolerates;
 
+use crate::affinity::{Labels, PodTerm, PodTerms};
 use crate::cluster::{Cluster, NodeFacts, NodeInfo};
+use crate::crowds::Picked;
 use crate::pod::PodInfo;
 use crate::resources::Resources;
 
@@ -41,8 +43,8 @@ pub struct Rejection {
 pub struct Filters<'a> {
     pod: &'a PodInfo,
     spread: Vec<Domains<'a>>,
-    /// Domains (label, value) into which pods that are there let this one not.
-    closed: HashSet<(&'a str, &'a str)>,
+    /// Domains, by label, into which pods that are there let this one not.
+    closed: HashMap<&'a str, HashSet<&'a str>>,
     /// For each set of pods that it must be with, the domains that have a pod of all the sets.
     wanted: Vec<HashSet<&'a str>>,
     /// Whether it is the first of its own kind: a set that it belongs to itself must begin somewhere.
@@ -63,38 +65,37 @@ struct Domains<'a> {
 impl<'a> Filters<'a> {
     /// Looks at all pods once, where the pod says anything about others, or others about it.
     pub fn new(pod: &'a PodInfo, cluster: &'a Cluster) -> Filters<'a> {
+        let PodTerms {
+            required,
+            forbidden,
+            ..
+        } = &pod.pod_terms;
+        let namespaces = cluster.namespaces();
         // One pod must be in all the sets: of two terms, each met by another pod, neither is.
-        let in_all = |other: &PodInfo| {
-            let mut required = pod.pod_terms.required.iter();
-            required.all(|term| term.matches(&other.key.namespace, &other.labels))
+        let in_all = |namespace: &str, labels: &Labels| {
+            let mut required = required.iter();
+            required.all(|term| term.matches(namespace, labels, namespaces))
         };
-        let wanted: Vec<HashSet<&str>> = pod
-            .pod_terms
-            .required
-            .iter()
-            .map(|term| domains_with(cluster, &term.topology_key, in_all))
-            .collect();
-        let of_its_own_kind = pod
-            .pod_terms
-            .required
-            .iter()
-            .all(|term| term.matches(&pod.key.namespace, &pod.labels));
+        let wanted: Vec<HashSet<&str>> = if required.is_empty() {
+            Vec::new()
+        } else {
+            let such = cluster.pick(|crowd| in_all(&crowd.namespace, &crowd.labels));
+            let domains = |term: &'a PodTerm| domains_with(cluster, &term.topology_key, &such);
+            required.iter().map(domains).collect()
+        };
+        let unwanted = forbidden.iter().map(|term| {
+            let such =
+                cluster.pick(|crowd| term.matches(&crowd.namespace, &crowd.labels, namespaces));
+            domains_with(cluster, &term.topology_key, &such)
+        });
         Filters {
             pod,
             spread: spread_domains(pod, cluster),
             closed: closed_domains(pod, cluster),
-            first_of_its_kind: of_its_own_kind && wanted.iter().all(HashSet::is_empty),
+            first_of_its_kind: in_all(&pod.key.namespace, &pod.labels)
+                && wanted.iter().all(HashSet::is_empty),
             wanted,
-            unwanted: pod
-                .pod_terms
-                .forbidden
-                .iter()
-                .map(|term| {
-                    domains_with(cluster, &term.topology_key, |other| {
-                        term.matches(&other.key.namespace, &other.labels)
-                    })
-                })
-                .collect(),
+            unwanted: unwanted.collect(),
         }
     }
 
@@ -164,7 +165,7 @@ impl<'a> Filters<'a> {
     fn breaks_pod_affinity(&self, facts: &NodeFacts) -> Option<&'static str> {
         let domain = |key: &str| facts.labels.get(key).map(String::as_str);
         let required = &self.pod.pod_terms.required;
-        let is_met = |(term, domains): (&crate::affinity::PodTerm, &HashSet<&str>)| {
+        let is_met = |(term, domains): (&PodTerm, &HashSet<&str>)| {
             domain(&term.topology_key)
                 .is_some_and(|domain| self.first_of_its_kind || domains.contains(domain))
         };
@@ -172,13 +173,15 @@ impl<'a> Filters<'a> {
             return Some("node(s) didn't match pod affinity rules");
         }
         let forbidden = &self.pod.pod_terms.forbidden;
-        let is_broken = |(term, domains): (&crate::affinity::PodTerm, &HashSet<&str>)| {
+        let is_broken = |(term, domains): (&PodTerm, &HashSet<&str>)| {
             domain(&term.topology_key).is_some_and(|domain| domains.contains(domain))
         };
         if forbidden.iter().zip(&self.unwanted).any(is_broken) {
             return Some("node(s) didn't match pod anti-affinity rules");
         }
-        let is_closed = |(key, value): &(&str, &str)| domain(key) == Some(value);
+        let is_closed = |(key, domains): (&&str, &HashSet<&str>)| {
+            domain(key).is_some_and(|domain| domains.contains(domain))
+        };
         if self.closed.iter().any(is_closed) {
             return Some("node(s) didn't satisfy existing pods anti-affinity rules");
         }
@@ -237,35 +240,23 @@ pub fn bears(tolerations: &[Toleration], taint: &Taint) -> bool {
         .any(|toleration| tolerates(toleration, taint))
 }
 
-/// The domains that have a pod of some kind.
-fn domains_with<'a>(
-    cluster: &'a Cluster,
-    topology_key: &str,
-    is_such: impl Fn(&PodInfo) -> bool,
-) -> HashSet<&'a str> {
-    let mut domains = HashSet::new();
-    for (node, facts) in existing(cluster) {
-        let Some(domain) = facts.labels.get(topology_key) else {
-            continue;
-        };
-        if node.pods.values().any(|pod| is_such(pod)) {
-            domains.insert(domain.as_str());
-        }
-    }
-    domains
+/// The domains that have a pod of these.
+fn domains_with<'a>(cluster: &'a Cluster, topology_key: &str, such: &Picked) -> HashSet<&'a str> {
+    let with = existing(cluster).filter(|(node, _)| node.crowds.has(such));
+    let domains = with.filter_map(|(_, facts)| facts.labels.get(topology_key));
+    domains.map(String::as_str).collect()
 }
 
-fn closed_domains<'a>(pod: &PodInfo, cluster: &'a Cluster) -> HashSet<(&'a str, &'a str)> {
-    let mut closed = HashSet::new();
-    for (node, other) in cluster.forbidding() {
-        let Some(facts) = &node.facts else { continue };
-        for term in &other.pod_terms.forbidden {
-            if term.matches(&pod.key.namespace, &pod.labels)
-                && let Some(domain) = facts.labels.get(&term.topology_key)
-            {
-                closed.insert((term.topology_key.as_str(), domain.as_str()));
-            }
+fn closed_domains<'a>(pod: &PodInfo, cluster: &'a Cluster) -> HashMap<&'a str, HashSet<&'a str>> {
+    let mut closed: HashMap<&str, HashSet<&str>> = HashMap::new();
+    for (term, nodes) in cluster.forbidden() {
+        if !term.matches(&pod.key.namespace, &pod.labels, cluster.namespaces()) {
+            continue;
         }
+        let facts = nodes.filter_map(|node| node.facts.as_ref());
+        let domains = facts.filter_map(|facts| facts.labels.get(&term.topology_key));
+        let of_key = closed.entry(&term.topology_key).or_default();
+        of_key.extend(domains.map(String::as_str));
     }
     closed
 }
@@ -273,6 +264,7 @@ fn closed_domains<'a>(pod: &PodInfo, cluster: &'a Cluster) -> HashSet<(&'a str, 
 fn spread_domains<'a>(pod: &'a PodInfo, cluster: &'a Cluster) -> Vec<Domains<'a>> {
     let required: Vec<_> = pod.spread.iter().filter(|each| each.required).collect();
     let domains = required.iter().map(|constraint| {
+        let counter = constraint.counter(cluster, &pod.key.namespace);
         let mut counts: HashMap<&str, i64> = HashMap::new();
         for (node, facts) in existing(cluster) {
             // Only nodes that the pod could be on, and that are in a domain of every constraint, count.
@@ -284,7 +276,7 @@ fn spread_domains<'a>(pod: &'a PodInfo, cluster: &'a Cluster) -> Vec<Domains<'a>
             let Some(domain) = facts.labels.get(&constraint.topology_key) else {
                 continue;
             };
-            *counts.entry(domain).or_default() += constraint.count_on(node, &pod.key.namespace);
+            *counts.entry(domain).or_default() += counter.on(node);
         }
         let fewest = match counts.len() < constraint.min_domains {
             true => 0,

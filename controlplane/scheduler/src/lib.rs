@@ -17,6 +17,7 @@
 mod affinity;
 mod args;
 mod cluster;
+mod crowds;
 mod decide;
 mod filter;
 mod pod;

@@ -32,6 +32,8 @@ pub enum Change {
     PodPlaced,
     /// A pod has left its node, or ended there.
     PodGone,
+    /// A namespace has other labels.
+    NamespaceChanged,
 }
 
 impl Change {
@@ -49,6 +51,7 @@ impl Change {
             Change::PodPlaced | Change::NodeGone => {
                 rejected_by.contains(&Filter::PodAffinity) || rejected_by.contains(&Filter::Spread)
             }
+            Change::NamespaceChanged => rejected_by.contains(&Filter::PodAffinity),
             Change::PodGone => [
                 Filter::Resources,
                 Filter::Ports,

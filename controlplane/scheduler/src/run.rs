@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Binding, Namespace, Node, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use keelson_component::error::{is_conflict, is_not_found};
@@ -57,10 +57,15 @@ pub async fn schedule(connect: Connect, name: String, recorder: Recorder, stop: 
         scheduler: Mutex::new(Scheduler::new(name)),
         news: Notify::new(),
     });
-    let (nodes, pods) = (watch_nodes(&mind), watch_pods(&mind));
-    let synced = [nodes.synced(), pods.synced()];
+    let (namespaces, nodes, pods) = (
+        watch_namespaces(&mind),
+        watch_nodes(&mind),
+        watch_pods(&mind),
+    );
+    let synced = [namespaces.synced(), nodes.synced(), pods.synced()];
     let mut watching = JoinSet::new();
     let client = &connect.client;
+    watching.spawn(namespaces.run(Api::all(client.clone()), stop.clone()));
     watching.spawn(nodes.run(Api::all(client.clone()), stop.clone()));
     watching.spawn(pods.run(Api::all(client.clone()), stop.clone()));
     let complete = async {
@@ -73,6 +78,22 @@ pub async fn schedule(connect: Connect, name: String, recorder: Recorder, stop: 
         work(&mind, &connect, &recorder, &stop).await;
     }
     while watching.join_next().await.is_some() {}
+}
+
+fn watch_namespaces(mind: &Arc<Mind>) -> Informer<Namespace> {
+    let mut informer = Informer::<Namespace>::trimmed(|namespace| {
+        namespace.metadata.annotations = None;
+        namespace.spec = None;
+        namespace.status = None;
+    });
+    let mind = mind.clone();
+    informer.on_change(move |change| match change {
+        Change::Applied { new, .. } => mind.see(|scheduler| scheduler.namespace_seen(new)),
+        Change::Deleted { last } => {
+            mind.see(|scheduler| scheduler.namespace_gone(&last.name_any()));
+        }
+    });
+    informer
 }
 
 fn watch_nodes(mind: &Arc<Mind>) -> Informer<Node> {
@@ -139,8 +160,13 @@ async fn work(mind: &Mind, connect: &Connect, recorder: &Recorder, stop: &Cancel
             Some(Ok(ended)) = under_way.join_next() => note(mind, ended, now()),
             () = mind.news.notified() => {}
             () = tokio::time::sleep(wake.min(LOOK_AGAIN)) => {}
+            () = stop.cancelled() => {}
         }
     }
+    finish(stop, async {
+        while under_way.join_next().await.is_some() {}
+    })
+    .await;
 }
 
 fn note(mind: &Mind, ended: Ended, now: u64) {
@@ -160,13 +186,8 @@ fn take(step: Step, connect: &Connect, recorder: &Recorder, under_way: &mut Join
         }),
         Step::Explain { pod, no_fit, told } => under_way.spawn(async move {
             let message = no_fit.to_string();
-            () = stop.cancelled() => {}
             match explain(&connect, &recorder, &pod, &message, told.as_deref()).await {
                 true => Ended::Told(pod, message),
-    finish(stop, async {
-        while under_way.join_next().await.is_some() {}
-    })
-    .await;
                 false => Ended::Untold,
             }
         }),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use rand::Rng;
 
 use crate::cluster::{Cluster, NodeFacts};
@@ -83,6 +83,20 @@ impl Scheduler {
     pub fn node_gone(&mut self, name: &str) {
         self.cluster.remove_node(name);
         self.queue.changed(&Change::NodeGone);
+    }
+
+    /// A namespace was seen.
+    pub fn namespace_seen(&mut self, namespace: &Namespace) {
+        let name = namespace.metadata.name.as_deref().unwrap_or_default();
+        let labels = namespace.metadata.labels.clone().unwrap_or_default();
+        if self.cluster.set_namespace(name, labels) {
+            self.queue.changed(&Change::NamespaceChanged);
+        }
+    }
+
+    /// A namespace is gone.
+    pub fn namespace_gone(&mut self, name: &str) {
+        self.cluster.remove_namespace(name);
     }
 
     /// A pod was seen.
@@ -412,6 +426,34 @@ mod tests {
         world.scheduler.node_gone("a");
         world.now = 10_000;
         assert_eq!(world.binds(), Some(("p".into(), "b".into())));
+    }
+
+    #[test]
+    fn a_namespace_that_is_relabelled_lets_in_who_wanted_to_be_with_its_pods() {
+        let mut world = World::new();
+        let namespace = |team: &str| {
+            let value = json!({"metadata": {"name": "default", "labels": {"team": team}}});
+            serde_json::from_value::<Namespace>(value).unwrap()
+        };
+        let with_red = pod("p").spec(
+            "affinity",
+            json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{
+                "topologyKey": "kubernetes.io/hostname", "labelSelector": {},
+                "namespaceSelector": {"matchLabels": {"team": "red"}},
+            }]}}),
+        );
+        world.scheduler.namespace_seen(&namespace("blue"));
+        world.scheduler.node_seen(&node("n").node());
+        world
+            .scheduler
+            .pod_seen(&on(pod("web").label("app", "web"), "n"));
+        world.scheduler.pod_seen(&with_red.pod());
+        world.explains();
+        world.scheduler.namespace_seen(&namespace("blue"));
+        world.now = 10_000;
+        assert!(world.step().is_none());
+        world.scheduler.namespace_seen(&namespace("red"));
+        assert_eq!(world.binds(), Some(("p".into(), "n".into())));
     }
 
     #[test]

@@ -111,16 +111,13 @@ fn preferred(pod: &PodInfo, (node, facts): &Candidate) -> i64 {
 fn company(pod: &PodInfo, cluster: &Cluster, candidates: &[Candidate]) -> Vec<i64> {
     let mut worth: HashMap<(&str, &str), i64> = HashMap::new();
     for (weight, term) in &pod.pod_terms.preferred {
+        let liked = cluster
+            .pick(|crowd| term.matches(&crowd.namespace, &crowd.labels, cluster.namespaces()));
         for (node, facts) in existing(cluster) {
             let Some(domain) = facts.labels.get(&term.topology_key) else {
                 continue;
             };
-            let matching = node
-                .pods
-                .values()
-                .filter(|other| term.matches(&other.key.namespace, &other.labels))
-                .count();
-            let here = weight * i64::try_from(matching).unwrap_or(0);
+            let here = weight * node.crowds.count(&liked);
             *worth.entry((&term.topology_key, domain)).or_default() += here;
         }
     }
@@ -156,10 +153,11 @@ fn spread(pod: &PodInfo, cluster: &Cluster, candidates: &[Candidate]) -> Vec<i64
     }
     let mut crowd: Vec<i64> = vec![0; candidates.len()];
     for constraint in constraints {
+        let counter = constraint.counter(cluster, &pod.key.namespace);
         let mut counts: HashMap<&str, i64> = HashMap::new();
         for (node, facts) in existing(cluster) {
             if let Some(domain) = facts.labels.get(&constraint.topology_key) {
-                *counts.entry(domain).or_default() += constraint.count_on(node, &pod.key.namespace);
+                *counts.entry(domain).or_default() += counter.on(node);
             }
         }
         // A domain among few weighs less than one among many, as in Kubernetes: ln(domains + 2), in thousandths.

@@ -1,13 +1,11 @@
 //! Spreading pods over zones and nodes: what a pod asks for itself, and what is good for every controller's pods.
 
-use std::sync::Arc;
-
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use kube::core::{Selector, SelectorExt};
 
-use crate::affinity::{Labels, selector};
-use crate::cluster::NodeInfo;
-use crate::pod::PodInfo;
+use crate::affinity::{Labels, narrowed};
+use crate::cluster::{Cluster, NodeInfo};
+use crate::crowds::Picked;
 
 /// The label that names a node.
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
@@ -45,7 +43,7 @@ impl Constraint {
             max_skew: i64::from(constraint.max_skew),
             required: constraint.when_unsatisfiable == "DoNotSchedule",
             min_domains: usize::try_from(constraint.min_domains.unwrap_or(1)).unwrap_or(1),
-            set: Set::Selected(selector(
+            set: Set::Selected(narrowed(
                 constraint.label_selector.as_ref(),
                 &keys,
                 &[],
@@ -73,17 +71,34 @@ impl Constraint {
         }
     }
 
-    /// How many of the pods that are to be spread a node has, those that are on their way out not counted.
-    pub fn count_on(&self, node: &NodeInfo, namespace: &str) -> i64 {
-        if let Set::Siblings(ours) = &self.set {
+    /// Counts the pods of a namespace that are to be spread.
+    pub fn counter(&self, cluster: &Cluster, namespace: &str) -> Counter<'_> {
+        match &self.set {
             // The UID of a controller is of one namespace.
-            return node.of_controller.get(ours).copied().unwrap_or(0);
+            Set::Siblings(ours) => Counter::Siblings(ours),
+            Set::Selected(selector) => Counter::Picked(cluster.pick(|crowd| {
+                !crowd.terminating
+                    && *crowd.namespace == *namespace
+                    && selector.matches(&crowd.labels)
+            })),
         }
-        let is_counted = |other: &&Arc<PodInfo>| {
-            !other.terminating
-                && *other.key.namespace == *namespace
-                && self.counts(&other.labels, other.controller.as_deref())
-        };
-        i64::try_from(node.pods.values().filter(is_counted).count()).unwrap_or(i64::MAX)
+    }
+}
+
+/// Counts pods that are to be spread.
+pub enum Counter<'a> {
+    /// Those of some crowds.
+    Picked(Picked),
+    /// Those of a controller.
+    Siblings(&'a str),
+}
+
+impl Counter<'_> {
+    /// How many a node has, those that are on their way out not counted.
+    pub fn on(&self, node: &NodeInfo) -> i64 {
+        match self {
+            Counter::Picked(picked) => node.crowds.count(picked),
+            Counter::Siblings(ours) => node.of_controller.get(*ours).copied().unwrap_or(0),
+        }
     }
 }

@@ -91,6 +91,11 @@ impl PodMaker {
         self
     }
 
+    pub fn in_namespace(mut self, namespace: &str) -> PodMaker {
+        self.0["metadata"]["namespace"] = namespace.into();
+        self
+    }
+
     pub fn label(mut self, key: &str, value: &str) -> PodMaker {
         self.0["metadata"]["labels"][key] = value.into();
         self

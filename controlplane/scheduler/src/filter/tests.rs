@@ -192,6 +192,31 @@ fn required_spreading_keeps_the_skew() {
     assert!(reason.ends_with("(missing required label)"), "{reason}");
 }
 
+#[test]
+fn with_fewer_domains_than_asked_for_the_emptiest_counts_as_empty() {
+    let zones = ["a", "b"].map(|zone| node(zone).label("zone", zone));
+    let mut cluster = cluster_of(&[&zones[0], &zones[1]]);
+    let web = |name: &str| pod(name).label("app", "web");
+    for zone in ["a", "b"] {
+        cluster.set_pod(zone, web(&format!("in-{zone}")).info());
+    }
+    for (domains, expected) in [(1, None), (2, None), (3, Some(Filter::Spread))] {
+        let spread = web("p").spec(
+            "topologySpreadConstraints",
+            json!([{
+                "maxSkew": 1, "minDomains": domains, "topologyKey": "zone",
+                "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "web"}},
+            }]),
+        );
+        let rejected = check_in(&spread, &zones[0], &cluster).err();
+        assert_eq!(
+            rejected.map(|rejection| rejection.by),
+            expected,
+            "{domains}"
+        );
+    }
+}
+
 fn near(kind: &str, app: &str) -> serde_json::Value {
     json!({kind: {"requiredDuringSchedulingIgnoredDuringExecution": [{
         "topologyKey": "zone", "labelSelector": {"matchLabels": {"app": app}},
