@@ -4,6 +4,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use rand::Rng;
 use serde_json::Value;
 
@@ -66,23 +68,25 @@ impl Api {
         if !offered.contains(&verb) {
             return Err(ApiError::method_not_allowed());
         }
-        match (verb, request.part()) {
-            ("get", "" | "status") => self.get(request).await,
-            ("get", "scale") => self.get_scale(request).await,
-            ("get", "log") => self.logs(request).await,
-            ("list", _) => self.list(request).await,
-            ("watch", _) => self.watch(request).await,
-            ("create", "") => self.create(request).await,
-            ("create", "binding") => self.bind(request).await,
-            ("create", "eviction") => self.evict(request).await,
-            ("update", "scale") => self.update_scale(request).await,
-            ("patch", "scale") => self.patch_scale(request).await,
-            ("update", _) => self.update(request).await,
-            ("patch", _) => self.patch(request).await,
-            ("delete", "") => self.delete(request).await,
-            ("deletecollection", "") => self.delete_collection(request).await,
-            _ => Err(ApiError::method_not_allowed()),
-        }
+        // Each on the heap, so that a read does not take the memory of the largest write.
+        let verb: BoxFuture<'_, ApiResult<Outcome>> = match (verb, request.part()) {
+            ("get", "" | "status") => self.get(request).boxed(),
+            ("get", "scale") => self.get_scale(request).boxed(),
+            ("get", "log") => self.logs(request).boxed(),
+            ("list", _) => self.list(request).boxed(),
+            ("watch", _) => self.watch(request).boxed(),
+            ("create", "") => self.create(request).boxed(),
+            ("create", "binding") => self.bind(request).boxed(),
+            ("create", "eviction") => self.evict(request).boxed(),
+            ("update", "scale") => self.update_scale(request).boxed(),
+            ("patch", "scale") => self.patch_scale(request).boxed(),
+            ("update", _) => self.update(request).boxed(),
+            ("patch", _) => self.patch(request).boxed(),
+            ("delete", "") => self.delete(request).boxed(),
+            ("deletecollection", "") => self.delete_collection(request).boxed(),
+            _ => return Err(ApiError::method_not_allowed()),
+        };
+        verb.await
     }
 
     async fn get(&self, request: &Request) -> ApiResult<Outcome> {

@@ -348,10 +348,12 @@ fn prefix_end(prefix: &str) -> Vec<u8> {
     end
 }
 
-pub(super) async fn timed<T>(
+/// A call, which goes to the heap: each future around it would hold it twice over, and every request with them.
+pub(super) fn timed<T>(
     call: impl Future<Output = Result<T, etcd_client::Error>>,
-) -> Result<T, StoreError> {
-    within(CALL_MAX, async { Ok(call.await?) }).await
+) -> impl Future<Output = Result<T, StoreError>> {
+    let call = Box::pin(call);
+    within(CALL_MAX, async move { Ok(call.await?) })
 }
 
 /// A call for which many wait.
