@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
 
-use super::http2::{CallId, Http2, Outgoing, Status};
+use super::http2::{Http2, Status};
+use super::outgoing::{CallId, Outgoing};
 
 /// As much as is read at once.
 const READ_BYTES: usize = 256 << 10;

@@ -206,9 +206,28 @@ fn note(fields: &mut Fields, entry: &Entry) {
     match entry.name.as_slice() {
         b":status" => fields.status_ok |= entry.value == b"200",
         b"grpc-status" => fields.grpc_status = text().parse().ok(),
-        b"grpc-message" => fields.grpc_message = Some(text()),
+        b"grpc-message" => fields.grpc_message = Some(percent_decoded(&entry.value)),
         _ => {}
     }
+}
+
+/// gRPC writes what is not plain ASCII, and the per cent sign, as `%XX`; some write spaces so as well.
+fn percent_decoded(mut coded: &[u8]) -> String {
+    let mut text = Vec::with_capacity(coded.len());
+    while let Some(byte) = coded.split_off_first() {
+        let digits = coded
+            .first_chunk::<2>()
+            .and_then(|two| std::str::from_utf8(two).ok());
+        let decoded = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match decoded {
+            Some(decoded) if *byte == b'%' => {
+                text.push(decoded);
+                coded = coded.get(2..).unwrap_or_default();
+            }
+            _ => text.push(*byte),
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// An integer whose first bits are in the low `bits` of the first byte (RFC 7541, 5.1).
@@ -265,6 +284,15 @@ mod tests {
         // A table of no bytes; then there is no entry 62.
         assert_eq!(decoder.decode(&[0x20]).unwrap(), Fields::default());
         assert_eq!(decoder.decode(&[0x80 | 62]), None);
+    }
+
+    #[test]
+    fn messages_are_percent_decoded() {
+        assert_eq!(
+            percent_decoded(b"too%20many%20requests"),
+            "too many requests"
+        );
+        assert_eq!(percent_decoded(b"100%, %zz, %4"), "100%, %zz, %4");
     }
 
     #[test]

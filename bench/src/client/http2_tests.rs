@@ -3,6 +3,7 @@
 use keelson_proto::etcdserverpb::PutRequest;
 
 use super::super::connection::Next;
+use super::super::outgoing::{FIRST_WINDOW, Method};
 use super::*;
 
 const PUT: Method = Method("/etcdserverpb.KV/Put");

@@ -14,7 +14,9 @@ mod hpack;
 mod http2;
 mod huffman;
 pub mod methods;
+mod outgoing;
 pub mod wire;
 
 pub use connection::{Connection, Handler, Next};
-pub use http2::{CallId, Method, Outgoing, Status};
+pub use http2::Status;
+pub use outgoing::{CallId, Method, Outgoing};

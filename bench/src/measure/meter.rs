@@ -13,6 +13,10 @@ use super::{Outcome, Usage};
 /// Latencies beyond this are counted as this.
 const LATENCY_US_MAX: u64 = 600_000_000;
 
+/// How long a run goes on if nothing succeeds in it, and how often that is looked at.
+const STALL_MAX: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(10);
+
 /// Notes what clients did while it is on.
 #[derive(Debug)]
 pub struct Meter {
@@ -120,6 +124,10 @@ impl Meter {
         let began = Instant::now();
         self.turn_on();
         sleep(measured).await;
+        // A disk may stall for longer than a short run lasts; nothing divided by something says nothing.
+        while self.operations() == 0 && began.elapsed() < STALL_MAX {
+            sleep(LOOK).await;
+        }
         self.turn_off();
         let elapsed = began.elapsed();
         let client = Usage::own()?.since(client);

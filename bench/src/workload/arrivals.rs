@@ -1,6 +1,7 @@
 //! Puts that arrive at a fixed rate, whether those before are answered or not. A latency counts from the time at which
 //! a put was due, so that a stall shows in all the puts that it held up.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ use crate::measure::Meter;
 const TIMER: Duration = Duration::from_millis(1);
 /// Puts under way on one connection, beyond which a system is hopelessly behind, and no more memory is spent on it.
 const UNDER_WAY_MAX: usize = 50_000;
+/// A put that is refused for now is offered again after this long; its latency goes on counting.
+const RETRY: Duration = Duration::from_millis(5);
+/// What a server says that has more before it than it wants to.
+const REFUSED: &str = "too many requests";
 /// Connections that the puts are spread over.
 const CONNECTIONS: usize = 12;
 
@@ -30,6 +35,8 @@ struct Arrivals {
     base: Instant,
     next: Instant,
     interval: Duration,
+    /// When refused puts may be offered again, and their tags; in order.
+    refused: VecDeque<(Instant, u64)>,
 }
 
 /// Begins to put over so many keys at a rate a second. Lasts as long as the tasks that are given.
@@ -54,10 +61,19 @@ pub async fn begin(
             // The connections take turns.
             next: base + interval.mul_f64(number as f64 / CONNECTIONS as f64),
             interval,
+            refused: VecDeque::new(),
         };
         tasks.spawn_local(async move { connection.run(&mut arrivals).await });
     }
     Ok(tasks)
+}
+
+impl Arrivals {
+    fn put(&mut self, tag: u64, out: &mut Outgoing) {
+        let number = self.random.below(self.keys);
+        let request = put(number, self.values.cut(number, &mut self.random));
+        out.call(methods::PUT, &request, true, tag);
+    }
 }
 
 impl Handler for Arrivals {
@@ -73,6 +89,9 @@ impl Handler for Arrivals {
                 let due = self.base + Duration::from_nanos(call.tag);
                 self.meter.took(due.elapsed());
             }
+            Err(status) if status.message.contains(REFUSED) => {
+                self.refused.push_back((Instant::now() + RETRY, call.tag));
+            }
             Err(status) => self.meter.failed(status),
         }
     }
@@ -86,11 +105,15 @@ impl Handler for Arrivals {
                 self.meter.failed("the system is hopelessly behind");
                 continue;
             }
-            let number = self.random.below(self.keys);
-            let request = put(number, self.values.cut(number, &mut self.random));
-            let tag = (due - self.base).as_nanos() as u64;
-            out.call(methods::PUT, &request, true, tag);
+            self.put((due - self.base).as_nanos() as u64, out);
         }
-        Next::At(self.next)
+        while let Some((again, tag)) = self.refused.front().copied()
+            && again <= now
+        {
+            self.refused.pop_front();
+            self.put(tag, out);
+        }
+        let again = self.refused.front().map_or(self.next, |(again, _)| *again);
+        Next::At(self.next.min(again))
     }
 }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::client::Connection;
 use crate::measure::{Meter, Outcome};
+use crate::system::member::serves;
 use crate::system::{Cluster, Kind};
 
 /// How long, and by how many connections.
@@ -34,17 +35,20 @@ impl Effort {
 
 /// Makes a cluster hold what a workload needs.
 pub async fn prepare(state: State, cluster: &Cluster, told: &Told) -> anyhow::Result<()> {
-    match state {
-        State::Empty => Ok(()),
-        State::Keys {
-            keys,
-            bytes,
-            manner,
-        } => {
-            let values = Rc::new(Values::new(bytes));
-            load::keys(&cluster.endpoints, 0, keys, &values, manner, told).await
-        }
+    if let State::Keys {
+        keys,
+        bytes,
+        manner,
+    } = state
+    {
+        let values = Rc::new(Values::new(bytes));
+        load::keys(&cluster.endpoints, 0, keys, &values, manner, told).await?;
     }
+    // A serializable read may be answered by a member that has not seen all of it yet, and would seem wrong.
+    for url in &cluster.endpoints {
+        serves(url).await?;
+    }
+    Ok(())
 }
 
 /// A cluster, and how much is to be done with it.
