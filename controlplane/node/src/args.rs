@@ -49,6 +49,9 @@ pub struct Args {
     /// Labels of the nodes, as key=value
     #[arg(long, value_name = "LABELS", value_delimiter = ',')]
     pub node_labels: Vec<String>,
+    /// For how long a node's Lease says that it lives; it is renewed four times as often
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..))]
+    pub node_lease_duration_seconds: u16,
     /// How long containers run before they are ready, unless their pod says so itself
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration::parse)]
     pub hollow_ready_after: Duration,
@@ -81,6 +84,7 @@ impl Args {
                 labels: labels.clone(),
                 runtime: runtime.to_owned(),
                 version: VERSION.to_owned(),
+                lease_duration_s: self.node_lease_duration_seconds,
             })
         };
         (0..self.count.unwrap_or(1)).map(node).collect()

@@ -20,9 +20,8 @@ use crate::addresses::Range;
 
 /// Where the nodes' Leases are.
 const LEASES: &str = "kube-node-lease";
-/// How long a Lease holds, and how often it is renewed: the kubelet's figures.
-const LEASE_DURATION_S: i32 = 40;
-const RENEW_EVERY: Duration = Duration::from_secs(10);
+/// How often a Lease is renewed while it holds: as the kubelet does.
+const RENEWALS: u32 = 4;
 /// How often the status is told again when nothing has changed.
 const STATUS_EVERY: Duration = Duration::from_secs(5 * 60);
 /// The least share of a pause that is slept: the nodes of one process should not all speak at once.
@@ -47,6 +46,8 @@ pub struct NodeConfig {
     pub runtime: String,
     /// The version of Kubernetes that it speaks.
     pub version: String,
+    /// How long its Lease holds.
+    pub lease_duration_s: u16,
 }
 
 impl NodeConfig {
@@ -211,13 +212,14 @@ pub async fn heartbeat(
     let mut told = Instant::now();
     let beating = async {
         loop {
-            let renewed = renew(connect, &config.name, &owner).await;
+            let renewed = renew(connect, config, &owner).await;
             let looked = look_after(connect, config, &mut owner, &mut told).await;
             let beat = renewed.map_err(anyhow::Error::from).and(looked);
             match beat {
                 Ok(()) => {
                     let share = rand::random_range(PAUSE_MIN..=1.0);
-                    tokio::time::sleep(RENEW_EVERY.mul_f64(share)).await;
+                    let held = Duration::from_secs(config.lease_duration_s.into());
+                    tokio::time::sleep((held / RENEWALS).mul_f64(share)).await;
                 }
                 Err(error) => {
                     tracing::warn!(
@@ -268,7 +270,8 @@ fn says_that_it_is_well(node: &Node) -> bool {
         })
 }
 
-async fn renew(connect: &Connect, name: &str, owner: &str) -> kube::Result<()> {
+async fn renew(connect: &Connect, config: &NodeConfig, owner: &str) -> kube::Result<()> {
+    let name = config.name.as_str();
     let api: Api<Lease> = Api::namespaced(connect.client.clone(), LEASES);
     let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(Timestamp::now());
     let patch = json!({
@@ -276,7 +279,7 @@ async fn renew(connect: &Connect, name: &str, owner: &str) -> kube::Result<()> {
             // So that it goes when the node does.
             {"apiVersion": "v1", "kind": "Node", "name": name, "uid": owner},
         ]},
-        "spec": {"holderIdentity": name, "leaseDurationSeconds": LEASE_DURATION_S, "renewTime": now},
+        "spec": {"holderIdentity": name, "leaseDurationSeconds": config.lease_duration_s, "renewTime": now},
     });
     let patched = api
         .patch(name, &connect.patch(), &Patch::Merge(&patch))

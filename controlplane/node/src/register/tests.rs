@@ -14,6 +14,7 @@ fn config() -> NodeConfig {
         labels: BTreeMap::new(),
         runtime: "hollow://0".into(),
         version: "v1.37.0".into(),
+        lease_duration_s: 40,
     }
 }
 
