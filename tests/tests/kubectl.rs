@@ -27,6 +27,19 @@ async fn a_session_with_kubectl_prints_what_its_user_knows() {
     assert!(whole.stop().success());
 }
 
+#[tokio::test]
+async fn an_older_kubectl_prints_the_same() {
+    let turn = Turn::take().await;
+    let mut whole = Whole::start(&turn, &[]).await;
+    let kubectl = whole.kubectl("1.33");
+    a_deployment_is_applied_and_shown(&kubectl).await;
+    it_is_described(&kubectl).await;
+    it_is_scaled_and_watched(&kubectl).await;
+    it_is_rolled_out_and_back(&kubectl).await;
+    it_is_exposed(&kubectl).await;
+    assert!(whole.stop().success());
+}
+
 fn example(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../examples")
@@ -421,28 +434,100 @@ async fn objects_are_changed_in_every_way(kubectl: &Kubectl, dir: &Path) {
     assert_eq!(waited, "deployment.apps/nginx-deployment condition met");
 }
 
+/// What kubectl prints of each mistake is what it prints on Kubernetes, and nothing is stored.
 async fn a_mistake_is_told(kubectl: &Kubectl, dir: &Path) {
-    let unknown = file(
-        dir,
-        "unknown.yaml",
-        "{apiVersion: v1, kind: ConfigMap, metadata: {name: wrong}, dato: {a: b}}\n",
+    let write = |name: &str, content: &str| file(dir, name, content);
+    let version = async |object: &str| {
+        let line = format!("get {object} -o jsonpath={{.metadata.resourceVersion}}");
+        kubectl.says(&line).await
+    };
+    let made = (
+        version("configmap/colours").await,
+        version("deployment/nginx-deployment").await,
     );
-    let refused = kubectl.refuses(&format!("create -f {unknown}")).await;
-    assert_eq!(
-        refused,
+    let web = |spec: &str| {
         format!(
-            "Error from server (BadRequest): error when creating \"{unknown}\": ConfigMap in version \"v1\" cannot be \
-             handled as a ConfigMap: strict decoding error: unknown field \"dato\"\n"
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: wrong}}\nspec:\n  {spec}\n  \
+             selector: {{matchLabels: {{app: web}}}}\n  \
+             template: {{metadata: {{labels: {{app: web}}}}, spec: {{containers: [{{name: c, image: nginx}}]}}}}\n"
+        )
+    };
+    let unknown = write("unknown.yaml", &web("replica: 3"));
+    let typed = write("typed.yaml", &web("replicas: three"));
+    let invalid = write("invalid.yaml", &web("replicas: -1"));
+    let cannot = "Deployment in version \"v1\" cannot be handled as a Deployment";
+    for verb in ["create", "apply"] {
+        for (path, why) in [
+            (
+                &unknown,
+                "strict decoding error: unknown field \"spec.replica\"",
+            ),
+            (
+                &typed,
+                "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
+            ),
+        ] {
+            assert_eq!(
+                kubectl.refuses(&format!("{verb} -f {path}")).await,
+                format!(
+                    "Error from server (BadRequest): error when creating \"{path}\": {cannot}: {why}\n"
+                )
+            );
+        }
+        assert_eq!(
+            kubectl.refuses(&format!("{verb} -f {invalid}")).await,
+            "The Deployment \"wrong\" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0\n"
+        );
+    }
+    let colours = |version: &str| {
+        format!(
+            "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: colours{version}}}, data: {{sky: red}}}}\n"
+        )
+    };
+    let taken = write("taken.yaml", &colours(""));
+    assert_eq!(
+        kubectl.refuses(&format!("create -f {taken}")).await,
+        format!(
+            "Error from server (AlreadyExists): error when creating \"{taken}\": configmaps \"colours\" already exists\n"
+        )
+    );
+    let stale = write("stale.yaml", &colours(", resourceVersion: \"1\""));
+    assert_eq!(
+        kubectl.refuses(&format!("replace -f {stale}")).await,
+        format!(
+            "Error from server (Conflict): error when replacing \"{stale}\": Operation cannot be fulfilled on configmaps \
+             \"colours\": the object has been modified; please apply your changes to the latest version and try again\n"
         )
     );
     let immutable = "patch deployment nginx-deployment --type=merge -p \
                      {\"spec\":{\"selector\":{\"matchLabels\":{\"app\":\"other\"}}}}";
-    let refused = kubectl.refuses(immutable).await;
-    assert!(
-        refused.contains("spec.selector: Invalid value: "),
-        "{refused}"
+    assert_eq!(
+        kubectl.refuses(immutable).await,
+        "The Deployment \"nginx-deployment\" is invalid: \n\
+         * spec.template.metadata.labels: Invalid value: {\"app\":\"nginx\"}: `selector` does not match template `labels`\n\
+         * spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"other\"}}: field is immutable\n"
     );
-    assert!(refused.contains("field is immutable"), "{refused}");
+    let warned = kubectl
+        .run(&format!(
+            "create -f {unknown} --validate=warn --dry-run=server"
+        ))
+        .await;
+    assert_eq!(
+        (warned.stdout.as_str(), warned.stderr.as_str()),
+        (
+            "deployment.apps/wrong created (server dry run)\n",
+            "Warning: unknown field \"spec.replica\"\n"
+        )
+    );
+    assert_eq!(
+        kubectl.refuses("get deployment wrong").await,
+        "Error from server (NotFound): deployments.apps \"wrong\" not found\n"
+    );
+    let kept = (
+        version("configmap/colours").await,
+        version("deployment/nginx-deployment").await,
+    );
+    assert_eq!(kept, made);
 }
 
 async fn the_api_is_described(kubectl: &Kubectl) {
