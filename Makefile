@@ -14,6 +14,8 @@ SIM_FLAGS ?=
 JEPSEN_FLAGS ?=
 # What `make jepsen-long` is told, as in: make jepsen-long LONG_FLAGS="--jobs 2 --minutes 240 --rounds 9"
 LONG_FLAGS ?=
+# How long `make faults` kills programs, in seconds; its seed is KEELSON_SEED, or a fresh one
+FAULTS_SECONDS ?= 600
 # What `make mutants` is told, as in: make mutants MUTANTS_FLAGS="--only sync-skipped,page-reads-now"
 MUTANTS_FLAGS ?=
 # What `make bench` is told, as in: make bench BENCH_FLAGS="--only put-3,get-hot --pairs 3"
@@ -98,6 +100,10 @@ jepsen-long: build faulty ## Run every workload under every nemesis; goes on whe
 .PHONY: faulty
 faulty: deps announce ## Build kvd-faulty and sim-faulty, which have the bugs and failpoints that test the tests
 	cargo build $(cargo_all) --features keelson-kvd/planted,keelson-sim/planted --bin kvd-faulty --bin sim-faulty
+
+.PHONY: faults
+faults: build ## Kill the control plane's programs during roll-outs for ten minutes, and judge all that happened
+	KEELSON_FAULTS_SECONDS=$(FAULTS_SECONDS) cargo test $(cargo_all) --test controlplane_faults -- --nocapture
 
 .PHONY: mutants
 mutants: build faulty ## Plant every known bug, one after the other, and see that it is caught

@@ -1,6 +1,6 @@
 //! What the integration tests stand on: clusters of real server processes on loopback, a raw client that sees
 //! every field of the wire, loads that remember what was acknowledged, and a generator of commands that are sent
-//! to two servers side by side.
+//! to two servers side by side; the control plane program by program, and a judge of all that its store has seen.
 //!
 //! The server under test is `kvd`, or a real etcd when `KEELSON_SUT` says so: that is how the tests themselves
 //! are tested. Nothing here links the server; whatever is asserted, is asserted over its public interface.
@@ -11,6 +11,7 @@
 pub mod child;
 pub mod client;
 pub mod cluster;
+pub mod controlplane;
 pub mod differential;
 pub mod files;
 pub mod http;
@@ -19,6 +20,7 @@ pub mod member;
 pub mod observer;
 pub mod peers;
 pub mod ports;
+pub mod program;
 pub mod small_disk;
 pub mod tool;
 pub mod turn;

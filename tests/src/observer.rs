@@ -51,6 +51,13 @@ impl Observer {
             .streams
     }
 
+    /// What it has seen by now.
+    pub fn events(&self) -> Vec<Event> {
+        let seen = self.seen.lock().expect("the watcher does not panic");
+        assert!(seen.wrong.is_none(), "{:?}", seen.wrong);
+        seen.events.clone()
+    }
+
     /// Waits until an event of `revision` or a later one has come, and gives all of them.
     pub async fn wait_revision(&self, revision: i64) -> Vec<Event> {
         wait::until("the watcher to see the last write", async || {
@@ -71,6 +78,10 @@ impl Drop for Observer {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+fn key(event: &Event) -> &[u8] {
+    event.kv.as_ref().map_or(&[], |kv| &kv.key)
 }
 
 async fn observe(prefix: String, clients: Vec<Client>, seen: Arc<Mutex<Seen>>) {
@@ -108,11 +119,16 @@ async fn follow(prefix: &str, client: &Client, seen: &Mutex<Seen>) -> Result<(),
             return Ok(());
         };
         let mut seen = lock();
+        // A revision is never split between responses. Within one, the writes of a transaction share theirs.
+        let seen_before = seen.events.len();
         for event in response.events {
-            // Every write of a load has a revision of its own.
-            let before = seen.events.last().map_or(0, mod_revision);
-            if mod_revision(&event) <= before && seen.wrong.is_none() {
-                seen.wrong = Some(format!("{event:?} came after revision {before}"));
+            let revision = mod_revision(&event);
+            let is_next = seen.events.last().is_none_or(|last| {
+                let of_one = seen.events.len() > seen_before && key(last) != key(&event);
+                revision > mod_revision(last) || (revision == mod_revision(last) && of_one)
+            });
+            if !is_next && seen.wrong.is_none() {
+                seen.wrong = Some(format!("{event:?} came after {:?}", seen.events.last()));
             }
             seen.events.push(event);
         }
