@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::peers;
+use crate::peers::{self, Server};
 use crate::ports;
 use crate::tool::{self, Said};
 use crate::turn::Turn;
@@ -29,7 +29,12 @@ pub struct Whole {
 
 impl Whole {
     /// Starts it, with these flags beside those that give it a place of its own, and waits until it is ready.
-    pub async fn start(_turn: &Turn, flags: &[&str]) -> Whole {
+    pub async fn start(turn: &Turn, flags: &[&str]) -> Whole {
+        Whole::start_on(turn, Server::under_test(), flags).await
+    }
+
+    /// The same on members of `server`.
+    pub async fn start_on(_turn: &Turn, server: Server, flags: &[&str]) -> Whole {
         let dir = TempDir::with_prefix("keelson-test-").expect("a temporary folder can be made");
         let said = fs::File::create(dir.path().join("up.log")).expect("a file can be made");
         let client_port = consecutive_ports(6);
@@ -42,7 +47,7 @@ impl Whole {
             .arg("--data-dir")
             .arg(dir.path().join("data"))
             .arg("--kvd")
-            .arg(peers::Server::under_test().program())
+            .arg(server.program())
             .args(flags)
             .stdin(Stdio::null())
             .stdout(said.try_clone().expect("a handle can be copied"))
