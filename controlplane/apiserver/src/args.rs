@@ -56,7 +56,7 @@ pub struct Args {
     #[arg(long, requires = "tls_cert_file")]
     pub tls_private_key_file: Option<PathBuf>,
 
-    /// The authority that signs clients' certificates; the one in --cert-dir, unless given
+    /// An authority that signs clients' certificates, beside the one in --cert-dir
     #[arg(long)]
     pub client_ca_file: Option<PathBuf>,
 

@@ -17,7 +17,7 @@ use crate::bootstrap;
 use crate::cache::Caches;
 use crate::resources::ClusterIps;
 use crate::rest::{Api, ApiOptions};
-use crate::serve::{self, Inflight, Pki, Server, certificates};
+use crate::serve::{self, Inflight, Pki, Server, tls};
 use crate::storage::{self, Connection, ConnectionTls, Store};
 
 /// Runs the API server until `stop`, or until a part of it fails.
@@ -37,7 +37,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     let bound = listener.local_addr()?;
     let advertised = SocketAddr::new(advertised(&args), bound.port());
     let pki = Pki::open(&args.cert_dir)?;
-    let tls = tls(&args, &pki, &options, advertised.ip())?;
+    let tls = tls_config(&args, &pki, &options, advertised.ip())?;
     let kubeconfigs = args.kubeconfig_dir.as_deref().unwrap_or(&args.cert_dir);
     serve::write_kubeconfigs(&pki, kubeconfigs, &format!("https://{}", reachable(bound)))?;
 
@@ -168,18 +168,19 @@ fn reachable(bound: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, bound.port())
 }
 
-fn tls(
+fn tls_config(
     args: &Args,
     pki: &Pki,
     options: &ApiOptions,
     advertised: IpAddr,
 ) -> Result<rustls::ServerConfig> {
+    // Ours beside the one that is given: the kubeconfigs that are written here are to be of use.
     let client_ca = match &args.client_ca_file {
-        Some(path) => read(path)?,
+        Some(path) => format!("{}\n{}", pki.ca, read(path)?),
         None => pki.ca.clone(),
     };
     if let (Some(certificate), Some(key)) = (&args.tls_cert_file, &args.tls_private_key_file) {
-        return certificates::tls_config(&read(certificate)?, &read(key)?, &client_ca);
+        return tls::config(&read(certificate)?, &read(key)?, &client_ca);
     }
     let mut names: Vec<String> = [
         "localhost",
@@ -199,7 +200,7 @@ fn tls(
         advertised,
     ];
     let signed = pki.server(&names, &addresses)?;
-    certificates::tls_config(&signed.certificate, &signed.key, &client_ca)
+    tls::config(&signed.certificate, &signed.key, &client_ca)
 }
 
 #[cfg(test)]

@@ -1,27 +1,26 @@
 //! The cluster's own certificate authority, and what it signs.
 //!
 //! Made on the first start, in the certificate directory: `ca.crt` and `ca.key`, and a certificate and key for each
-//! client. They stay; the server's own certificate is made anew at each start, since its addresses may have changed.
-//! Keys are readable by their owner only.
+//! client. They stay as long as they are good: a client's certificate is made anew at a start if another authority
+//! signed it, or if it has expired or will soon. The server's own is made anew at each start, since its addresses may
+//! have changed. Keys are readable by their owner only.
 
 use std::fs;
 use std::io::Write;
 use std::net::IpAddr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::pki_types::UnixTime;
 
 use super::auth::MASTERS;
+use super::tls;
 use crate::clock;
 
 /// Clients that get a certificate, under the names of their files: common name and organization.
@@ -34,6 +33,8 @@ pub const CLIENTS: &[(&str, &str, &str)] = &[
 
 /// How long what is signed is good for.
 const YEARS: i32 = 10;
+/// A client's certificate that ends within this time is made anew: a component may run as long without a restart.
+const RENEWED_BEFORE: Duration = Duration::from_secs(90 * 86_400);
 
 /// A certificate and its key, as PEM.
 #[derive(Clone)]
@@ -74,30 +75,64 @@ impl Pki {
                 key.display()
             ),
         }
-        let pair = KeyPair::from_pem(&read(&key)?)
-            .with_context(|| format!("{} holds no key", key.display()))?;
+        let (ca, pem) = (read(&certificate)?, read(&key)?);
+        if !tls::fit(&ca, &pem) {
+            bail!(
+                "{} is not the key of {}",
+                key.display(),
+                certificate.display()
+            );
+        }
+        let pair =
+            KeyPair::from_pem(&pem).with_context(|| format!("{} holds no key", key.display()))?;
+        // In the name that the certificate bears: one that was brought has another than ours.
+        let issuer = Issuer::from_ca_cert_pem(&ca, pair)
+            .with_context(|| format!("{} holds no certificate", certificate.display()))?;
         Ok(Pki {
             dir: dir.to_owned(),
-            ca: read(&certificate)?,
-            issuer: Issuer::new(ca_params(), pair),
+            ca,
+            issuer,
         })
     }
 
-    /// The certificate of one of [`CLIENTS`], made if it is missing.
+    /// The certificate of one of [`CLIENTS`], made if it is missing or no longer good.
     pub fn client(&self, file: &str, common_name: &str, organization: &str) -> Result<Signed> {
+        let now = Duration::from_secs(clock::now_s().unsigned_abs());
+        self.client_at(now, file, common_name, organization)
+    }
+
+    /// The same, at a time since 1970.
+    fn client_at(
+        &self,
+        now: Duration,
+        file: &str,
+        common_name: &str,
+        organization: &str,
+    ) -> Result<Signed> {
         let certificate = self.dir.join(format!("{file}.crt"));
         let key = self.dir.join(format!("{file}.key"));
-        if !certificate.exists() || !key.exists() {
-            let mut params = params(common_name, organization)?;
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-            let signed = self.sign(params)?;
-            write_private(&certificate, &signed.certificate)?;
-            write_private(&key, &signed.key)?;
+        if certificate.exists() && key.exists() {
+            let found = Signed {
+                certificate: read(&certificate)?,
+                key: read(&key)?,
+            };
+            if self.is_good(&found, now + RENEWED_BEFORE) {
+                return Ok(found);
+            }
         }
-        Ok(Signed {
-            certificate: read(&certificate)?,
-            key: read(&key)?,
-        })
+        let mut params = params(common_name, organization)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let signed = self.sign(params)?;
+        write_private(&certificate, &signed.certificate)?;
+        write_private(&key, &signed.key)?;
+        Ok(signed)
+    }
+
+    /// Whether this authority signed a client's certificate, which is valid at a time and fits its key.
+    fn is_good(&self, signed: &Signed, at: Duration) -> bool {
+        let at = UnixTime::since_unix_epoch(at);
+        tls::fit(&signed.certificate, &signed.key)
+            && tls::check_client(&signed.certificate, &self.ca, at).is_ok()
     }
 
     /// A certificate for the server under these names and addresses.
@@ -196,37 +231,14 @@ pub fn write_private(path: &Path, text: &str) -> Result<()> {
     fs::rename(&beside, path).with_context(context)
 }
 
-/// What TLS needs: the server's certificate, and the authority that signs clients'.
-pub fn tls_config(certificate: &str, key: &str, client_ca: &str) -> Result<ServerConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(client_ca).context("the client authority is no PEM")? {
-        roots.add(certificate)?;
-    }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        // Who shows no certificate is a stranger, and may see that the server lives.
-        .allow_unauthenticated()
-        .build()?;
-    let key =
-        PrivateKeyDer::from_pem_slice(key.as_bytes()).context("the server's key is no PEM")?;
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates(certificate)?, key)
-        .context("the server's certificate and key do not fit")?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
-}
-
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    Ok(all?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::serve::auth::user_of_certificate;
+
+    fn now() -> Duration {
+        Duration::from_secs(clock::now_s().unsigned_abs())
+    }
 
     #[test]
     fn an_authority_is_made_once_and_its_keys_are_private() {
@@ -246,11 +258,65 @@ mod tests {
     }
 
     #[test]
+    fn a_new_authority_gives_clients_new_certificates() {
+        let dir = tempfile::tempdir().unwrap();
+        let admin = |pki: &Pki| pki.client("admin", "kubernetes-admin", MASTERS).unwrap();
+        let old = admin(&Pki::open(dir.path()).unwrap());
+        for file in ["ca.crt", "ca.key"] {
+            fs::remove_file(dir.path().join(file)).unwrap();
+        }
+        let pki = Pki::open(dir.path()).unwrap();
+        let new = admin(&pki);
+        assert_ne!(old.certificate, new.certificate);
+        assert!(pki.is_good(&new, now()) && !pki.is_good(&old, now()));
+    }
+
+    #[test]
+    fn a_certificate_is_made_anew_before_it_ends_or_if_its_key_is_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let pki = Pki::open(dir.path()).unwrap();
+        let years = |years: u32| now() + Duration::from_secs(365 * 86_400) * years;
+        let at = |time| pki.client_at(time, "admin", "a", "").unwrap().certificate;
+        let first = at(now());
+        assert_eq!(at(years(9)), first);
+        let second = at(years(10));
+        assert_ne!(second, first);
+        fs::copy(dir.path().join("ca.key"), dir.path().join("admin.key")).unwrap();
+        assert_ne!(at(now()), second);
+    }
+
+    #[test]
+    fn what_is_signed_names_the_authority_that_was_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let pair = KeyPair::generate().unwrap();
+        let mut given = ca_params();
+        given
+            .distinguished_name
+            .push(DnType::CommonName, "Example Corporation");
+        let given = given.self_signed(&pair).unwrap();
+        fs::write(dir.path().join("ca.crt"), given.pem()).unwrap();
+        fs::write(dir.path().join("ca.key"), pair.serialize_pem()).unwrap();
+        let pki = Pki::open(dir.path()).unwrap();
+        let signed = pki.client("admin", "kubernetes-admin", MASTERS).unwrap();
+        assert!(pki.is_good(&signed, now()));
+    }
+
+    #[test]
+    fn the_key_of_another_authority_is_refused() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        Pki::open(one.path()).unwrap();
+        Pki::open(other.path()).unwrap();
+        fs::copy(one.path().join("ca.key"), other.path().join("ca.key")).unwrap();
+        let error = Pki::open(other.path()).err().unwrap().to_string();
+        assert!(error.contains("is not the key of"), "{error}");
+    }
+
+    #[test]
     fn a_client_certificate_names_user_and_group() {
         let dir = tempfile::tempdir().unwrap();
         let pki = Pki::open(dir.path()).unwrap();
         let admin = pki.client("admin", "kubernetes-admin", MASTERS).unwrap();
-        let der = certificates(&admin.certificate).unwrap().remove(0);
+        let der = tls::certificates(&admin.certificate).unwrap().remove(0);
         let user = user_of_certificate(&der).unwrap();
         assert_eq!(user.name, "kubernetes-admin");
         assert!(user.is_in(MASTERS) && user.is_in("system:authenticated"));
@@ -271,6 +337,6 @@ mod tests {
         let signed = pki
             .server(&["localhost".to_owned()], &["127.0.0.1".parse().unwrap()])
             .unwrap();
-        tls_config(&signed.certificate, &signed.key, &pki.ca).unwrap();
+        tls::config(&signed.certificate, &signed.key, &pki.ca).unwrap();
     }
 }

@@ -19,6 +19,7 @@ mod negotiate;
 mod openapi;
 mod reviews;
 mod route;
+pub mod tls;
 mod watch_stream;
 
 pub use certificates::Pki;
