@@ -3,3 +3,4 @@
 pub mod metadata;
 pub mod names;
 pub mod pods;
+pub mod selectors;

@@ -140,6 +140,17 @@ pub fn config_key(text: &str) -> Vec<String> {
     problems
 }
 
+/// The name of a variable in a container's environment.
+pub fn variable(text: &str) -> Vec<String> {
+    match text.bytes().all(|c| matches!(c, b' '..=b'~') && c != b'=') {
+        true => Vec::new(),
+        false => vec![
+            "a valid environment variable name must consist only of printable ASCII characters other than '='"
+                .to_owned(),
+        ],
+    }
+}
+
 /// A port's name (IANA service name).
 pub fn port_name(text: &str) -> Vec<String> {
     let mut problems = Vec::new();

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::selector::LabelSelector;
 use crate::status::FieldError;
-use crate::validate::{metadata, names, pods};
+use crate::validate::{metadata, pods, selectors};
 use crate::value;
 
 /// Checks selector and template, and that the template's pods are selected. `kind` is for the message.
@@ -44,43 +44,5 @@ fn check_selector(selector: &Value, kind: &str, errors: &mut Vec<FieldError>) {
         let why = format!("empty selector is invalid for {kind}");
         errors.push(FieldError::invalid("spec.selector", selector.clone(), why));
     }
-    for (key, text) in value::strings_at(selector, &["matchLabels"]) {
-        for problem in names::qualified_name(key) {
-            errors.push(FieldError::invalid(
-                "spec.selector.matchLabels",
-                key,
-                problem,
-            ));
-        }
-        for problem in names::label_value(text) {
-            errors.push(FieldError::invalid(
-                "spec.selector.matchLabels",
-                text,
-                problem,
-            ));
-        }
-    }
-    for (at, expression) in value::list_at(selector, &["matchExpressions"])
-        .iter()
-        .enumerate()
-    {
-        let field = |name: &str| format!("spec.selector.matchExpressions[{at}].{name}");
-        let none = value::list_at(expression, &["values"]).is_empty();
-        match value::str_at(expression, &["operator"]) {
-            "In" | "NotIn" if none => errors.push(FieldError::required(
-                field("values"),
-                "must be specified when `operator` is 'In' or 'NotIn'",
-            )),
-            "Exists" | "DoesNotExist" if !none => errors.push(FieldError::forbidden(
-                field("values"),
-                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-            )),
-            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            other => errors.push(FieldError::invalid(
-                field("operator"),
-                other,
-                "not a valid selector operator",
-            )),
-        }
-    }
+    selectors::label_selector(selector, "spec.selector", errors);
 }
