@@ -329,6 +329,11 @@ impl ApiError {
         ApiError::new(405, "MethodNotAllowed", message, Value::Null)
     }
 
+    /// It is understood, and there is nobody here who could do it.
+    pub fn not_implemented(message: impl Into<String>) -> ApiError {
+        ApiError::new(501, "NotImplemented", message, Value::Null)
+    }
+
     /// Nothing that the caller accepts can be answered.
     pub fn not_acceptable(accepted: &[&str]) -> ApiError {
         let message = format!(

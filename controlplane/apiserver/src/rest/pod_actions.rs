@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::api::object_of;
 use super::update::{Change, Part};
 use super::{Api, Outcome, Reply, Request, WriteOptions, codec};
 use crate::clock;
@@ -66,12 +67,45 @@ impl Api {
     }
 
     pub(super) async fn logs(&self, request: &Request) -> ApiResult<Outcome> {
-        self.read(request).await?;
-        // Nodes run no real containers, so that there is nobody who could be asked.
-        Err(ApiError::not_found(request.subject()).with_message(format!(
-            "the server could not find the requested resource ( pods/log {}): its node keeps no logs",
-            request.name
-        )))
+        let pod = object_of(&self.read(request).await?)?;
+        Err(why_no_log(&pod, request.query.get("container")))
+    }
+}
+
+/// Why there is no log of a pod's container. Kubernetes' own words where its node would refuse as well.
+fn why_no_log(pod: &Value, asked: &str) -> ApiError {
+    let name = value::name(pod);
+    let names: Vec<&str> = ["containers", "initContainers", "ephemeralContainers"]
+        .iter()
+        .flat_map(|kind| value::list_at(pod, &["spec", kind]))
+        .map(|container| value::str_at(container, &["name"]))
+        .collect();
+    let container = match (asked, names.as_slice()) {
+        ("", [only]) => only,
+        ("", _) => {
+            let listed = names.join(" ");
+            return ApiError::bad_request(format!(
+                "a container name must be specified for pod {name}, choose one of: [{listed}]"
+            ));
+        }
+        (asked, names) if names.contains(&asked) => asked,
+        (asked, _) => {
+            return ApiError::bad_request(format!("container {asked} is not valid for pod {name}"));
+        }
+    };
+    let state = ["containerStatuses", "initContainerStatuses"]
+        .iter()
+        .flat_map(|kind| value::list_at(pod, &["status", kind]))
+        .find(|status| value::str_at(status, &["name"]) == container)
+        .map(|status| value::str_at(status, &["state", "waiting", "reason"]));
+    match (value::str_at(pod, &["spec", "nodeName"]), state) {
+        ("", _) => ApiError::bad_request(format!("pod {name} does not have a host assigned")),
+        (_, Some(reason)) if !reason.is_empty() => ApiError::bad_request(format!(
+            "container {container:?} in pod {name:?} is waiting to start: {reason}"
+        )),
+        (node, _) => ApiError::not_implemented(format!(
+            "container {container:?} in pod {name:?} has no log: its node {node:?} is hollow, and runs nothing"
+        )),
     }
 }
 
@@ -137,4 +171,36 @@ fn bound(request: &Request, pod: &Value, binding: &Value, node: &str) -> ApiResu
     conditions.push(scheduled);
     value::set(&mut pod, &["status", "conditions"], conditions);
     Ok(pod)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_a_log_is_told_why_there_is_none() {
+        let mut pod = json!({"metadata": {"name": "web"}, "spec": {"containers": [{"name": "a"}]}});
+        let why = |pod: &Value, container: &str| {
+            let error = why_no_log(pod, container);
+            format!("{} {}", error.code(), error.message())
+        };
+        assert_eq!(why(&pod, ""), "400 pod web does not have a host assigned");
+        assert_eq!(why(&pod, "b"), "400 container b is not valid for pod web");
+        pod["spec"]["nodeName"] = "n1".into();
+        pod["status"] = json!({"containerStatuses": [{"name": "a", "state": {"waiting": {"reason": "ContainerCreating"}}}]});
+        assert_eq!(
+            why(&pod, "a"),
+            "400 container \"a\" in pod \"web\" is waiting to start: ContainerCreating"
+        );
+        pod["status"] = json!({"containerStatuses": [{"name": "a", "state": {"running": {}}}]});
+        assert_eq!(
+            why(&pod, ""),
+            "501 container \"a\" in pod \"web\" has no log: its node \"n1\" is hollow, and runs nothing"
+        );
+        pod["spec"]["containers"] = json!([{"name": "a"}, {"name": "b"}]);
+        assert_eq!(
+            why(&pod, ""),
+            "400 a container name must be specified for pod web, choose one of: [a b]"
+        );
+    }
 }
