@@ -36,7 +36,8 @@ use self::story::{Change, Story};
 #[command(after_help = "\
 Each line is one write: when it was seen, its revision, the field manager that made it, what it changed, and which \
 write before it it followed from. The last is a deduction, since nobody records it: what is wanted flows from owners \
-down to what they own, and how it goes flows back up. A deletion leaves no name.
+down to what they own, and how it goes flows back up. Nothing records who deletes: (somebody). Why is told where it \
+can only be an owner that ended or wants fewer, or what was asked to end before.
 
   keelson trace deployment/web        in one terminal, and in another:
   kubectl create deployment web --image=nginx")]

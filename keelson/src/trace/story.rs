@@ -10,7 +10,12 @@
 //! - if it changed the status: any write to one that it owns;
 //! - for endpoints: a write to their service, or to a pod that it selects.
 //!
-//! What a person does follows from nothing that can be seen, and who deletes leaves no name.
+//! What a person does follows from nothing that can be seen, and who deletes leaves no name. So of a deletion a cause is
+//! named only where no person can be it:
+//!
+//! - the end of what was asked to end follows from what was written to it last;
+//! - what an owner leaves behind is deleted because the owner ended;
+//! - what an owner has too many of, by its `spec.replicas`, because of the write that wants fewer.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -256,8 +261,11 @@ impl Story {
 
     /// The latest write that this one can have followed from.
     fn cause(&self, object: &Object, write: &Write) -> Option<(u64, String)> {
-        if object.kind() == "event" || write.ends || write.is_by_person() {
+        if object.kind() == "event" || write.is_by_person() {
             return None;
+        }
+        if write.ends {
+            return self.cause_of_end(object, write);
         }
         let itself = self.known.get(object.uid());
         let by_others = itself.and_then(|known| known.latest(|other| other.who != write.who));
@@ -289,10 +297,51 @@ impl Story {
             let selected = pods.filter(|known| service.object.selects(&known.object));
             causes.extend(selected.map(|pod| pod.latest(|_| true)));
         }
-        let causes = causes.into_iter().flatten();
-        let before = causes.filter(|(revision, _)| *revision < write.revision);
-        before.max_by_key(|(revision, _)| *revision)
+        latest(causes, write)
     }
+
+    /// The latest write that a deletion must have followed from.
+    fn cause_of_end(&self, object: &Object, write: &Write) -> Option<(u64, String)> {
+        let itself = self.known.get(object.uid());
+        if let Some(asked) = itself.filter(|known| known.has_ended()) {
+            return asked.latest(|_| true);
+        }
+        let owners = object
+            .owners()
+            .filter_map(|owner| self.known.get(owner.uid));
+        let causes = owners.map(|owner| match owner.has_ended() {
+            true => owner.latest(|other| other.ends),
+            false if self.has_too_many(owner, object.kind()) => {
+                owner.latest(|other| other.touched.wanted)
+            }
+            false => None,
+        });
+        latest(causes.collect(), write)
+    }
+
+    /// Whether an owner has more of a kind than it wants.
+    fn has_too_many(&self, owner: &Known, kind: &str) -> bool {
+        let wanted = owner.object.value().pointer("/spec/replicas");
+        let Some(wanted) = wanted.and_then(Value::as_u64) else {
+            return false;
+        };
+        let is_its_own = |known: &&Known| {
+            known.object.kind() == kind
+                && !known.has_ended()
+                && known
+                    .object
+                    .owners()
+                    .any(|one| one.uid == owner.object.uid())
+        };
+        self.known.values().filter(is_its_own).count() as u64 > wanted
+    }
+}
+
+/// The latest of these that was before a write.
+fn latest(causes: Vec<Option<(u64, String)>>, write: &Write) -> Option<(u64, String)> {
+    let causes = causes.into_iter().flatten();
+    let before = causes.filter(|(revision, _)| *revision < write.revision);
+    before.max_by_key(|(revision, _)| *revision)
 }
 
 impl Write {
@@ -303,6 +352,11 @@ impl Write {
 }
 
 impl Known {
+    /// Whether it is gone, or was asked to go.
+    fn has_ended(&self) -> bool {
+        self.object.is_deleting() || self.writes.iter().any(|write| write.ends)
+    }
+
     /// The latest write that is such, and to what.
     fn latest(&self, is_such: impl Fn(&Write) -> bool) -> Option<(u64, String)> {
         let write = self.writes.iter().rev().find(|write| is_such(write))?;

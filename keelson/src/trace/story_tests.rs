@@ -203,8 +203,32 @@ fn who_deletes_leaves_no_name_and_what_takes_its_place_follows() {
     let gone = story.change("Pod", "web-a", KCM, pod(), true).unwrap();
     assert_eq!(
         gone,
-        "  +0.004s  rev 133   (somebody)               deleted pod/web-a"
+        "  +0.004s  rev 133   (somebody)               deleted pod/web-a  because it saw rev 131 of pod/web-a"
     );
+}
+
+#[test]
+fn what_is_too_much_or_left_behind_is_deleted_because_of_its_owner() {
+    let mut story = Teller::of("replicaset", "web");
+    let set = |replicas: u64| json!({"metadata": {}, "spec": {"replicas": replicas}});
+    let pod = || json!({"metadata": owned_by("ReplicaSet", "web")});
+    let because = |line: Option<String>| {
+        let line = line.unwrap();
+        line.split_once("because it saw ")
+            .map_or(String::new(), |(_, cause)| cause.to_owned())
+    };
+    story.written("ReplicaSet", "web", "kubectl", set(2));
+    for name in ["web-a", "web-b", "web-c"] {
+        story.written("Pod", name, KCM, pod());
+    }
+    let more = story.change("Pod", "web-a", KCM, pod(), true);
+    assert_eq!(because(more), "rev 129 of replicaset/web");
+    let enough = story.change("Pod", "web-b", KCM, pod(), true);
+    assert_eq!(because(enough), "");
+    story.written("ReplicaSet", "web", "kubectl", set(0));
+    story.change("ReplicaSet", "web", KCM, set(0), true);
+    let left = story.change("Pod", "web-c", KCM, pod(), true);
+    assert_eq!(because(left), "rev 136 of replicaset/web");
 }
 
 #[test]
