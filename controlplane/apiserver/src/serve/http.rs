@@ -33,6 +33,7 @@ pub struct Server {
     openapi: OpenApi,
     inflight: Inflight,
     stop: CancellationToken,
+    health: health::Probe,
 }
 
 /// A request without its body.
@@ -61,6 +62,7 @@ impl Server {
             openapi: OpenApi::default(),
             inflight,
             stop,
+            health: health::Probe::default(),
         }
     }
 
@@ -187,7 +189,7 @@ impl Server {
             return Err(ApiError::method_not_allowed());
         }
         let accept = head.header(header::ACCEPT);
-        if let Some(report) = health::report(&self.api, path, &head.query) {
+        if let Some(report) = health::report(&self.health, &self.api, path, &head.query) {
             return Ok(health::respond(report.await));
         }
         if path == "/metrics" {
