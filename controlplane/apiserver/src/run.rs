@@ -59,7 +59,10 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     );
     info!(address = %bound, "serving");
     let server = Arc::new(Server::new(api, inflight, stop.clone()));
-    unless_a_task_fails(serve::serve(listener, tls, server, stop), &mut tasks).await
+    unless_a_task_fails(serve::serve(listener, tls, server, stop), &mut tasks).await?;
+    // All were asked to stop; one of them takes this server out of the endpoints.
+    while tasks.join_next().await.is_some() {}
+    Ok(())
 }
 
 /// Serves as long as everything works that serving depends on. Without the feed, say, the server would go on with what

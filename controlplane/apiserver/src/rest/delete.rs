@@ -19,7 +19,7 @@ const ORPHAN: &str = "orphan";
 const GRACE_MAX_S: i64 = i32::MAX as i64;
 
 /// What deleting came to.
-pub(super) struct Deleted {
+pub(crate) struct Deleted {
     /// The object as it was last.
     pub object: Value,
     /// Whether it is gone.
@@ -38,7 +38,7 @@ impl Api {
     }
 
     /// Deletes one object.
-    pub(super) async fn delete_object(
+    pub(crate) async fn delete_object(
         &self,
         resource: &'static Resource,
         namespace: &str,

@@ -23,6 +23,6 @@ pub use api::{Api, ApiOptions, shown};
 pub use codec::FieldValidation;
 pub(crate) use create::new_uid;
 pub use list::ListReply;
-pub use options::{DryRun, WriteOptions};
+pub use options::{DeleteOptions, DryRun, WriteOptions};
 pub use reply::{Outcome, Reply, WatchReply};
 pub use request::{Query, Request, User, decode as decode_segment};

@@ -10,6 +10,7 @@
 mod compact;
 mod errors;
 mod events_lease;
+mod masters;
 mod rounds;
 mod store;
 mod token;
@@ -18,6 +19,7 @@ mod watch;
 pub use compact::keep_compacting;
 pub use errors::StoreError;
 pub use events_lease::ExpiryLeases;
+pub use masters::MasterLease;
 pub use rounds::Rounds;
 pub use store::{
     Claim, Connection, ConnectionTls, Found, Guard, ListPage, Put, Store, Stored, Written,

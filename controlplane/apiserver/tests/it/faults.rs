@@ -123,3 +123,41 @@ async fn a_store_that_wants_to_know_its_clients_is_shown_a_certificate() {
     let client = server.client(Some("admin"));
     assert_eq!(client.get("/readyz").await.code, 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_servers_are_both_endpoints_until_one_leaves() {
+    let server = Server::start(RunningStore::start(StoreKind::Kvd).await).await;
+    let client = server.client(Some("admin"));
+    let ports = async || {
+        let endpoints = client
+            .get("/api/v1/namespaces/default/endpoints/kubernetes")
+            .await
+            .ok();
+        let mut ports: Vec<u64> = endpoints["subsets"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|subset| subset["ports"][0]["port"].as_u64())
+            .collect();
+        ports.sort_unstable();
+        ports
+    };
+    let (port, stop, other) = server.start_beside();
+    let mut both = [u64::from(server.port), u64::from(port)];
+    both.sort_unstable();
+    let seen = async {
+        while ports().await != both {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
+    seen.expect("both are endpoints");
+    stop.cancel();
+    other.await.unwrap().unwrap();
+    assert_eq!(ports().await, [u64::from(server.port)]);
+    let slices = client
+        .get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices")
+        .await
+        .ok();
+    assert_eq!(slices["items"].as_array().map(Vec::len), Some(1));
+}

@@ -56,6 +56,20 @@ impl Server {
         Server::launch(store, dir, &[]).await
     }
 
+    /// Another server on the same store, until the token is cancelled.
+    pub fn start_beside(&self) -> (u16, CancellationToken, JoinHandle<anyhow::Result<()>>) {
+        let [port] = free_ports();
+        let args = Cli::parse_from([
+            "apiserver".to_owned(),
+            format!("--etcd-servers={}", self.store.endpoint),
+            format!("--secure-port={port}"),
+            format!("--cert-dir={}", self.dir.path().join("beside").display()),
+        ])
+        .args;
+        let stop = CancellationToken::new();
+        (port, stop.clone(), tokio::spawn(run(args, stop)))
+    }
+
     async fn launch(store: RunningStore, dir: TempDir, flags: &[&str]) -> Server {
         let [port] = free_ports();
         let pki = dir.path().join("pki");
