@@ -84,6 +84,10 @@ pub struct Args {
     #[arg(long, default_value_t = 200)]
     pub max_mutating_requests_inflight: usize,
 
+    /// How many connections of clients with a certificate there may be
+    #[arg(long, default_value_t = 20_000)]
+    pub max_connections: usize,
+
     /// A watch lasts at least so many seconds, unless its client says how long
     #[arg(long, default_value_t = 1_800, value_parser = clap::value_parser!(u64).range(..=86_400))]
     pub min_request_timeout: u64,

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod namespaces;
+mod own_node;
 mod pods;
 
 use serde_json::Value;
@@ -13,6 +14,8 @@ pub use namespaces::{
     SYSTEM as SYSTEM_NAMESPACES, check_namespace_of, may_delete, namespace_is_open,
     namespace_is_still_open,
 };
+
+pub use own_node::{check_change_of_node, check_new_of_node};
 
 use crate::resources::Resource;
 use crate::rest::Api;

@@ -23,6 +23,12 @@ impl User {
         }
     }
 
+    /// The node that the user is; none if he is none, or the agent of many.
+    pub fn node(&self) -> Option<&str> {
+        let name = self.name.strip_prefix("system:node:")?;
+        (self.is_in("system:nodes") && !name.is_empty()).then_some(name)
+    }
+
     /// Whether the user is in a group.
     pub fn is_in(&self, group: &str) -> bool {
         self.groups.iter().any(|one| one == group)

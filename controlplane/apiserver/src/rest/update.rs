@@ -70,7 +70,10 @@ impl Api {
         check_name_of(request, &mut object)?;
         let change = Change::of(request, &options);
         let changed = self
-            .modify(&change, |_| Ok((object.clone(), Vec::new())))
+            .modify(&change, |old| {
+                admission::check_change_of_node(request, old, &object)?;
+                Ok((object.clone(), Vec::new()))
+            })
             .await;
         // Who says which version he means does not mean one that never was.
         let is_versioned = !value::str_at(&object, &["metadata", "resourceVersion"]).is_empty();

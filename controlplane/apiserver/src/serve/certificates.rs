@@ -19,7 +19,7 @@ use rcgen::{
 };
 use rustls::pki_types::UnixTime;
 
-use super::auth::MASTERS;
+use super::auth::{MASTERS, NODE_AGENTS};
 use super::tls;
 use crate::clock;
 
@@ -28,7 +28,7 @@ pub const CLIENTS: &[(&str, &str, &str)] = &[
     ("admin", "kubernetes-admin", MASTERS),
     ("controller-manager", "system:kube-controller-manager", ""),
     ("scheduler", "system:kube-scheduler", ""),
-    ("node", "system:node:keelson", "system:nodes"),
+    ("node", "keelson:node-agent", NODE_AGENTS),
 ];
 
 /// How long what is signed is good for.
@@ -234,7 +234,7 @@ pub fn write_private(path: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::auth::user_of_certificate;
+    use crate::serve::auth::Caller;
 
     fn now() -> Duration {
         Duration::from_secs(clock::now_s().unsigned_abs())
@@ -317,7 +317,8 @@ mod tests {
         let pki = Pki::open(dir.path()).unwrap();
         let admin = pki.client("admin", "kubernetes-admin", MASTERS).unwrap();
         let der = tls::certificates(&admin.certificate).unwrap().remove(0);
-        let user = user_of_certificate(&der).unwrap();
+        let caller = Caller::of_certificate(&der).unwrap();
+        let user = caller.user(clock::now_s()).unwrap();
         assert_eq!(user.name, "kubernetes-admin");
         assert!(user.is_in(MASTERS) && user.is_in("system:authenticated"));
     }

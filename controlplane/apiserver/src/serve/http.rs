@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::auth::{self, Attempt};
+use super::auth::{self, Attempt, Caller};
 use super::body::ReplyBody;
 use super::inflight::Inflight;
 use super::metrics::{Labels, Metrics};
@@ -19,6 +19,7 @@ use super::negotiate::{self, Shape};
 use super::openapi::OpenApi;
 use super::route::{self, Target};
 use super::{BODY_BYTES_MAX, discovery, encode, health, reviews, watch_stream};
+use crate::clock;
 use crate::rest::{Api, Outcome, Query, Reply, Request, User};
 use crate::status::{ApiError, ApiResult};
 
@@ -32,8 +33,8 @@ pub struct Server {
     documents: discovery::Documents,
     openapi: OpenApi,
     inflight: Inflight,
-    stop: CancellationToken,
     health: health::Probe,
+    stop: CancellationToken,
 }
 
 /// A request without its body.
@@ -61,16 +62,16 @@ impl Server {
             documents: discovery::Documents::new(),
             openapi: OpenApi::default(),
             inflight,
-            stop,
             health: health::Probe::default(),
+            stop,
         }
     }
 
-    /// Answers a request of a user.
+    /// Answers a request.
     pub async fn answer(
         &self,
         request: hyper::Request<Incoming>,
-        user: &User,
+        caller: &Caller,
     ) -> Response<ReplyBody> {
         let began = Instant::now();
         let (parts, body) = request.into_parts();
@@ -79,11 +80,14 @@ impl Server {
             path: parts.uri.path().to_owned(),
             query: Query::parse(parts.uri.query().unwrap_or("")),
             headers: parts.headers,
-            user: user.clone(),
+            user: User::anonymous(),
         };
         let target = route::target(&head.path);
         let labels = Labels::of(&head.method, target.as_ref(), head.query.flag("watch"));
-        let answered = match (auth::authenticate(&head.headers, user), &target) {
+        let user = caller
+            .user(clock::now_s())
+            .and_then(|user| auth::authenticate(&head.headers, user, &*self.api.caches));
+        let answered = match (user, &target) {
             (Err(error), _) => Err(error),
             (Ok(user), Some(target)) => {
                 head.user = user;
@@ -119,7 +123,9 @@ impl Server {
                 resource: resource_path,
                 namespace: target.namespace.clone(),
                 name: target.name.clone(),
+                fields: head.query.get("fieldSelector").to_owned(),
             },
+            &*self.api.caches,
         )?;
         let _turn = self.inflight.turn(verb).await?;
         let accept = head.header(header::ACCEPT);
@@ -162,8 +168,9 @@ impl Server {
         head: &Head,
         target: &Target,
         body: Incoming,
-    ) -> ApiResult<reviews::ReviewRequest> {
+    ) -> ApiResult<reviews::ReviewRequest<'_>> {
         Ok(reviews::ReviewRequest {
+            cluster: &*self.api.caches,
             user: head.user.clone(),
             namespace: target.namespace.clone(),
             content_type: content_type(head),
@@ -184,6 +191,7 @@ impl Server {
                     path.to_owned()
                 },
             },
+            &*self.api.caches,
         )?;
         if !matches!(head.method.as_str(), "GET" | "HEAD") {
             return Err(ApiError::method_not_allowed());

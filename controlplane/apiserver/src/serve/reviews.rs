@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::auth::{self, Attempt, MASTERS};
+use super::auth::{self, Attempt, Cluster, MASTERS, NodeRule};
 use super::route::Target;
 use crate::clock;
 use crate::rest::{User, codec};
@@ -18,11 +18,12 @@ pub struct Review {
     pub plural: &'static str,
     pub singular: &'static str,
     pub namespaced: bool,
-    ask: fn(&ReviewRequest, &Value) -> ApiResult<Value>,
+    ask: fn(&ReviewRequest<'_>, &Value) -> ApiResult<Value>,
 }
 
 /// A question and who asks it.
-pub struct ReviewRequest {
+pub struct ReviewRequest<'a> {
+    pub cluster: &'a dyn Cluster,
     pub user: User,
     pub namespace: String,
     pub content_type: String,
@@ -103,7 +104,7 @@ pub fn find(target: &Target) -> Option<&'static Review> {
 }
 
 /// Answers a question.
-pub fn answer(review: &Review, verb: &str, request: &ReviewRequest) -> ApiResult<Value> {
+pub fn answer(review: &Review, verb: &str, request: &ReviewRequest<'_>) -> ApiResult<Value> {
     if verb != "create" {
         return Err(ApiError::method_not_allowed());
     }
@@ -122,7 +123,7 @@ fn user_info(user: &User) -> Value {
     json!({"username": user.name, "groups": user.groups})
 }
 
-fn who_am_i(request: &ReviewRequest, asked: &Value) -> ApiResult<Value> {
+fn who_am_i(request: &ReviewRequest<'_>, asked: &Value) -> ApiResult<Value> {
     let mut answer = asked.clone();
     value::set(
         &mut answer,
@@ -137,7 +138,7 @@ fn who_am_i(request: &ReviewRequest, asked: &Value) -> ApiResult<Value> {
     Ok(answer)
 }
 
-fn whose_token(_: &ReviewRequest, asked: &Value) -> ApiResult<Value> {
+fn whose_token(_: &ReviewRequest<'_>, asked: &Value) -> ApiResult<Value> {
     if value::str_at(asked, &["spec", "token"]).is_empty() {
         let error = FieldError::required("spec.token", "");
         return Err(ApiError::bad_request(format!(
@@ -154,11 +155,16 @@ fn whose_token(_: &ReviewRequest, asked: &Value) -> ApiResult<Value> {
     Ok(answer)
 }
 
-fn may_i(request: &ReviewRequest, asked: &Value) -> ApiResult<Value> {
-    verdict("SelfSubjectAccessReview", &request.user, asked)
+fn may_i(request: &ReviewRequest<'_>, asked: &Value) -> ApiResult<Value> {
+    verdict(
+        "SelfSubjectAccessReview",
+        &request.user,
+        asked,
+        request.cluster,
+    )
 }
 
-fn may_somebody(request: &ReviewRequest, asked: &Value) -> ApiResult<Value> {
+fn may_somebody(request: &ReviewRequest<'_>, asked: &Value) -> ApiResult<Value> {
     let kind = value::str_at(asked, &["kind"]).to_owned();
     let groups: Vec<String> = value::list_at(asked, &["spec", "groups"])
         .iter()
@@ -181,10 +187,10 @@ fn may_somebody(request: &ReviewRequest, asked: &Value) -> ApiResult<Value> {
         );
         return Err(ApiError::invalid(AUTHORIZATION, &kind, "", &[error]));
     }
-    verdict(&kind, &User { name, groups }, asked)
+    verdict(&kind, &User { name, groups }, asked, request.cluster)
 }
 
-fn verdict(kind: &str, user: &User, asked: &Value) -> ApiResult<Value> {
+fn verdict(kind: &str, user: &User, asked: &Value, cluster: &dyn Cluster) -> ApiResult<Value> {
     let attempt = attempt(asked).ok_or_else(|| {
         let error = FieldError::invalid(
             "spec.resourceAttributes",
@@ -194,7 +200,7 @@ fn verdict(kind: &str, user: &User, asked: &Value) -> ApiResult<Value> {
         ApiError::invalid(AUTHORIZATION, kind, "", &[error])
     })?;
     let mut answer = asked.clone();
-    let allowed = auth::is_allowed(user, &attempt);
+    let allowed = auth::is_allowed(user, &attempt, cluster);
     value::set(&mut answer, &["status"], json!({"allowed": allowed}));
     Ok(answer)
 }
@@ -214,6 +220,8 @@ fn attempt(asked: &Value) -> Option<Attempt> {
                 resource: plural,
                 namespace: text("namespace"),
                 name: text("name"),
+                // What a selector is made of is not looked at: then it is asked for all.
+                fields: value::str_at(resource, &["fieldSelector", "rawSelector"]).to_owned(),
             })
         }
         (None, Some(path)) => Some(Attempt::Path {
@@ -224,35 +232,30 @@ fn attempt(asked: &Value) -> Option<Attempt> {
     }
 }
 
-fn what_may_i(request: &ReviewRequest, asked: &Value) -> ApiResult<Value> {
+fn what_may_i(request: &ReviewRequest<'_>, asked: &Value) -> ApiResult<Value> {
     if value::str_at(asked, &["spec", "namespace"]).is_empty() {
         return Err(ApiError::bad_request("no namespace on request"));
     }
-    // Asked of the one function that decides, so that the answer cannot differ.
-    let anything = Attempt::Resource {
-        verb: "*".to_owned(),
-        group: "*".to_owned(),
-        resource: "*".to_owned(),
-        namespace: String::new(),
-        name: String::new(),
-    };
     let user = &request.user;
+    let rule = |verbs: &[&str], group: &str, resources: &[&str]| json!({"verbs": verbs, "apiGroups": [group], "resources": resources});
     let (mut resources, mut paths) = (Vec::new(), Vec::new());
-    if auth::is_allowed(user, &anything) {
-        resources.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
+    let everything: Option<&[&str]> = match (user.is_in(MASTERS), auth::is_component(user)) {
+        (true, _) => Some(&["*"]),
+        (false, true) => Some(&auth::COMPONENT_VERBS),
+        (false, false) => None,
+    };
+    if let Some(verbs) = everything {
+        resources.push(rule(verbs, "*", &["*"]));
         paths.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
     }
+    let of_node = auth::rules_of_node(user);
+    for NodeRule(group, resource, verbs) in of_node {
+        resources.push(rule(verbs, group, &[resource]));
+    }
     if !user.is_in(MASTERS) {
-        resources.push(json!({
-            "verbs": ["create"],
-            "apiGroups": [AUTHORIZATION],
-            "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
-        }));
-        resources.push(json!({
-            "verbs": ["create"],
-            "apiGroups": [AUTHENTICATION],
-            "resources": ["selfsubjectreviews"],
-        }));
+        let about_oneself = ["selfsubjectaccessreviews", "selfsubjectrulesreviews"];
+        resources.push(rule(&["create"], AUTHORIZATION, &about_oneself));
+        resources.push(rule(&["create"], AUTHENTICATION, &["selfsubjectreviews"]));
     }
     paths.push(json!({
         "verbs": ["get"],
@@ -263,7 +266,12 @@ fn what_may_i(request: &ReviewRequest, asked: &Value) -> ApiResult<Value> {
     value::set(
         &mut answer,
         &["status"],
-        json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false}),
+        json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": !of_node.is_empty()}),
     );
+    if !of_node.is_empty() {
+        // A rule cannot say that it holds for the node's own objects only.
+        let why = "node authorizer does not support user rule resolution";
+        value::set(&mut answer, &["status", "evaluationError"], why);
+    }
     Ok(answer)
 }

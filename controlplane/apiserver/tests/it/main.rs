@@ -6,6 +6,7 @@ mod faults;
 mod kubectl;
 mod objects;
 mod pages;
+mod rights;
 mod store;
 mod support;
 mod watches;
