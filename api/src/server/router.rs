@@ -7,7 +7,7 @@ use std::task::{Context as Cx, Poll};
 
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use keelson_proto::etcdserverpb::cluster_server::ClusterServer;
 use keelson_proto::etcdserverpb::kv_server::{Kv as _, KvServer};
@@ -22,6 +22,7 @@ use tonic_health::server::HealthService;
 use tower::Service;
 
 use super::Serves;
+use super::observe::is_grpc;
 use super::unary::unary;
 use crate::Api;
 use crate::cluster::Cluster;
@@ -102,13 +103,14 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Answer {
-        match self.0.serves {
-            Serves::Everything => self
-                .0
-                .grpc(request)
-                .unwrap_or_else(|other| self.0.http(other)),
-            Serves::Grpc => self.0.grpc(request).unwrap_or_else(not_found),
-            Serves::Http => self.0.http(request),
+        // By what it says it is, as etcd does, and not by its path: what does not call itself a call is not let through to a
+        // service as one, nor can a web page make one.
+        match (is_grpc(request.headers()), self.0.serves) {
+            (true, Serves::Everything | Serves::Grpc) => {
+                self.0.grpc(request).unwrap_or_else(not_found)
+            }
+            (false, Serves::Everything | Serves::Http) => self.0.http(request),
+            _ => not_found(request),
         }
     }
 }
@@ -164,27 +166,19 @@ impl<P: Parts> Services<P> {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
-        if is_grpc(&request) {
-            return not_found(request);
-        }
         let answer = self.http.clone().call(request);
         Box::pin(async move { Ok(answer.await?.map(Body::new)) })
     }
 }
 
-fn is_grpc<B>(request: &Request<B>) -> bool {
-    request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
-}
-
 /// Says that there is nothing at a path: to a call, as grpc-go says it.
 fn not_found<B>(request: Request<B>) -> Answer {
-    let response = if is_grpc(&request) {
+    let response = if is_grpc(request.headers()) {
         let service = request.uri().path().trim_start_matches('/');
         let service = service.split('/').next().unwrap_or("");
         Status::unimplemented(format!("unknown service {service}")).into_http()
+    } else if request.method() == Method::HEAD {
+        NOT_FOUND.0.into_response().map(Body::new)
     } else {
         NOT_FOUND.into_response().map(Body::new)
     };

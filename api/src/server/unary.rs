@@ -99,6 +99,10 @@ enum Received {
 
 impl Received {
     fn add(&mut self, data: Bytes, limit: usize) -> Result<(), Status> {
+        // Many clients end their stream with a frame of its own, without data.
+        if data.is_empty() {
+            return Ok(());
+        }
         *self = match std::mem::take(self) {
             Received::Nothing => Received::Whole(data),
             Received::Whole(first) => {
@@ -108,8 +112,13 @@ impl Received {
                 Received::Pieces(pieces)
             }
             Received::Pieces(mut pieces) => {
-                // What follows the message is not kept.
-                if declared(&pieces).is_none_or(|length| pieces.len() < PREFIX_BYTES + length) {
+                // Of what follows the message no more is kept than came with its last piece.
+                let whole = declared(&pieces).map(|length| PREFIX_BYTES + length);
+                if whole.is_none_or(|whole| pieces.len() < whole) {
+                    if let Some(whole) = whole {
+                        // Doubling would take up to twice as much.
+                        pieces.reserve(data.len().max(whole - pieces.len()));
+                    }
                     pieces.put(data);
                 }
                 Received::Pieces(pieces)

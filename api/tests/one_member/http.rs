@@ -53,6 +53,23 @@ async fn health_checks_are_answered_as_etcd_answers_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_call_itself_a_call_is_not_taken_for_one() {
+    let running = Running::start().await;
+    for path in [
+        "/etcdserverpb.KV/Range",
+        "/etcdserverpb.KV/Put",
+        "/etcdserverpb.Watch/Watch",
+    ] {
+        let page = fetch(&running, "POST", path).await;
+        assert_eq!(
+            (page.status(), page.body.as_str()),
+            ("404", "404 page not found\n"),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_alarm_makes_a_member_unhealthy_unless_it_is_excluded() {
     let running = Running::start().await;
     running.api.raise_no_space().await.unwrap();
