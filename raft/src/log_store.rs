@@ -24,8 +24,8 @@ const READ_BYTES: u64 = 2 << 20;
 /// The log as openraft writes and reads it. Cheap to clone: replication tasks read through clones.
 pub(crate) struct LogStore<D: LogDir> {
     pub(crate) log: RaftLog<D>,
-    /// Told after each append that is on the disk, or has failed.
-    pub(crate) written: Arc<dyn Fn() + Send + Sync>,
+    /// Told of each append: the last index once it is on the disk, or none if it has failed.
+    pub(crate) written: Arc<dyn Fn(Option<u64>) + Send + Sync>,
 }
 
 impl<D: LogDir> Clone for LogStore<D> {
@@ -207,18 +207,22 @@ impl<RT: AsyncRuntime, D: LogDir> RaftLogStorage<Types<RT>> for LogStore<D> {
             .into_iter()
             .map(|entry| (to_log(&entry.log_id), encode_payload(&entry.payload)))
             .collect();
+        let last = entries.last().map(|(id, _)| id.index);
         if on(Bug::AckBeforeSync) {
             self.log.append(entries, Box::new(drop));
             callback.io_completed(Ok(()));
-            (self.written)();
+            (self.written)(last);
             return Ok(());
         }
-        let written = self.written.clone();
+        let mut told = Told {
+            written: self.written.clone(),
+            last: None,
+        };
         self.log.append(
             entries,
             Box::new(move |result| {
+                told.is_on_disk(last.filter(|_| result.is_ok()));
                 callback.io_completed(result);
-                written();
             }),
         );
         Ok(())
@@ -240,6 +244,24 @@ impl<RT: AsyncRuntime, D: LogDir> RaftLogStorage<Types<RT>> for LogStore<D> {
             Box::new(move |result| drop(done.send(result))),
         );
         told(synced).await
+    }
+}
+
+/// Tells of an append when it is over, even if the log is gone without a word.
+struct Told {
+    written: Arc<dyn Fn(Option<u64>) + Send + Sync>,
+    last: Option<u64>,
+}
+
+impl Told {
+    fn is_on_disk(&mut self, last: Option<u64>) {
+        self.last = last;
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        (self.written)(self.last);
     }
 }
 
@@ -272,7 +294,7 @@ mod tests {
         log.step().run();
         let mut reader = LogStore {
             log,
-            written: Arc::new(|| ()),
+            written: Arc::new(|_| ()),
         };
         for (start, found) in [(3, 0), (5, 3)] {
             let read = RaftLogReader::<Types<TokioRuntime>>::limited_get_log_entries(

@@ -201,7 +201,10 @@ impl<P: Parts> Member<P> {
             },
             LogStore {
                 log: config.log,
-                written: Arc::new(move || intake.free()),
+                written: Arc::new(move |index| match index {
+                    Some(index) => intake.written(index),
+                    None => intake.free(),
+                }),
             },
             Machine {
                 shared: shared.clone(),
@@ -418,7 +421,7 @@ impl<P: Parts> Member<P> {
         // All of it at once, and before anything is waited for: who asked for this may not wait to the end.
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.barrier.close();
-        self.shared.intake.close();
+        self.shared.close_intake();
         self.shared.hub.close();
         self.shared.running.lock().take();
         if self.shared.raft().shutdown().await.is_err() {

@@ -13,12 +13,13 @@ use keelson_proto::commandpb::{self, Command};
 use keelson_proto::peerpb;
 use keelson_store::{Outcome, Refusal, Revision};
 use openraft::AsyncRuntime;
-use openraft::errors::ClientWriteError;
+use openraft::errors::{ClientWriteError, ForwardToLeader};
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
+use openraft::raft::responder::Responder;
 use prost::Message;
 
-use crate::intake::Freed;
+use crate::intake::{Entered, Waits};
 use crate::shared::{Parts, Shared};
 use crate::transport::{CallError, Lane, Reply, Request, Transport};
 use crate::trouble::Trouble;
@@ -120,21 +121,26 @@ impl<P: Parts> Shared<P> {
             term,
             responder,
         };
-        let mut freed = Freed {
-            intake: &self.intake,
-            went_well: false,
+        let bytes = offer.command.len();
+        let waits = match self.intake.enter(offer, bytes) {
+            Entered::Go(offer) => {
+                let waits = Waits::new(&self.intake);
+                self.hand_over_offer(offer).await;
+                waits
+            }
+            Entered::Waits => Waits::new(&self.intake),
+            Entered::Full => return Err(Offered::Failed(Trouble::TooManyRequests)),
+            Entered::Closed => return Err(Offered::NotAppended),
         };
-        if let Some(offer) = self.intake.enter(offer) {
-            self.hand_over_offer(offer).await;
-        }
         match answer.await {
             Ok(Ok(written)) => {
-                freed.went_well = true;
-                Ok((written.log_id.index(), written.data))
+                let index = written.log_id.index();
+                waits.over(index);
+                Ok((index, written.data))
             }
             Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(Offered::NotAppended),
             Ok(Err(_)) => Err(Offered::Failed(Trouble::LeaderChanged)),
-            // Dropped: by openraft, which has stopped, or by the intake, since this member stops.
+            // Dropped by openraft, which has stopped.
             Err(_) => Err(Offered::Failed(Trouble::Stopped)),
         }
     }
@@ -150,6 +156,14 @@ impl<P: Parts> Shared<P> {
         }
         // What is not sent drops the responder.
         let _ = write.await;
+    }
+
+    /// Nothing is proposed here any more: who waits to be handed over is told that it was not appended.
+    pub(crate) fn close_intake(&self) {
+        for offer in self.intake.close() {
+            let not_here = ClientWriteError::ForwardToLeader(ForwardToLeader::empty());
+            offer.responder.on_complete(Err(not_here));
+        }
     }
 
     async fn forward(

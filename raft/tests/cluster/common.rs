@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::disk::{Hang, HangingDir};
 use keelson_log::{DiskDir, Options as LogOptions, RaftLog, ThreadedLog};
 use keelson_proto::commandpb::command::Request as Ask;
 use keelson_proto::commandpb::{Command, MemberAttributes, Membership, Node, Voters};
@@ -44,7 +45,7 @@ pub struct InMemory;
 impl Parts for InMemory {
     type Rt = openraft::impls::TokioRuntime;
     type Engine = MemoryEngine;
-    type Dir = DiskDir;
+    type Dir = HangingDir;
     type Net = Wire;
 }
 
@@ -168,7 +169,9 @@ pub struct Running {
     hang: watch::Sender<bool>,
     tripwire: Tripwire,
     server: JoinHandle<()>,
-    log: ThreadedLog<DiskDir>,
+    /// Makes its disk hang.
+    pub disk: Hang,
+    log: ThreadedLog<HangingDir>,
 }
 
 impl Running {
@@ -177,7 +180,11 @@ impl Running {
         let dir = dir.join(id.to_string());
         let log_dir = dir.join("log");
         std::fs::create_dir_all(&log_dir).expect("a directory");
-        let files = DiskDir::open(&log_dir).expect("a directory");
+        let disk = Hang::default();
+        let files = HangingDir {
+            dir: DiskDir::open(&log_dir).expect("a directory"),
+            hang: disk.clone(),
+        };
         let options = LogOptions {
             segment_bytes: 64 << 10,
             ..LogOptions::default()
@@ -223,6 +230,7 @@ impl Running {
         };
         let server = tokio::spawn(tcp::serve(at, Arc::new(guarded)));
         Running {
+            disk,
             member,
             dir,
             engines,

@@ -1,4 +1,4 @@
-//! A leader that hangs: its connections stand, and no answer comes. What was asked of it must not wait for it longer
+//! A leader that hangs: its connections stand, and no answer comes; or its disk does. What was asked of it must not wait for it longer
 //! than for the election of another.
 
 use std::future::Future;
@@ -89,5 +89,29 @@ async fn a_lease_is_renewed_by_the_next_leader() {
         .expect("a quorum is there");
     let renewal = members[other].member.lease_renew(LEASE);
     assert_eq!(hanging(&members[leads], renewal).await, Ok(60));
+    stop(members).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_disk_hangs_commits_what_is_on_the_disks_of_the_others() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (members, leads, _) = three(dir.path()).await;
+    let leader = &members[leads];
+    leader.disk.set(true);
+    let writing = async {
+        for number in 0..20 {
+            let together = (0..3).map(|other| {
+                let put = put(&format!("{number}.{other}"), "1");
+                leader.member.propose(put)
+            });
+            for written in futures::future::join_all(together).await {
+                written.expect("the others are a quorum");
+            }
+        }
+    };
+    tokio::time::timeout(soon(), writing)
+        .await
+        .expect("nobody waits for the disk that hangs");
+    leader.disk.set(false);
     stop(members).await;
 }

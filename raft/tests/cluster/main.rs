@@ -7,6 +7,7 @@
 )]
 
 mod common;
+mod disk;
 mod hung;
 mod membership;
 mod promises;
