@@ -147,6 +147,24 @@ impl Options {
         }
     }
 
+    /// What of the flags matters to who reads the results: no paths, and what is left to defaults as well.
+    pub fn in_words(&self) -> String {
+        let effort = self.effort();
+        let mut words = format!(
+            "--pairs {} --seconds {} --warm-up {} --connections {}",
+            self.pairs(),
+            effort.measured.as_secs_f64(),
+            effort.warm_up.as_secs_f64(),
+            self.connections
+        );
+        for (given, flag) in [(self.quick, " --quick"), (self.long, " --long")] {
+            if given {
+                words += flag;
+            }
+        }
+        words
+    }
+
     /// A directory for the members' data, on a disk that can be synced, deleted at the end.
     pub fn place(&self) -> anyhow::Result<TempDir> {
         let above = match &self.dir {

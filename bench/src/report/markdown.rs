@@ -38,20 +38,18 @@ const IN_COLUMNS: [&str; 10] = [
 pub fn page(results: &Results) -> String {
     let setting = &results.setting;
     let mut page = format!(
-        "Measured on {}: {} processors ({}), {:.0} GiB, Linux {}; {} s a run after {} s of warm-up{}; flags: `{}`.\n\n",
+        "Measured on {}: {} processors ({}), {:.0} GiB, Linux {}; `bench {}`{}.\n\n",
         setting.date,
         setting.processors,
         setting.processor,
         setting.memory_bytes as f64 / f64::from(1 << 30),
         setting.kernel,
-        setting.seconds,
-        setting.warm_up_seconds,
+        setting.flags,
         if setting.quick {
-            ", large numbers a tenth"
+            ": large numbers are a tenth"
         } else {
             ""
         },
-        setting.flags,
     );
     for (system, version) in &setting.systems {
         page += &format!("- {system}: {version}\n");
@@ -207,7 +205,11 @@ fn failures(workload: &Measured, system: &str) -> u64 {
     runs.map(|run| run.outcome.failures).sum()
 }
 
+/// Nothing for one pair, which does not spread.
 fn spread(of: Spread) -> String {
+    if of.min == of.max {
+        return String::new();
+    }
     format!("{} to {}", number(of.min), number(of.max))
 }
 

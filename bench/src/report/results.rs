@@ -63,7 +63,7 @@ impl Results {
         Ok(Results {
             setting: Setting {
                 date: today(),
-                flags: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+                flags: options.in_words(),
                 processor: proc_field("/proc/cpuinfo", "model name")
                     .unwrap_or("unknown".to_owned()),
                 processors: std::thread::available_parallelism()?.get(),
