@@ -106,9 +106,7 @@ where
         // By what it says it is, as etcd does, and not by its path: what does not call itself a call is not let through to a
         // service as one, nor can a web page make one.
         match (is_grpc(request.headers()), self.0.serves) {
-            (true, Serves::Everything | Serves::Grpc) => {
-                self.0.grpc(request).unwrap_or_else(not_found)
-            }
+            (true, Serves::Everything | Serves::Grpc) => self.0.grpc(request),
             (false, Serves::Everything | Serves::Http) => self.0.http(request),
             _ => not_found(request),
         }
@@ -116,8 +114,8 @@ where
 }
 
 impl<P: Parts> Services<P> {
-    /// Asks the service that a path names; gives the request back if there is none.
-    fn grpc<B>(&self, request: Request<B>) -> Result<Answer, Request<B>>
+    /// Asks the service that a path names.
+    fn grpc<B>(&self, request: Request<B>) -> Answer
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<StdError> + Send + 'static,
@@ -128,7 +126,7 @@ impl<P: Parts> Services<P> {
             .strip_prefix('/')
             .and_then(|path| path.split_once('/'))
         else {
-            return Err(request);
+            return not_found(request);
         };
         // The calls that there are many of go the short way. A macro, since a closure cannot say that what it gives
         // borrows from what it takes.
@@ -143,7 +141,7 @@ impl<P: Parts> Services<P> {
                 })
             }};
         }
-        Ok(match (service, method) {
+        match (service, method) {
             ("etcdserverpb.KV", "Range") => short!(Kv, range),
             ("etcdserverpb.KV", "Put") => short!(Kv, put),
             ("etcdserverpb.KV", "DeleteRange") => short!(Kv, delete_range),
@@ -157,8 +155,8 @@ impl<P: Parts> Services<P> {
             ("etcdserverpb.Cluster", _) => self.cluster.clone().call(request),
             ("etcdserverpb.Maintenance", _) => self.maintenance.clone().call(request),
             ("grpc.health.v1.Health", _) => self.health.clone().call(request),
-            _ => return Err(request),
-        })
+            _ => not_found(request),
+        }
     }
 
     fn http<B>(&self, request: Request<B>) -> Answer
