@@ -96,6 +96,11 @@ impl Rules for SecretRules {
                 }
             }
         }
+        let basic = ["username", "password"];
+        let is_missing = |key: &&str| value::at(object, &["data", key]).is_null();
+        if kind == "kubernetes.io/basic-auth" && basic.iter().all(is_missing) {
+            errors.extend(basic.map(|key| FieldError::required(format!("data[{key}]"), "")));
+        }
         if kind == "kubernetes.io/service-account-token" {
             let annotation = "kubernetes.io/service-account.name";
             if value::str_at(object, &["metadata", "annotations", annotation]).is_empty() {
@@ -133,5 +138,23 @@ mod tests {
         SecretRules.validate(&secret, &mut errors);
         assert_eq!(errors.len(), 1);
         assert_eq!(errors[0].to_string(), "data[tls.key]: Required value");
+    }
+
+    #[test]
+    fn basic_authentication_takes_a_name_or_a_password() {
+        let faults = |data: Value| {
+            let mut errors = Vec::new();
+            let secret = json!({"type": "kubernetes.io/basic-auth", "data": data});
+            SecretRules.validate(&secret, &mut errors);
+            errors.iter().map(FieldError::to_string).collect::<Vec<_>>()
+        };
+        assert!(faults(json!({"password": ""})).is_empty());
+        assert_eq!(
+            faults(json!({"a": ""})),
+            [
+                "data[username]: Required value",
+                "data[password]: Required value"
+            ]
+        );
     }
 }
