@@ -1,7 +1,10 @@
 //! The store's calls: what is about one object or one transaction.
 
+use std::net::SocketAddr;
+
 use keelson_apiserver::storage::{
-    ChangeKind, Claim, Continue, Found, Guard, Put, Revision, Store, StoreError, StoreWatch,
+    ChangeKind, Claim, Continue, Found, Guard, MasterLease, Put, Revision, Store, StoreError,
+    StoreWatch,
 };
 
 use crate::support::{Place, RunningStore, StoreKind, on_each_store, on_shared_servers};
@@ -219,5 +222,27 @@ on_each_store!(
             }
         };
         assert!(matches!(failed, StoreError::Compacted), "{failed}");
+    }
+);
+
+on_each_store!(
+    a_server_that_was_killed_is_listed_until_its_lease_ends,
+    async |running: RunningStore| {
+        let [stays, dies]: [SocketAddr; 2] =
+            ["127.0.0.1:1", "127.0.0.1:2"].map(|text| text.parse().unwrap());
+        let mut living = MasterLease::new(running.open().await, stays);
+        let mut killed = MasterLease::new(running.open().await, dies);
+        living.renew().await.unwrap();
+        assert_eq!(killed.renew().await.unwrap(), [stays, dies]);
+        drop(killed);
+        assert_eq!(living.renew().await.unwrap(), [stays, dies]);
+        let mut client = running.client().await;
+        let key = client.get(format!("/registry/masterleases/{dies}"), None);
+        let lease = key.await.unwrap().kvs()[0].lease();
+        let left = client.lease_time_to_live(lease, None).await.unwrap();
+        assert!((0..=15).contains(&left.ttl()), "{}", left.ttl());
+        // What the store does at its end, which the test need not wait for.
+        client.lease_revoke(lease).await.unwrap();
+        assert_eq!(living.renew().await.unwrap(), [stays]);
     }
 );
