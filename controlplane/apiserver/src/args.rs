@@ -48,7 +48,8 @@ pub struct Args {
     #[arg(long)]
     pub kubeconfig_dir: Option<PathBuf>,
 
-    /// The server's certificate, with those that lead to its authority; made and signed here, unless given
+    /// The server's certificate, with those that lead to its authority; made and signed here, unless given. The
+    /// kubeconfigs trust what is in the file
     #[arg(long, requires = "tls_private_key_file")]
     pub tls_cert_file: Option<PathBuf>,
 

@@ -39,7 +39,9 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     let pki = Pki::open(&args.cert_dir)?;
     let tls = tls_config(&args, &pki, &options, advertised.ip())?;
     let kubeconfigs = args.kubeconfig_dir.as_deref().unwrap_or(&args.cert_dir);
-    serve::write_kubeconfigs(&pki, kubeconfigs, &format!("https://{}", reachable(bound)))?;
+    let brought = args.tls_cert_file.as_deref().map(read).transpose()?;
+    let url = format!("https://{}", reachable(bound));
+    serve::write_kubeconfigs(&pki, kubeconfigs, &url, brought.as_deref())?;
 
     let store = Store::connect(&connection(&args)?)
         .await

@@ -9,11 +9,13 @@ use base64::engine::general_purpose::STANDARD;
 use super::certificates::{CLIENTS, Pki, Signed, write_private};
 
 /// Writes a kubeconfig for each client of the cluster's own: `admin.kubeconfig`, `controller-manager.kubeconfig`, ….
-pub fn write_kubeconfigs(pki: &Pki, dir: &Path, server: &str) -> Result<()> {
+/// They trust the cluster's authority and, if the server shows a certificate that was `brought`, what comes with that.
+pub fn write_kubeconfigs(pki: &Pki, dir: &Path, server: &str, brought: Option<&str>) -> Result<()> {
     std::fs::create_dir_all(dir)?;
+    let trusted = format!("{}{}", pki.ca, certificates(brought.unwrap_or_default()));
     for (file, common_name, organization) in CLIENTS {
         let client = pki.client(file, common_name, organization)?;
-        let text = kubeconfig(&pki.ca, &client, server, common_name);
+        let text = kubeconfig(&trusted, &client, server, common_name);
         write_private(&dir.join(format!("{file}.kubeconfig")), &text)?;
     }
     Ok(())
@@ -45,4 +47,38 @@ current-context: {user}@keelson
         data(&client.certificate),
         data(&client.key)
     )
+}
+
+/// The certificates of a PEM, without what else is in it: a file may hold the key as well.
+fn certificates(pem: &str) -> String {
+    let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
+    pem.split(begin)
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once(end)?.0))
+        .map(|body| format!("{begin}{body}{end}\n"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kubeconfig_trusts_what_a_brought_certificate_comes_with_and_tells_no_key() {
+        let ours = tempfile::tempdir().unwrap();
+        let pki = Pki::open(&ours.path().join("pki")).unwrap();
+        let theirs = Pki::open(&ours.path().join("theirs")).unwrap();
+        let server = theirs.server(&["api.example.com".to_owned()], &[]).unwrap();
+        let brought = format!("{}{}{}", server.key, server.certificate, theirs.ca);
+        let url = "https://api.example.com:6443";
+        write_kubeconfigs(&pki, ours.path(), url, Some(&brought)).unwrap();
+        let text = std::fs::read_to_string(ours.path().join("admin.kubeconfig")).unwrap();
+        let (_, data) = text.split_once("certificate-authority-data: ").unwrap();
+        let data = STANDARD.decode(data.lines().next().unwrap()).unwrap();
+        let trusted = String::from_utf8(data).unwrap();
+        assert_eq!(
+            trusted,
+            format!("{}{}{}", pki.ca, server.certificate, theirs.ca)
+        );
+    }
 }
