@@ -287,11 +287,11 @@ impl ApiError {
     }
 
     /// The patch does not fit the object.
-    pub fn unprocessable(why: impl Into<String>) -> ApiError {
+    pub fn unprocessable(why: impl std::fmt::Display) -> ApiError {
         let message = "the server rejected our request due to an error in our request";
-        let why: String = why.into();
-        let details = json!({"causes": [{"message": why}]});
-        ApiError::new(422, "Invalid", message, details)
+        // Not as a cause: causes are of fields, and kubectl shows either them or the message.
+        let message = format!("{message}: {why}");
+        ApiError::new(422, "Invalid", message, json!({}))
     }
 
     /// The caller may not do that, or nobody may now.

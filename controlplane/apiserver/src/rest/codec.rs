@@ -166,7 +166,7 @@ pub fn apply_patch(
             )));
         }
     }
-    let shown = patched.to_string();
+    let shown = patch.shown().unwrap_or_else(|| patched.to_string());
     let refused = |why: String| {
         let error = FieldError::invalid("patch", shown.as_str(), why);
         ApiError::invalid("", "", "", &[error])
@@ -202,6 +202,26 @@ pub fn decode_options(request: &Request, kind: &str) -> ApiResult<Value> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_patch_that_makes_no_object_is_shown_as_kubernetes_shows_it() {
+        let old = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}});
+        let refused = |kind: patch::Kind| {
+            let body = br#"{"metadata": {"name": "m"}, "data": {"b": [1, null], "a": "c"}}"#;
+            let patch = Patch::parse(kind, body).unwrap();
+            let applied = apply_patch(&patch, &old, ("", "v1", "ConfigMap"), FieldValidation::Warn);
+            applied.unwrap_err().message().to_owned()
+        };
+        let strategic = refused(patch::Kind::Strategic);
+        let shown =
+            "patch: Invalid value: \"map[data:map[a:c b:[1 <nil>]] metadata:map[name:m]]\": ";
+        assert!(strategic.contains(shown), "{strategic}");
+        let merged = refused(patch::Kind::Merge);
+        assert!(
+            merged.contains("\\\"kind\\\":\\\"ConfigMap\\\""),
+            "{merged}"
+        );
+    }
 
     #[test]
     fn a_patch_makes_no_other_kind_of_an_object() {

@@ -7,6 +7,7 @@
 mod directives;
 mod json;
 mod order;
+mod shown;
 mod strategic;
 
 use serde_json::{Map, Value};
@@ -91,6 +92,15 @@ impl Patch {
     /// What strict validation refuses of the patch itself. That of its outcome is found when the outcome is decoded.
     pub fn faults(&self) -> &[Fault] {
         &self.faults
+    }
+
+    /// The patch as Kubernetes shows it where its outcome is refused: a strategic one as it is. Of the others it shows the
+    /// outcome.
+    pub fn shown(&self) -> Option<String> {
+        match &self.content {
+            Content::Strategic(patch) => Some(shown::map(patch)),
+            Content::Json(_) | Content::Merge(_) => None,
+        }
     }
 
     /// The object as the patch makes it. Only a strategic merge patch needs to know the object's type.
