@@ -227,7 +227,8 @@ impl ApiError {
     /// There is no such resource.
     pub fn no_such_resource() -> ApiError {
         let message = "the server could not find the requested resource";
-        ApiError::new(404, "NotFound", message, Value::Null)
+        // Details without a name: kubectl looks there to tell a path that is missing from an object that is.
+        ApiError::new(404, "NotFound", message, json!({}))
     }
 
     /// There is one of that name already.
@@ -450,7 +451,7 @@ impl ApiError {
             "reason": self.reason,
             "code": self.code,
         });
-        if details.as_object().is_some_and(|map| !map.is_empty()) {
+        if details.is_object() {
             status["details"] = details;
         }
         status

@@ -14,6 +14,17 @@ use super::http::response;
 use super::reviews::REVIEWS;
 use crate::resources::{self, Resource};
 
+/// What the index lists beside discovery's own paths.
+const OTHER_PATHS: [&str; 7] = [
+    "/healthz",
+    "/livez",
+    "/metrics",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/readyz",
+    "/version",
+];
+
 /// All discovery documents, by path.
 pub struct Documents {
     plain: BTreeMap<String, Document>,
@@ -138,6 +149,8 @@ impl Documents {
             };
             plain.insert(path, Document::json(&resource_list(group)));
         }
+        let index = json!({"paths": plain.keys().map(String::as_str).chain(OTHER_PATHS).collect::<Vec<_>>()});
+        plain.insert(String::new(), Document::json(&index));
         let mut aggregated = BTreeMap::new();
         for version in ["v2", "v2beta1"] {
             for path in ["/api", "/apis"] {
@@ -152,7 +165,7 @@ impl Documents {
         }
     }
 
-    /// The document of a path, aggregated if the client understands that.
+    /// The document of a path without the slash at its end, aggregated if the client understands that.
     pub fn find(&self, path: &str, aggregated: Option<&'static str>) -> Option<&Document> {
         let found = aggregated.and_then(|version| {
             let path = ["/api", "/apis"].into_iter().find(|one| *one == path)?;

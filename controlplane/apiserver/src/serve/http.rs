@@ -18,7 +18,7 @@ use super::metrics::{Labels, Metrics};
 use super::negotiate::{self, Shape};
 use super::openapi::OpenApi;
 use super::route::{self, Target};
-use super::{BODY_BYTES_MAX, discovery, encode, health, reviews, watch_stream};
+use super::{BODY_BYTES_MAX, absent, discovery, encode, health, reviews, watch_stream};
 use crate::clock;
 use crate::rest::{Api, Outcome, Query, Reply, Request, User};
 use crate::status::{ApiError, ApiResult};
@@ -138,7 +138,7 @@ impl Server {
             return Ok(not_found());
         }
         let Some((resource, subresource)) = target.find() else {
-            return Err(ApiError::no_such_resource());
+            return Err(absent::why(target));
         };
         if !target.can_be(verb, resource) {
             return Err(ApiError::method_not_allowed());

@@ -4,6 +4,7 @@
 //! and [`encode`] (the form that the client accepts). What is no resource is in [`discovery`], [`health`],
 //! [`metrics`], [`openapi`] and [`reviews`].
 
+mod absent;
 pub mod auth;
 mod body;
 pub mod certificates;

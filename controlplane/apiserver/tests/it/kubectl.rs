@@ -250,6 +250,47 @@ async fn mistakes_are_told_in_the_words_that_users_know() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_done_yet_is_told_plainly() {
+    let server = Server::start(RunningStore::start(StoreKind::Etcd).await).await;
+    let kubectl = Kubectl(&server);
+    kubectl.says("run p --image=nginx").await;
+    let runs = serde_json::json!({"status": {"phase": "Running"}});
+    let status = "/api/v1/namespaces/default/pods/p/status";
+    let admin = server.client(Some("admin"));
+    admin.patch(status, "merge", &runs).await.ok();
+    kubectl.says("create configmap c --from-literal=a=b").await;
+    let hollow = "nodes are hollow, and run nothing";
+    for (line, said) in [
+        ("exec p -- ls", hollow),
+        ("attach p", hollow),
+        ("port-forward p 0:80", hollow),
+        (
+            "create token default",
+            "service account \"default\" cannot be given a token",
+        ),
+        (
+            "debug p --image=busybox",
+            "ephemeral containers are disabled for this cluster",
+        ),
+        (
+            "create quota q --hard=pods=1",
+            "the server could not find the requested resource",
+        ),
+        (
+            "patch configmap c --type=json -p=[{\"op\":\"test\",\"path\":\"/data/a\",\"value\":\"c\"}]",
+            "The request is invalid: the server rejected our request due to an error in our request: testing value",
+        ),
+        (
+            "patch configmap c -p={\"data\":{\"a\":1}}",
+            "The request is invalid: patch: Invalid value: \"map[data:map[a:1]]\": ",
+        ),
+    ] {
+        let refused = kubectl.refuses(line).await;
+        assert!(refused.contains(said), "{line}: {refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_is_described() {
     let server = Server::start(RunningStore::start(StoreKind::Etcd).await).await;
     let kubectl = Kubectl(&server);

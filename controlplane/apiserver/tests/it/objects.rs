@@ -653,6 +653,30 @@ async fn what_is_not_there_is_answered_properly(at: Place) {
         (unknown.code, unknown.message()),
         (404, "the server could not find the requested resource")
     );
+    assert_eq!(unknown.json["details"], json!({}), "kubectl looks into it");
+    let index = client.get("/").await.ok();
+    for path in ["/api/v1", "/apis/apps/v1", "/openapi/v3", "/version"] {
+        let paths = index["paths"].as_array().unwrap();
+        assert!(paths.contains(&path.into()), "{path} is not in {index}");
+    }
+    let token = at.core("serviceaccounts/default/token");
+    for (reply, why) in [
+        (
+            client.get(&at.core("pods/a/exec")).await,
+            "nothing can be run in pod \"a\"",
+        ),
+        (
+            client.get(&at.core("pods/a/portforward")).await,
+            "no port of pod \"a\" can be reached",
+        ),
+        (
+            client.post(&token, &json!({})).await,
+            "service account \"default\" cannot be given a token",
+        ),
+    ] {
+        assert_eq!(reply.code, 501);
+        assert!(reply.message().starts_with(why), "{}", reply.message());
+    }
     assert_eq!(client.post("/api/v1/pods", &pod("a")).await.code, 405);
     assert_eq!(client.delete("/api/v1/namespaces").await.code, 405);
     let accept = client
