@@ -141,6 +141,8 @@ pub struct ApiError {
     reason: &'static str,
     message: String,
     details: Value,
+    /// What the caller is told beside the Status.
+    warning: Option<String>,
 }
 
 /// What a handler gives.
@@ -194,6 +196,7 @@ impl ApiError {
             reason,
             message: message.into(),
             details,
+            warning: None,
         }
     }
 
@@ -210,6 +213,11 @@ impl ApiError {
     /// The words for people.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// What the caller is to be warned of.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     /// Adds to the words.
@@ -287,12 +295,13 @@ impl ApiError {
         ApiError::new(400, "BadRequest", message, Value::Null)
     }
 
-    /// The patch does not fit the object.
-    pub fn unprocessable(why: impl std::fmt::Display) -> ApiError {
+    /// The patch does not fit the object. Clients that test and set know the Status by its exact words, and it has no place
+    /// for the cause, so that is a warning.
+    pub fn unprocessable(why: impl Into<String>) -> ApiError {
         let message = "the server rejected our request due to an error in our request";
-        // Not as a cause: causes are of fields, and kubectl shows either them or the message.
-        let message = format!("{message}: {why}");
-        ApiError::new(422, "Invalid", message, json!({}))
+        let mut error = ApiError::new(422, "Invalid", message, json!({}));
+        error.warning = Some(why.into());
+        error
     }
 
     /// The caller may not do that, or nobody may now.

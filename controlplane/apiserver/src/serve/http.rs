@@ -248,11 +248,8 @@ impl Server {
                 )
             }
         };
-        for warning in outcome.warnings {
-            let text = warning.replace('\\', "\\\\").replace('"', "\\\"");
-            if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
-                response.headers_mut().append(header::WARNING, value);
-            }
+        for text in &outcome.warnings {
+            warn(&mut response, text);
         }
         response
     }
@@ -339,5 +336,16 @@ fn failure(error: &ApiError) -> Response<ReplyBody> {
         let value = HeaderValue::from(seconds);
         response.headers_mut().insert(header::RETRY_AFTER, value);
     }
+    if let Some(text) = error.warning() {
+        warn(&mut response, text);
+    }
     response
+}
+
+/// Adds a warning, which kubectl prints before anything else.
+fn warn(response: &mut Response<ReplyBody>, text: &str) {
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+    if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+        response.headers_mut().append(header::WARNING, value);
+    }
 }

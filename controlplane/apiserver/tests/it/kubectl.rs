@@ -278,7 +278,8 @@ async fn what_cannot_be_done_yet_is_told_plainly() {
         ),
         (
             "patch configmap c --type=json -p=[{\"op\":\"test\",\"path\":\"/data/a\",\"value\":\"c\"}]",
-            "The request is invalid: the server rejected our request due to an error in our request: testing value",
+            "Warning: testing value /data/a failed: test failed\n\
+             The request is invalid: the server rejected our request due to an error in our request\n",
         ),
         (
             "patch configmap c -p={\"data\":{\"a\":1}}",
