@@ -151,6 +151,9 @@ pub fn narrowed(
     selector
 }
 
+/// What a pod that is there adds for one that it must have near it, as Kubernetes' default has it.
+const REQUIRED_WEIGHT: i64 = 1;
+
 /// Everything that a pod says about other pods.
 #[derive(Clone, Debug, Default)]
 pub struct PodTerms {
@@ -186,6 +189,14 @@ impl PodTerms {
             forbidden: required(without.required_during_scheduling_ignored_during_execution),
             preferred: likes.chain(dislikes).collect(),
         }
+    }
+
+    /// Sets that earn points near this pod once it is on a node: those that it prefers, and a little those that it must
+    /// have near it, so that they find together again.
+    pub fn draws(&self) -> impl Iterator<Item = (i64, &PodTerm)> {
+        let preferred = self.preferred.iter().map(|(weight, term)| (*weight, term));
+        let required = self.required.iter().map(|term| (REQUIRED_WEIGHT, term));
+        preferred.chain(required)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, Taint};
 
 use crate::affinity::{Labels, Namespaces, PodTerm};
+use crate::claims::Claims;
 use crate::crowds::{Crowd, CrowdId, Crowds, Picked, Present};
 use crate::pod::{PodInfo, PodKey};
 use crate::ports::HostPort;
@@ -130,14 +131,6 @@ struct Place {
     crowd: CrowdId,
 }
 
-/// Pods that pods on nodes will not have near them.
-#[derive(Debug)]
-struct Forbidden {
-    term: PodTerm,
-    /// How many pods on which node forbid just this.
-    by: HashMap<String, usize>,
-}
-
 /// All nodes and pods.
 #[derive(Debug, Default)]
 pub struct Cluster {
@@ -145,8 +138,10 @@ pub struct Cluster {
     by_name: HashMap<String, usize>,
     places: HashMap<PodKey, Place>,
     crowds: Crowds,
-    /// By the terms' identities: all pods of one deployment forbid the same.
-    forbidden: HashMap<String, Forbidden>,
+    /// Whom pods on nodes will not have near them.
+    forbidden: Claims,
+    /// Whom they would rather have near them, or rather not.
+    drawn: Claims,
     namespaces: Namespaces,
 }
 
@@ -156,11 +151,22 @@ impl Cluster {
         &self.nodes
     }
 
-    /// What pods on nodes will not have near them, with the nodes that those are on.
+    /// Whom pods on nodes will not have near them, with the nodes that those are on.
     pub fn forbidden(&self) -> impl Iterator<Item = (&PodTerm, impl Iterator<Item = &NodeInfo>)> {
-        self.forbidden.values().map(|forbidden| {
-            let names = forbidden.by.keys();
-            (&forbidden.term, names.filter_map(|name| self.node(name)))
+        self.forbidden.iter().map(|(term, by)| {
+            let nodes = by.filter_map(|(name, _)| self.node(name));
+            (term, nodes)
+        })
+    }
+
+    /// Whom pods on nodes would rather have near them, or rather not, with the nodes that those are on, and how much all
+    /// of a node's together.
+    pub fn drawn(
+        &self,
+    ) -> impl Iterator<Item = (&PodTerm, impl Iterator<Item = (&NodeInfo, i64)>)> {
+        self.drawn.iter().map(|(term, by)| {
+            let nodes = by.filter_map(|(name, weight)| Some((self.node(name)?, weight)));
+            (term, nodes)
         })
     }
 
@@ -236,7 +242,10 @@ impl Cluster {
         };
         if let Some(pod) = self.node_mut(&place.node).take(key, place.crowd) {
             for term in &pod.pod_terms.forbidden {
-                self.allow(term, &place.node);
+                self.forbidden.withdraw(term, 0, &place.node);
+            }
+            for (weight, term) in pod.pod_terms.draws() {
+                self.drawn.withdraw(term, weight, &place.node);
             }
         }
         self.crowds.leave(place.crowd);
@@ -248,7 +257,10 @@ impl Cluster {
         let key = pod.key.clone();
         self.remove_pod(&key);
         for term in &pod.pod_terms.forbidden {
-            self.forbid(term, node);
+            self.forbidden.make(term, 0, node);
+        }
+        for (weight, term) in pod.pod_terms.draws() {
+            self.drawn.make(term, weight, node);
         }
         let crowd = self.crowds.join(&pod);
         self.node_mut(node).put(pod, crowd);
@@ -259,32 +271,6 @@ impl Cluster {
             crowd,
         };
         self.places.insert(key, place);
-    }
-
-    fn forbid(&mut self, term: &PodTerm, node: &str) {
-        let forbidden = self
-            .forbidden
-            .entry(term.identity.clone())
-            .or_insert_with(|| Forbidden {
-                term: term.clone(),
-                by: HashMap::new(),
-            });
-        *forbidden.by.entry(node.to_owned()).or_default() += 1;
-    }
-
-    fn allow(&mut self, term: &PodTerm, node: &str) {
-        let Some(forbidden) = self.forbidden.get_mut(&term.identity) else {
-            return;
-        };
-        if let Some(count) = forbidden.by.get_mut(node) {
-            *count -= 1;
-            if *count == 0 {
-                forbidden.by.remove(node);
-            }
-        }
-        if forbidden.by.is_empty() {
-            self.forbidden.remove(&term.identity);
-        }
     }
 
     fn node_mut(&mut self, name: &str) -> &mut NodeInfo {

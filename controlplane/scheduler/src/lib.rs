@@ -16,6 +16,7 @@
 
 mod affinity;
 mod args;
+mod claims;
 mod cluster;
 mod crowds;
 mod decide;

@@ -51,9 +51,7 @@ pub fn score(pod: &PodInfo, cluster: &Cluster, candidates: &[Candidate]) -> Vec<
             more_is_better(each(&|candidate| preferred(pod, candidate))),
         );
     }
-    if !pod.pod_terms.preferred.is_empty() {
-        add(weight::POD_AFFINITY, company(pod, cluster, candidates));
-    }
+    add(weight::POD_AFFINITY, company(pod, cluster, candidates));
     add(weight::SPREAD, spread(pod, cluster, candidates));
     totals
 }
@@ -107,34 +105,38 @@ fn preferred(pod: &PodInfo, (node, facts): &Candidate) -> i64 {
         .sum()
 }
 
-/// How much the pod likes who is in a node's domains.
+/// How much the pod likes who is in a node's domains, and they it.
 fn company(pod: &PodInfo, cluster: &Cluster, candidates: &[Candidate]) -> Vec<i64> {
-    let mut worth: HashMap<(&str, &str), i64> = HashMap::new();
+    // By the domains' labels, and then by their values.
+    let mut worth: HashMap<&str, HashMap<&str, i64>> = HashMap::new();
     for (weight, term) in &pod.pod_terms.preferred {
         let liked = cluster
             .pick(|crowd| term.matches(&crowd.namespace, &crowd.labels, cluster.namespaces()));
         for (node, facts) in existing(cluster) {
-            let Some(domain) = facts.labels.get(&term.topology_key) else {
-                continue;
-            };
-            let here = weight * node.crowds.count(&liked);
-            *worth.entry((&term.topology_key, domain)).or_default() += here;
+            if let Some(domain) = facts.labels.get(&term.topology_key) {
+                let domains = worth.entry(&term.topology_key).or_default();
+                *domains.entry(domain).or_default() += weight * node.crowds.count(&liked);
+            }
+        }
+    }
+    for (term, nodes) in cluster.drawn() {
+        if !term.matches(&pod.key.namespace, &pod.labels, cluster.namespaces()) {
+            continue;
+        }
+        for (node, weight) in nodes {
+            let labels = node.facts.as_ref().map(|facts| &facts.labels);
+            if let Some(domain) = labels.and_then(|labels| labels.get(&term.topology_key)) {
+                let domains = worth.entry(&term.topology_key).or_default();
+                *domains.entry(domain).or_default() += weight;
+            }
         }
     }
     let of = |(_, facts): &Candidate| {
-        let keys = pod
-            .pod_terms
-            .preferred
-            .iter()
-            .map(|(_, term)| term.topology_key.as_str());
-        let mut keys: Vec<&str> = keys.collect();
-        keys.sort_unstable();
-        keys.dedup();
-        let in_domain = |key: &str| {
-            let domain = facts.labels.get(key)?;
-            worth.get(&(key, domain.as_str())).copied()
+        let in_domain = |(key, domains): (&&str, &HashMap<&str, i64>)| {
+            let domain = facts.labels.get(*key)?;
+            domains.get(domain.as_str()).copied()
         };
-        keys.into_iter().filter_map(in_domain).sum::<i64>()
+        worth.iter().filter_map(in_domain).sum::<i64>()
     };
     let scores: Vec<i64> = candidates.iter().map(of).collect();
     between_extremes(scores)

@@ -1,3 +1,5 @@
+mod company;
+
 use serde_json::json;
 
 use super::*;
