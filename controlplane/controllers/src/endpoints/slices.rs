@@ -1,6 +1,7 @@
 //! Endpoint slices: at most a hundred endpoints each, and as few writes as will do.
 //!
-//! A slice is named after its service and what it holds, so that two attempts to create it meet in one name.
+//! A new slice is named after its service and what it holds, so that two attempts to create it meet in one name. One that
+//! is not needed any more is given what would go into a new one, and keeps its name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::addresses::{
     address_of, belongs, conditions, families, hostname, port_on, target, zone,
 };
 use super::{HEADLESS_LABEL, is_headless, is_ours};
-use crate::common::meta::{controller_reference, is_deleted};
+use crate::common::meta::{controller_reference, is_controlled_by, is_deleted};
 
 /// The label by which a service's slices are found.
 pub const SERVICE_LABEL: &str = "kubernetes.io/service-name";
@@ -69,29 +70,27 @@ pub fn reconcile(observed: &Observed<'_>) -> Vec<Action> {
         return actions;
     }
     let families = families(spec);
-    let mut rest: Vec<&Arc<EndpointSlice>> = Vec::new();
+    let mut of_families: BTreeMap<&str, Vec<&Arc<EndpointSlice>>> = BTreeMap::new();
     for slice in observed.slices {
         if is_deleted(&slice.metadata) {
             continue;
         }
-        if families.contains(&slice.address_type) {
-            rest.push(slice);
+        // Those of an earlier service of this name are about to go: nothing may be put there.
+        let is_own = is_controlled_by(&slice.metadata, &service.metadata);
+        if is_own && families.contains(&slice.address_type) {
+            let of_family = of_families.entry(&slice.address_type).or_default();
+            of_family.push(slice);
         } else {
             actions.push(Action::Delete(slice.clone()));
         }
     }
     let mut given = BTreeSet::new();
     for family in &families {
-        let of_family = rest.iter().filter(|slice| slice.address_type == *family);
-        reconcile_family(
-            observed,
-            spec,
-            family,
-            of_family.copied().collect(),
-            &mut given,
-            &mut actions,
-        );
+        let existing = of_families.remove(family.as_str()).unwrap_or_default();
+        reconcile_family(observed, spec, family, existing, &mut given, &mut actions);
     }
+    // What takes an endpoint from one slice to another must put it there first.
+    actions.sort_by_key(|action| matches!(action, Action::Delete(_)));
     actions
 }
 
@@ -113,14 +112,15 @@ fn reconcile_family(
         // Somebody may be waiting for the first slice: there is one, though it is empty.
         desired.insert(key_of(&[]), (Vec::new(), BTreeMap::new()));
     }
+    let mut plan = Plan::default();
     for (key, (ports, endpoints)) in desired {
         let slices = by_ports.remove(&key).unwrap_or_default();
         let mut bins = Bins::new(slices, endpoints);
         bins.place(observed.endpoints_max);
-        bins.write(observed, family, ports, given, actions);
+        bins.settle(observed.service, &ports, &mut plan);
     }
-    let unused = by_ports.into_values().flatten();
-    actions.extend(unused.map(|slice| Action::Delete((*slice).clone())));
+    plan.spare.extend(by_ports.into_values().flatten());
+    plan.write(observed, family, given, actions);
 }
 
 /// The endpoints that there shall be, by their ports, and each by its address.
@@ -240,8 +240,8 @@ impl<'a> Bins<'a> {
         }
     }
 
-    /// Finds room for the rest: first in slices that are written anyhow, the fullest first; then, if it fits whole into
-    /// another, in the fullest that it fits into; then in new ones.
+    /// Finds room for the rest: first in slices that are written anyhow, the fullest first; then in new ones, until what is
+    /// left fits whole into another, and of those in the fullest.
     fn place(&mut self, max: usize) {
         let mut rest: Vec<Endpoint> = std::mem::take(&mut self.rest).into_values().collect();
         rest.reverse();
@@ -254,14 +254,14 @@ impl<'a> Bins<'a> {
                 bin.endpoints.push(endpoint);
             }
         }
-        let fits = |bin: &&mut Bin<'_>| !bin.changed && bin.endpoints.len() + rest.len() <= max;
-        if !rest.is_empty()
-            && let Some(bin) = self.slices.iter_mut().find(fits)
-        {
-            bin.endpoints.extend(rest.drain(..).rev());
-            bin.changed = true;
-        }
         while !rest.is_empty() {
+            let more = rest.len();
+            let fits = |bin: &&mut Bin<'_>| !bin.changed && bin.endpoints.len() + more <= max;
+            if let Some(bin) = self.slices.iter_mut().find(fits) {
+                bin.endpoints.extend(rest.drain(..).rev());
+                bin.changed = true;
+                break;
+            }
             let from = rest.len().saturating_sub(max);
             let mut endpoints = rest.split_off(from);
             endpoints.reverse();
@@ -273,68 +273,98 @@ impl<'a> Bins<'a> {
         }
     }
 
-    fn write(
-        mut self,
-        observed: &Observed<'_>,
-        family: &str,
-        ports: Ports,
-        given: &mut BTreeSet<String>,
-        actions: &mut Vec<Action>,
-    ) {
+    fn settle(mut self, service: &Service, ports: &[EndpointPort], plan: &mut Plan<'a>) {
         // An empty slice goes, but for the last of a service.
-        let filled = self
-            .slices
-            .iter()
-            .filter(|bin| !bin.endpoints.is_empty())
-            .count();
-        if filled == 0 && self.slices.is_empty() {
+        let mut has_any = self.slices.iter().any(|bin| !bin.endpoints.is_empty());
+        if self.slices.is_empty() {
             self.slices.push(Bin {
                 seen: None,
                 endpoints: Vec::new(),
                 changed: true,
             });
         }
-        let mut kept_empty = filled > 0;
         for bin in self.slices {
             if bin.endpoints.is_empty() {
-                if kept_empty {
-                    actions.extend(bin.seen.map(|slice| Action::Delete(slice.clone())));
+                if has_any {
+                    plan.spare.extend(bin.seen);
                     continue;
                 }
-                kept_empty = true;
+                has_any = true;
             }
-            let labels = labels(observed.service, bin.seen.map(|slice| &**slice));
             match bin.seen {
-                Some(old) => {
-                    let relabelled = old.metadata.labels.as_ref() != Some(&labels);
-                    if !bin.changed && !relabelled {
-                        continue;
-                    }
-                    let mut new = EndpointSlice::clone(old);
-                    new.metadata.labels = Some(labels);
-                    new.endpoints = Some(bin.endpoints);
-                    let (old, new) = (old.clone(), Box::new(new));
-                    actions.push(Action::Update { old, new });
+                Some(old) if bin.changed || is_relabelled(service, old) => {
+                    plan.change(service, old, old.ports.clone(), bin.endpoints);
                 }
-                None => {
-                    let name = free_name(observed, family, &ports, given);
-                    let metadata = ObjectMeta {
-                        name: Some(name),
-                        namespace: observed.service.namespace(),
-                        labels: Some(labels),
-                        owner_references: Some(vec![controller_reference(observed.service)]),
-                        ..ObjectMeta::default()
-                    };
-                    actions.push(Action::Create(Box::new(EndpointSlice {
-                        metadata,
-                        address_type: family.to_owned(),
-                        endpoints: Some(bin.endpoints),
-                        ports: Some(ports.clone()),
-                    })));
-                }
+                Some(_) => (),
+                None => plan.wanted.push((ports.to_vec(), bin.endpoints)),
             }
         }
     }
+}
+
+/// What is to become of the slices of one family.
+#[derive(Default)]
+struct Plan<'a> {
+    changes: Vec<Action>,
+    /// What no slice has.
+    wanted: Vec<(Ports, Vec<Endpoint>)>,
+    /// Slices that nothing belongs in any more.
+    spare: Vec<&'a Arc<EndpointSlice>>,
+}
+
+impl Plan<'_> {
+    fn change(
+        &mut self,
+        service: &Service,
+        old: &Arc<EndpointSlice>,
+        ports: Option<Ports>,
+        endpoints: Vec<Endpoint>,
+    ) {
+        let mut new = EndpointSlice::clone(old);
+        new.metadata.labels = Some(labels(service, Some(old)));
+        new.ports = ports;
+        new.endpoints = Some(endpoints);
+        let (old, new) = (old.clone(), Box::new(new));
+        self.changes.push(Action::Update { old, new });
+    }
+
+    /// What is wanted goes into spare slices first: when all ports change, that is one write a slice and not two, and at
+    /// no time are the endpoints in none.
+    fn write(
+        mut self,
+        observed: &Observed<'_>,
+        family: &str,
+        given: &mut BTreeSet<String>,
+        actions: &mut Vec<Action>,
+    ) {
+        let service = observed.service;
+        let mut spare = std::mem::take(&mut self.spare).into_iter();
+        for (ports, endpoints) in std::mem::take(&mut self.wanted) {
+            if let Some(old) = spare.next() {
+                self.change(service, old, Some(ports), endpoints);
+                continue;
+            }
+            let metadata = ObjectMeta {
+                name: Some(free_name(observed, family, &ports, given)),
+                namespace: service.namespace(),
+                labels: Some(labels(service, None)),
+                owner_references: Some(vec![controller_reference(service)]),
+                ..ObjectMeta::default()
+            };
+            self.changes.push(Action::Create(Box::new(EndpointSlice {
+                metadata,
+                address_type: family.to_owned(),
+                endpoints: Some(endpoints),
+                ports: Some(ports),
+            })));
+        }
+        actions.append(&mut self.changes);
+        actions.extend(spare.map(|slice| Action::Delete(slice.clone())));
+    }
+}
+
+fn is_relabelled(service: &Service, slice: &EndpointSlice) -> bool {
+    slice.metadata.labels.as_ref() != Some(&labels(service, Some(slice)))
 }
 
 /// A service's labels, and those that a slice has of its own.

@@ -168,8 +168,13 @@ fn a_service_without_pods_has_one_empty_slice() {
     assert_eq!(slice.labels()[SERVICE_LABEL], "web");
     assert_eq!(slice.labels()["team"], "a");
     assert_eq!(slice.owner_references()[0].uid, "web-uid");
-    assert_eq!(world.settle(&service(), &pods(1), 100), 2);
+    // It takes the first pod, and is there when the last one has gone.
+    assert_eq!(world.settle(&service(), &pods(1), 100), 1);
     assert_eq!(world.sizes(), [1]);
+    assert_eq!(world.settle(&service(), &[], 100), 1);
+    assert_eq!(world.sizes(), [0]);
+    let slice = world.slices.values().next().unwrap();
+    assert_eq!(slice.ports.as_deref(), Some(&[][..]));
 }
 
 #[test]
@@ -205,6 +210,125 @@ fn pods_that_replace_others_take_their_places() {
     others.extend((200..210).map(|n| pod(n, true)));
     assert!(world.settle(&service(), &others, 100) <= 2);
     assert_eq!(world.sizes().iter().sum::<usize>(), 150);
+}
+
+/// As many slices as there are sizes, with the service's pods in their order, and these pods.
+fn allotted(sizes: &[usize]) -> (World, Vec<Pod>) {
+    let all = pods(sizes.iter().sum());
+    let mut rest = all.as_slice();
+    let mut world = World::default();
+    for (number, size) in sizes.iter().enumerate() {
+        let (here, others) = rest.split_at(*size);
+        rest = others;
+        let mut alone = World::default();
+        alone.settle(&service(), here, *size);
+        let mut slice = EndpointSlice::clone(alone.slices.values().next().unwrap());
+        let name = format!("slice-{number}");
+        slice.metadata.name = Some(name.clone());
+        world.slices.insert(name, Arc::new(slice));
+    }
+    (world, all)
+}
+
+#[test]
+fn slices_are_filled_as_they_are_and_not_packed_anew() {
+    let cases: [(&[usize], usize, usize, &[usize]); 3] = [
+        // A new one, and what is left over fits into one that is there.
+        (&[62, 61], 127, 2, &[61, 89, 100]),
+        // It does not fit.
+        (&[74, 74], 152, 2, &[52, 74, 74, 100]),
+        (&[62, 61], 30, 1, &[61, 92]),
+    ];
+    for (sizes, more, writes, expected) in cases {
+        let (mut world, mut all) = allotted(sizes);
+        all.extend((1000..1000 + more).map(|n| pod(n, true)));
+        assert_eq!(world.settle(&service(), &all, 100), writes, "{sizes:?}");
+        assert_eq!(world.sizes(), expected, "{sizes:?}");
+    }
+    let (mut world, all) = allotted(&[30; 10]);
+    assert_eq!(world.settle(&service(), &all, 100), 0);
+}
+
+#[test]
+fn of_slices_that_are_written_anyhow_the_fullest_is_filled() {
+    let (mut world, mut all) = allotted(&[80, 20]);
+    for n in (0..100).step_by(10) {
+        all[n] = pod(n, false);
+    }
+    all.extend((200..215).map(|n| pod(n, true)));
+    assert_eq!(world.settle(&service(), &all, 100), 2);
+    assert_eq!(world.sizes(), [20, 95]);
+}
+
+#[test]
+fn when_all_ports_change_the_slices_are_used_again_and_only_what_is_left_over_goes() {
+    let (mut world, all) = allotted(&[30; 10]);
+    let mut service = service();
+    service.spec.as_mut().unwrap().ports = Some(vec![port(IntOrString::Int(81))]);
+    let actions = world.plan(&service, &all, 100);
+    let is_update = |action: &Action| matches!(action, Action::Update { .. });
+    assert_eq!(actions.len(), 10);
+    // Nothing goes before its endpoints are elsewhere.
+    assert!(actions[..3].iter().all(is_update));
+    let rest = &actions[3..];
+    assert!(
+        rest.iter()
+            .all(|action| matches!(action, Action::Delete(_)))
+    );
+    assert_eq!(world.settle(&service, &all, 100), 10);
+    assert_eq!(world.sizes(), [100, 100, 100]);
+    for slice in world.slices.values() {
+        assert_eq!(slice.ports.as_ref().unwrap()[0].port, Some(81));
+    }
+    assert_eq!(world.addresses().len(), 300);
+}
+
+#[test]
+fn a_slice_of_another_kind_of_address_is_not_used_again() {
+    let (mut world, all) = allotted(&[80, 50]);
+    for slice in world.slices.values_mut() {
+        Arc::make_mut(slice).address_type = "IP".into();
+    }
+    // Two are created, and two deleted.
+    assert_eq!(world.settle(&service(), &all, 100), 4);
+    assert_eq!(world.sizes(), [30, 100]);
+    let mut kinds = world.slices.values().map(|slice| &slice.address_type);
+    assert!(kinds.all(|kind| kind == "IPv4"));
+}
+
+#[test]
+fn a_slice_of_an_earlier_service_of_the_name_is_not_used_again() {
+    let (mut world, all) = allotted(&[1]);
+    let mut recreated = service();
+    recreated.metadata.uid = Some("another-uid".into());
+    let actions = world.plan(&recreated, &all, 100);
+    assert!(matches!(
+        actions[..],
+        [Action::Create(_), Action::Delete(_)]
+    ));
+    world.apply(actions);
+    assert_eq!(world.sizes(), [1]);
+}
+
+#[test]
+fn a_service_that_is_going_has_nothing_written() {
+    let (mut world, _) = allotted(&[1]);
+    let mut going = service();
+    going.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    assert_eq!(world.plan(&going, &pods(5), 100), []);
+    world.slices.clear();
+    assert_eq!(world.plan(&going, &pods(5), 100), []);
+}
+
+#[test]
+fn labels_that_are_the_slices_own_are_not_taken_from_the_service() {
+    let mut world = World::default();
+    world.settle(&service(), &pods(250), 100);
+    let mut service = service();
+    for label in [SERVICE_LABEL, slices::MANAGED_BY_LABEL, HEADLESS_LABEL] {
+        service.labels_mut().insert(label.into(), "bad".into());
+    }
+    assert_eq!(world.settle(&service, &pods(250), 100), 0);
 }
 
 #[test]
