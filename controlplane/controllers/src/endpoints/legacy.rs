@@ -6,10 +6,12 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{
     EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Pod, Service, ServiceSpec,
 };
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
 
 use super::addresses::{address_of, belongs, conditions, families, hostname, port_on, target};
+use super::triggers::stamp;
 use super::{HEADLESS_LABEL, is_headless, is_ours};
 use crate::common::meta::is_deleted;
 
@@ -33,11 +35,13 @@ pub enum Action {
     },
 }
 
-/// Says what to do about one service's endpoints, given the pods that it selects.
+/// Says what to do about one service's endpoints, given the pods that it selects. `triggered` says when that happened for
+/// which they may have to be written.
 pub fn reconcile(
     service: &Service,
     pods: &[Arc<Pod>],
     existing: Option<&Arc<Endpoints>>,
+    triggered: Option<Timestamp>,
 ) -> Option<Action> {
     let spec = service.spec.as_ref().filter(|_| is_ours(service))?;
     if is_deleted(&service.metadata) {
@@ -72,14 +76,15 @@ pub fn reconcile(
         new.metadata.annotations = None;
     }
     new.subsets = (!subsets.is_empty()).then_some(subsets);
-    match existing {
-        None => Some(Action::Create(Box::new(new))),
-        Some(old) if same(old, &new) => None,
-        Some(old) => Some(Action::Update {
-            old: old.clone(),
-            new: Box::new(new),
-        }),
+    if existing.is_some_and(|old| same(old, &new)) {
+        return None;
     }
+    stamp(&mut new.metadata, triggered);
+    let new = Box::new(new);
+    Some(match existing.cloned() {
+        None => Action::Create(new),
+        Some(old) => Action::Update { old, new },
+    })
 }
 
 fn same(old: &Endpoints, new: &Endpoints) -> bool {

@@ -1,7 +1,7 @@
 //! Endpoints: where a service's pods can be reached.
 //!
 //! Two forms of the same: slices of at most a hundred endpoints ([`slices`]), and the old single object ([`legacy`]).
-//! Both are pure; [`run`](run::Endpoints) observes and writes.
+//! Both are pure, and say [since when](triggers) what they tell is so; [`run`](run::Endpoints) observes and writes.
 
 mod addresses;
 pub mod legacy;
@@ -9,6 +9,7 @@ mod run;
 pub mod slices;
 #[cfg(test)]
 mod tests;
+mod triggers;
 
 use std::collections::BTreeMap;
 

@@ -7,13 +7,16 @@ use std::time::Duration;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{self, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::jiff::Timestamp;
 use keelson_component::error::{is_already_exists, is_namespace_terminating, is_not_found};
 use keelson_component::{Change, Key, Outcome, Queue, Store, merge_patch, work};
 use kube::ResourceExt;
 use kube::api::Patch;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::slices::{MANAGED_BY, MANAGED_BY_LABEL};
+use super::triggers::Triggers;
 use super::{is_ours, legacy, selects, slices};
 use crate::common::pods::node_name;
 use crate::context::{Context, delete_this};
@@ -36,6 +39,7 @@ pub struct Endpoints {
     endpoints_max: usize,
     batch_period: Duration,
     queue: Queue<Key>,
+    triggers: Arc<Mutex<Triggers>>,
     services: Store<Service>,
     pods: Store<Pod>,
     nodes: Store<Node>,
@@ -60,6 +64,7 @@ impl Endpoints {
             endpoints_max,
             batch_period,
             queue: Queue::default(),
+            triggers: Arc::default(),
             services: informers.services().store(),
             pods: informers.pods().store(),
             nodes: match form {
@@ -163,6 +168,7 @@ impl Endpoints {
     async fn sync(&self, key: Key) -> anyhow::Result<Outcome> {
         let Some(service) = self.services.get(&key) else {
             // Slices go with their owner, which the garbage collector sees to. The old form has none.
+            self.triggers.lock().forget(&key);
             self.forget(&key).await?;
             return Ok(Outcome::Done);
         };
@@ -172,10 +178,12 @@ impl Endpoints {
         let mut pods = self.pods.in_namespace(&key.namespace);
         let spec = service.spec.clone().unwrap_or_default();
         pods.retain(|pod| selects(&spec, pod.metadata.labels.as_ref()));
+        let (triggered, seen) = self.triggers.lock().look(&service, &pods);
         match self.form {
-            Form::Slices => self.sync_slices(&service, &pods).await?,
-            Form::Legacy => self.sync_legacy(&key, &service, &pods).await?,
+            Form::Slices => self.sync_slices(&service, &pods, triggered).await?,
+            Form::Legacy => self.sync_legacy(&key, &service, &pods, triggered).await?,
         }
+        self.triggers.lock().remember(&service, seen);
         Ok(Outcome::Done)
     }
 
@@ -195,7 +203,12 @@ impl Endpoints {
         Ok(())
     }
 
-    async fn sync_slices(&self, service: &Service, pods: &[Arc<Pod>]) -> anyhow::Result<()> {
+    async fn sync_slices(
+        &self,
+        service: &Service,
+        pods: &[Arc<Pod>],
+        triggered: Option<Timestamp>,
+    ) -> anyhow::Result<()> {
         let namespace = service.namespace().unwrap_or_default();
         let index = format!("{namespace}/{}", service.name_any());
         let mut existing = self.slices.indexed(BY_SERVICE, &index);
@@ -214,6 +227,7 @@ impl Endpoints {
             slices: &existing,
             is_taken: &|name: &str| self.slices.get(&Key::new(&namespace, name)).is_some(),
             endpoints_max: self.endpoints_max,
+            triggered,
         });
         let api = self.context.api::<EndpointSlice>(&namespace);
         let connect = &self.context.connect;
@@ -250,11 +264,12 @@ impl Endpoints {
         key: &Key,
         service: &Service,
         pods: &[Arc<Pod>],
+        triggered: Option<Timestamp>,
     ) -> anyhow::Result<()> {
         let existing = self.legacy.get(key);
         let api = self.context.api::<v1::Endpoints>(&key.namespace);
         let connect = &self.context.connect;
-        match legacy::reconcile(service, pods, existing.as_ref()) {
+        match legacy::reconcile(service, pods, existing.as_ref(), triggered) {
             None => (),
             Some(legacy::Action::Create(object)) => {
                 match api.create(&connect.post(), &object).await {

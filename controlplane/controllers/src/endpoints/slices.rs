@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod, Service, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
 
 use super::addresses::{
     address_of, belongs, conditions, families, hostname, port_on, target, zone,
 };
+use super::triggers::stamp;
 use super::{HEADLESS_LABEL, is_headless, is_ours};
 use crate::common::meta::{controller_reference, is_controlled_by, is_deleted};
 
@@ -38,6 +40,8 @@ pub struct Observed<'a> {
     pub is_taken: &'a dyn Fn(&str) -> bool,
     /// The most endpoints in one slice.
     pub endpoints_max: usize,
+    /// When that happened for which slices may have to be written.
+    pub triggered: Option<Timestamp>,
 }
 
 /// Something to do.
@@ -117,7 +121,7 @@ fn reconcile_family(
         let slices = by_ports.remove(&key).unwrap_or_default();
         let mut bins = Bins::new(slices, endpoints);
         bins.place(observed.endpoints_max);
-        bins.settle(observed.service, &ports, &mut plan);
+        bins.settle(observed, &ports, &mut plan);
     }
     plan.spare.extend(by_ports.into_values().flatten());
     plan.write(observed, family, given, actions);
@@ -273,7 +277,7 @@ impl<'a> Bins<'a> {
         }
     }
 
-    fn settle(mut self, service: &Service, ports: &[EndpointPort], plan: &mut Plan<'a>) {
+    fn settle(mut self, observed: &Observed<'_>, ports: &[EndpointPort], plan: &mut Plan<'a>) {
         // An empty slice goes, but for the last of a service.
         let mut has_any = self.slices.iter().any(|bin| !bin.endpoints.is_empty());
         if self.slices.is_empty() {
@@ -292,8 +296,8 @@ impl<'a> Bins<'a> {
                 has_any = true;
             }
             match bin.seen {
-                Some(old) if bin.changed || is_relabelled(service, old) => {
-                    plan.change(service, old, old.ports.clone(), bin.endpoints);
+                Some(old) if bin.changed || is_relabelled(observed.service, old) => {
+                    plan.change(observed, old, old.ports.clone(), bin.endpoints);
                 }
                 Some(_) => (),
                 None => plan.wanted.push((ports.to_vec(), bin.endpoints)),
@@ -315,13 +319,14 @@ struct Plan<'a> {
 impl Plan<'_> {
     fn change(
         &mut self,
-        service: &Service,
+        observed: &Observed<'_>,
         old: &Arc<EndpointSlice>,
         ports: Option<Ports>,
         endpoints: Vec<Endpoint>,
     ) {
         let mut new = EndpointSlice::clone(old);
-        new.metadata.labels = Some(labels(service, Some(old)));
+        new.metadata.labels = Some(labels(observed.service, Some(old)));
+        stamp(&mut new.metadata, observed.triggered);
         new.ports = ports;
         new.endpoints = Some(endpoints);
         let (old, new) = (old.clone(), Box::new(new));
@@ -341,16 +346,17 @@ impl Plan<'_> {
         let mut spare = std::mem::take(&mut self.spare).into_iter();
         for (ports, endpoints) in std::mem::take(&mut self.wanted) {
             if let Some(old) = spare.next() {
-                self.change(service, old, Some(ports), endpoints);
+                self.change(observed, old, Some(ports), endpoints);
                 continue;
             }
-            let metadata = ObjectMeta {
+            let mut metadata = ObjectMeta {
                 name: Some(free_name(observed, family, &ports, given)),
                 namespace: service.namespace(),
                 labels: Some(labels(service, None)),
                 owner_references: Some(vec![controller_reference(service)]),
                 ..ObjectMeta::default()
             };
+            stamp(&mut metadata, observed.triggered);
             self.changes.push(Action::Create(Box::new(EndpointSlice {
                 metadata,
                 address_type: family.to_owned(),

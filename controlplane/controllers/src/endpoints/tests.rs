@@ -16,6 +16,7 @@ use kube::api::ObjectMeta;
 use proptest::prelude::*;
 
 use super::slices::{Action, Observed, SERVICE_LABEL};
+use super::triggers::TRIGGER_TIME;
 use super::{HEADLESS_LABEL, legacy, selects, slices};
 
 fn service() -> Service {
@@ -88,6 +89,7 @@ fn pods(count: usize) -> Vec<Pod> {
 /// The slices that there are, by name; whatever is written goes through here.
 #[derive(Default)]
 struct World {
+    triggered: Option<Timestamp>,
     slices: BTreeMap<String, Arc<EndpointSlice>>,
     /// Names of slices that are somebody else's.
     others: BTreeSet<String>,
@@ -108,6 +110,7 @@ impl World {
             slices: &existing,
             is_taken: &|name: &str| self.slices.contains_key(name) || self.others.contains(name),
             endpoints_max: max,
+            triggered: self.triggered,
         })
     }
 
@@ -321,6 +324,39 @@ fn a_service_that_is_going_has_nothing_written() {
 }
 
 #[test]
+fn what_is_written_says_when_that_happened_for_which_it_is_and_nothing_is_written_to_say_it() {
+    let at = |second| Some(Timestamp::from_second(second).unwrap());
+    let said = |annotations: &BTreeMap<String, String>| annotations.get(TRIGGER_TIME).cloned();
+    let of_slice = |world: &World| said(world.slices.values().next().unwrap().annotations());
+    let mut world = World {
+        triggered: at(1),
+        ..World::default()
+    };
+    let mut endpoints: Option<Arc<Endpoints>> = None;
+    let steps = [
+        (pods(1), at(1), 1, Some("1970-01-01T00:00:01Z")),
+        (pods(1), at(2), 0, Some("1970-01-01T00:00:01Z")),
+        (pods(2), at(3), 1, Some("1970-01-01T00:00:03Z")),
+        (pods(1), None, 1, None),
+    ];
+    for (pods, triggered, writes, expected) in steps {
+        world.triggered = triggered;
+        assert_eq!(world.settle(&service(), &pods, 100), writes);
+        assert_eq!(of_slice(&world).as_deref(), expected);
+        let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
+        match legacy::reconcile(&service(), &pods, endpoints.as_ref(), triggered) {
+            None => assert_eq!(writes, 0),
+            Some(legacy::Action::Create(new) | legacy::Action::Update { new, .. }) => {
+                assert_eq!(writes, 1);
+                endpoints = Some(Arc::new(*new));
+            }
+        }
+        let endpoints = endpoints.as_ref().unwrap();
+        assert_eq!(said(endpoints.annotations()).as_deref(), expected);
+    }
+}
+
+#[test]
 fn labels_that_are_the_slices_own_are_not_taken_from_the_service() {
     let mut world = World::default();
     world.settle(&service(), &pods(250), 100);
@@ -486,7 +522,7 @@ fn a_service_without_a_selector_or_of_an_external_name_is_left_alone() {
     external.spec.as_mut().unwrap().type_ = Some("ExternalName".into());
     for service in [unselective, external] {
         assert_eq!(World::default().plan(&service, &pods(1), 100), []);
-        assert_eq!(legacy::reconcile(&service, &[], None), None);
+        assert_eq!(legacy::reconcile(&service, &[], None, None), None);
     }
 }
 
@@ -531,7 +567,7 @@ fn a_selector_selects_what_has_all_its_labels() {
 
 fn legacy_of(service: &Service, pods: &[Pod]) -> Endpoints {
     let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
-    match legacy::reconcile(service, &pods, None) {
+    match legacy::reconcile(service, &pods, None, None) {
         Some(legacy::Action::Create(endpoints)) => *endpoints,
         other => panic!("{other:?}"),
     }
@@ -552,7 +588,7 @@ fn the_old_form_tells_ready_addresses_from_those_that_are_not() {
     );
     assert_eq!(subsets[0].ports.as_ref().unwrap()[0].port, 8080);
     let pods = [pod(1, false), pod(0, true)].map(Arc::new);
-    let again = legacy::reconcile(&service(), &pods, Some(&Arc::new(endpoints)));
+    let again = legacy::reconcile(&service(), &pods, Some(&Arc::new(endpoints)), None);
     assert_eq!(again, None, "the order of the pods is no change");
 }
 
@@ -567,7 +603,7 @@ fn the_old_form_keeps_a_thousand_addresses_the_ready_ones_first() {
     let over = "endpoints.kubernetes.io/over-capacity";
     assert_eq!(endpoints.annotations()[over], "truncated");
     let few: Vec<_> = pods[..10].iter().cloned().map(Arc::new).collect();
-    match legacy::reconcile(&service(), &few, Some(&Arc::new(endpoints))) {
+    match legacy::reconcile(&service(), &few, Some(&Arc::new(endpoints)), None) {
         Some(legacy::Action::Update { new, .. }) => assert!(!new.annotations().contains_key(over)),
         other => panic!("{other:?}"),
     }
