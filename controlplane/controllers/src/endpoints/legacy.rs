@@ -161,25 +161,44 @@ fn subsets(service: &Service, spec: &ServiceSpec, pods: &[Arc<Pod>]) -> Vec<Endp
     subsets.collect()
 }
 
-/// Keeps a thousand addresses, the ready ones first. Whether any was left out.
+/// Keeps a thousand addresses, the ready ones first, and of each subset its share. Whether any was left out.
 fn truncate(mut subsets: Vec<EndpointSubset>) -> (Vec<EndpointSubset>, bool) {
-    let mut room = ADDRESSES_MAX;
-    let mut truncated = false;
-    let mut keep = |addresses: &mut Option<Vec<EndpointAddress>>| {
-        let Some(list) = addresses else { return };
-        truncated |= list.len() > room;
-        list.truncate(room);
-        room -= list.len();
-        if list.is_empty() {
-            *addresses = None;
-        }
+    let count = |of: fn(&EndpointSubset) -> &Option<Vec<EndpointAddress>>| {
+        let counts = subsets
+            .iter()
+            .map(|subset| of(subset).as_ref().map_or(0, Vec::len));
+        counts.sum::<usize>()
     };
-    for subset in &mut subsets {
-        keep(&mut subset.addresses);
+    let ready = count(|subset| &subset.addresses);
+    let not_ready = count(|subset| &subset.not_ready_addresses);
+    if ready + not_ready <= ADDRESSES_MAX {
+        return (subsets, false);
     }
-    for subset in &mut subsets {
-        keep(&mut subset.not_ready_addresses);
-    }
+    let for_ready = ready.min(ADDRESSES_MAX);
+    let lists = subsets.iter_mut().map(|subset| &mut subset.addresses);
+    share_out(lists, ready, for_ready);
+    let lists = subsets
+        .iter_mut()
+        .map(|subset| &mut subset.not_ready_addresses);
+    share_out(lists, not_ready, ADDRESSES_MAX - for_ready);
     subsets.retain(|subset| subset.addresses.is_some() || subset.not_ready_addresses.is_some());
-    (subsets, truncated)
+    (subsets, true)
+}
+
+/// Leaves each list, of `total` addresses in all, its share of the room, rounded up while there is any left.
+fn share_out<'a>(
+    lists: impl Iterator<Item = &'a mut Option<Vec<EndpointAddress>>>,
+    total: usize,
+    room: usize,
+) {
+    let mut left = room;
+    for list in lists {
+        let Some(addresses) = list else { continue };
+        let share = (addresses.len() * room).div_ceil(total);
+        addresses.truncate(share.min(left));
+        left -= addresses.len();
+        if addresses.is_empty() {
+            *list = None;
+        }
+    }
 }

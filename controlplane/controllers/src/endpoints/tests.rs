@@ -1,5 +1,7 @@
 //! One rule of endpoints a test, for slices and for the old form.
 
+mod old_form;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -563,50 +565,6 @@ fn a_selector_selects_what_has_all_its_labels() {
     ));
     assert!(!selects(&spec, Some(&labels(&[("app", "db")]))));
     assert!(!selects(&spec, None));
-}
-
-fn legacy_of(service: &Service, pods: &[Pod]) -> Endpoints {
-    let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
-    match legacy::reconcile(service, &pods, None, None) {
-        Some(legacy::Action::Create(endpoints)) => *endpoints,
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn the_old_form_tells_ready_addresses_from_those_that_are_not() {
-    let endpoints = legacy_of(
-        &service(),
-        &[pod(0, true), pod(1, false), deleted(pod(2, true))],
-    );
-    let subsets = endpoints.subsets.clone().unwrap();
-    assert_eq!(subsets.len(), 1);
-    assert_eq!(subsets[0].addresses.as_ref().unwrap()[0].ip, "10.1.0.0");
-    assert_eq!(
-        subsets[0].not_ready_addresses.as_ref().unwrap()[0].ip,
-        "10.1.0.1"
-    );
-    assert_eq!(subsets[0].ports.as_ref().unwrap()[0].port, 8080);
-    let pods = [pod(1, false), pod(0, true)].map(Arc::new);
-    let again = legacy::reconcile(&service(), &pods, Some(&Arc::new(endpoints)), None);
-    assert_eq!(again, None, "the order of the pods is no change");
-}
-
-#[test]
-fn the_old_form_keeps_a_thousand_addresses_the_ready_ones_first() {
-    let mut pods: Vec<_> = (0..600).map(|n| pod(n, false)).collect();
-    pods.extend((600..1200).map(|n| pod(n, true)));
-    let endpoints = legacy_of(&service(), &pods);
-    let subsets = endpoints.subsets.as_ref().unwrap();
-    assert_eq!(subsets[0].addresses.as_ref().unwrap().len(), 600);
-    assert_eq!(subsets[0].not_ready_addresses.as_ref().unwrap().len(), 400);
-    let over = "endpoints.kubernetes.io/over-capacity";
-    assert_eq!(endpoints.annotations()[over], "truncated");
-    let few: Vec<_> = pods[..10].iter().cloned().map(Arc::new).collect();
-    match legacy::reconcile(&service(), &few, Some(&Arc::new(endpoints)), None) {
-        Some(legacy::Action::Update { new, .. }) => assert!(!new.annotations().contains_key(over)),
-        other => panic!("{other:?}"),
-    }
 }
 
 proptest! {
