@@ -556,3 +556,81 @@ proptest! {
         prop_assert_eq!((cluster.tainted(NO_SCHEDULE), cluster.tainted(NO_EXECUTE)), (1, 1));
     }
 }
+
+/// A taint of one of three keys, put on at some time, or one that does not say when.
+fn any_taint() -> impl Strategy<Value = Taint> {
+    let effect = prop_oneof![4 => Just(NO_EXECUTE), 1 => Just(NO_SCHEDULE)];
+    let key = prop_oneof![Just("a"), Just("b"), Just("c")];
+    (key, effect, prop::option::of(-50..50_i64)).prop_map(|(key, effect, added)| Taint {
+        time_added: added.map(|second| Time(at(second))),
+        ..taint(key, effect)
+    })
+}
+
+fn any_toleration() -> impl Strategy<Value = Toleration> {
+    let key = prop_oneof![Just("a"), Just("b"), Just("c"), Just("")];
+    let effect = prop_oneof![Just(""), Just(NO_EXECUTE), Just(NO_SCHEDULE)];
+    let seconds = prop::option::of(-10..100_i64);
+    (key, effect, seconds)
+        .prop_map(|(key, effect, seconds)| toleration(key, "Exists", "", effect, seconds))
+}
+
+proptest! {
+    /// A pod leaves at the first second at which a taint that makes pods leave is not, or no longer, borne: neither the
+    /// order of the taints matters, nor how often it is asked; another taint makes it leave no later, another toleration
+    /// at the end no earlier.
+    #[test]
+    fn a_pod_leaves_when_the_first_taint_is_no_longer_borne(
+        taints in prop::collection::vec(any_taint(), 0..5),
+        tolerations in prop::collection::vec(any_toleration(), 0..5),
+        created in prop::option::of(-60..60_i64),
+        seen in -50..50_i64,
+        (more, bears) in (any_taint(), any_toleration()),
+    ) {
+        let tolerating = |tolerations: &[Toleration]| {
+            let mut pod = pod("p", Some("n"));
+            pod.metadata.creation_timestamp = created.map(|second| Time(at(second)));
+            pod.spec.as_mut().unwrap().tolerations = Some(tolerations.to_vec());
+            pod
+        };
+        let when = |pod: &Pod, taints: &[Taint]| match leave(pod, taints, |_| at(seen)) {
+            Leave::Never => i64::MAX,
+            Leave::At(time) => time.as_second() - at(0).as_second(),
+        };
+        let pod = tolerating(&tolerations);
+        let found = when(&pod, &taints);
+        let makes_leave = |second: i64| {
+            taints.iter().filter(|taint| taint.effect == NO_EXECUTE).any(|taint| {
+                let added = taint.time_added.as_ref().map_or(seen, |time| time.0.as_second() - at(0).as_second());
+                let since = added.max(created.unwrap_or(i64::MIN));
+                let about = tolerations.iter().find(|toleration| {
+                    let key = toleration.key.as_ref().is_none_or(|key| *key == taint.key);
+                    key && toleration.effect.as_ref().is_none_or(|effect| *effect == taint.effect)
+                });
+                let borne = match about {
+                    None => Some(0),
+                    Some(toleration) => toleration.toleration_seconds.map(|seconds| seconds.max(0)),
+                };
+                borne.is_some_and(|seconds| second >= since + seconds)
+            })
+        };
+        let first = (-60..200).find(|second| makes_leave(*second));
+        prop_assert_eq!(found, first.unwrap_or(i64::MAX));
+        let reversed: Vec<Taint> = taints.iter().rev().cloned().collect();
+        prop_assert_eq!(when(&pod, &reversed), found);
+        let mut worse = taints.clone();
+        worse.push(more);
+        prop_assert!(when(&pod, &worse) <= found);
+        let mut better = tolerations.clone();
+        better.push(bears);
+        prop_assert!(when(&tolerating(&better), &taints) >= found);
+        // Who is started again, and sees the taints only now, comes to the same time, if they say when they were put on.
+        if taints.iter().all(|taint| taint.time_added.is_some()) {
+            let Leave::At(again) = leave(&pod, &taints, |_| at(1000)) else {
+                prop_assert_eq!(found, i64::MAX);
+                return Ok(());
+            };
+            prop_assert_eq!(again.as_second() - at(0).as_second(), found);
+        }
+    }
+}
