@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use keelson_component::{Connect, Recorder};
+use tokio::sync::Semaphore;
 
 use super::*;
 
@@ -32,8 +33,12 @@ fn collector(requests: &Requests) -> Collector {
             response.map_err(kube::Error::HttpError)
         }
     };
+    collector_of(kube::Client::new(tower::service_fn(answer), "default"))
+}
+
+fn collector_of(client: kube::Client) -> Collector {
     let connect = Connect {
-        client: kube::Client::new(tower::service_fn(answer), "default"),
+        client,
         name: "tester".into(),
         ca_pem: None,
     };
@@ -158,4 +163,62 @@ async fn an_owner_in_no_namespace_that_could_be_is_no_reason_to_delete() {
     let owner = &owned().owners[0];
     let state = collector.owner_state(&dependent, owner).await;
     assert_eq!(state.unwrap(), Some(OwnerState::Solid));
+}
+
+#[tokio::test]
+async fn dependents_that_hold_up_their_owner_go_together_as_many_as_there_are_workers() {
+    const WORKERS: usize = 4;
+    const DEPENDENTS: usize = 3 * WORKERS;
+    // No deletion is answered before as many are asked for as there are workers.
+    let gate = Arc::new(Semaphore::new(0));
+    let asked = Arc::new(Mutex::new((0, 0, HashSet::new())));
+    let stop = CancellationToken::new();
+    let answer = {
+        let (gate, asked, stop) = (gate.clone(), asked.clone(), stop.clone());
+        move |request: http::Request<kube::client::Body>| {
+            let (gate, asked, stop) = (gate.clone(), asked.clone(), stop.clone());
+            async move {
+                assert_eq!(request.method(), "DELETE");
+                {
+                    let (now, most, all) = &mut *asked.lock();
+                    *now += 1;
+                    *most = (*most).max(*now);
+                    all.insert(request.uri().path().to_owned());
+                    if *now == WORKERS {
+                        gate.add_permits(Semaphore::MAX_PERMITS / 2);
+                    }
+                    if all.len() == DEPENDENTS {
+                        stop.cancel();
+                    }
+                }
+                gate.acquire().await.expect("it is never closed").forget();
+                asked.lock().0 -= 1;
+                let status = json!({"apiVersion": "v1", "kind": "Status", "status": "Success", "metadata": {}});
+                let body = http_body_util::Full::from(status.to_string());
+                Ok::<_, kube::Error>(http::Response::new(body))
+            }
+        }
+    };
+    let collector = collector_of(kube::Client::new(tower::service_fn(answer), "default"));
+    serve::<Deployment>(&collector);
+    serve::<ReplicaSet>(&collector);
+    let queue = collector.queue.clone();
+    let observe = |node| {
+        let work = collector.graph.lock().observe(node);
+        work.into_iter().for_each(|work| queue.add(work));
+    };
+    observe(going(FOREGROUND));
+    for number in 0..DEPENDENTS {
+        let mut dependent = owned();
+        dependent.identity.name = format!("owned-{number}");
+        dependent.identity.uid = format!("owned-{number}");
+        dependent.owners[0].block_owner_deletion = Some(true);
+        observe(dependent);
+    }
+    let sync = |item: Work| collector.sync(item);
+    let working = work(queue.clone(), WORKERS, stop, sync);
+    let ended = tokio::time::timeout(Duration::from_secs(30), working).await;
+    assert!(ended.is_ok(), "they are taken one after the other");
+    let (_, most, all) = &*asked.lock();
+    assert_eq!((*most, all.len()), (WORKERS, DEPENDENTS));
 }
