@@ -121,9 +121,12 @@ impl Side {
     fn mask(&self, text: &str) -> String {
         let decimal = |hex: &str| u64::from_str_radix(hex, 16).unwrap().to_string();
         let mut masks = BTreeMap::new();
-        masks.insert(self.member.clone(), "MEMBER".to_owned());
+        for (id, name) in [(&self.member, "MEMBER"), (&self.cluster, "CLUSTER")] {
+            masks.insert(id.clone(), name.to_owned());
+            // In sentences an id takes 16 places, and one in sixteen has fewer digits. Spaces sort before digits.
+            masks.insert(format!(" {id:>16}"), format!(" {name}"));
+        }
         masks.insert(decimal(&self.member), "member".to_owned());
-        masks.insert(self.cluster.clone(), "CLUSTER".to_owned());
         masks.insert(decimal(&self.cluster), "cluster".to_owned());
         for (index, lease) in self.leases.iter().enumerate() {
             masks.insert(lease.clone(), format!("LEASE{index}"));
