@@ -32,7 +32,7 @@ fn scratch() -> TempDir {
 fn random_commands_do_what_a_naive_model_does() {
     // A run drops its subject before its store, so the directory is kept until the next run begins.
     let directory = RefCell::new(scratch());
-    run_model(1_000, 40, || {
+    run_model(400, 40, || {
         directory.replace(scratch());
         OnDisk(directory.borrow().path().to_path_buf())
     });
