@@ -31,7 +31,8 @@ pub fn draw_all(results: &Results, out: &Path) -> anyhow::Result<()> {
             disturbed(results),
         ),
     ];
-    for (file, title, panels) in plots {
+    for (file, title, mut panels) in plots {
+        panels.retain(worth_drawing);
         if !panels.is_empty() {
             draw(&out.join(file), title, &panels)
                 .with_context(|| format!("{file} cannot be drawn"))?;
@@ -93,11 +94,7 @@ fn throughput(results: &Results) -> Vec<Panel> {
             lines: lines(results, points, true),
         }
     };
-    panels
-        .into_iter()
-        .map(panel)
-        .filter(worth_drawing)
-        .collect()
+    Vec::from(panels.map(panel))
 }
 
 fn offered(results: &Results) -> Vec<Panel> {
@@ -120,11 +117,7 @@ fn offered(results: &Results) -> Vec<Panel> {
             lines: lines(results, points, true),
         }
     };
-    panels
-        .into_iter()
-        .map(panel)
-        .filter(worth_drawing)
-        .collect()
+    Vec::from(panels.map(panel))
 }
 
 fn memory(results: &Results) -> Vec<Panel> {
@@ -152,11 +145,7 @@ fn memory(results: &Results) -> Vec<Panel> {
             lines: lines(results, points, true),
         }
     };
-    panels
-        .into_iter()
-        .map(panel)
-        .filter(worth_drawing)
-        .collect()
+    Vec::from(panels.map(panel))
 }
 
 fn disturbed(results: &Results) -> Vec<Panel> {
@@ -187,11 +176,7 @@ fn disturbed(results: &Results) -> Vec<Panel> {
             lines,
         }
     };
-    panels
-        .into_iter()
-        .map(panel)
-        .filter(worth_drawing)
-        .collect()
+    Vec::from(panels.map(panel))
 }
 
 /// A line needs two points.
