@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::auth::{self, Attempt, Cluster, MASTERS, NodeRule};
 use super::route::Target;
 use crate::clock;
+use crate::resources::EVERY_VERB;
 use crate::rest::{User, codec};
 use crate::status::{ApiError, ApiResult, FieldError};
 use crate::value;
@@ -241,7 +242,7 @@ fn what_may_i(request: &ReviewRequest<'_>, asked: &Value) -> ApiResult<Value> {
     let (mut resources, mut paths) = (Vec::new(), Vec::new());
     let everything: Option<&[&str]> = match (user.is_in(MASTERS), auth::is_component(user)) {
         (true, _) => Some(&["*"]),
-        (false, true) => Some(&auth::COMPONENT_VERBS),
+        (false, true) => Some(EVERY_VERB),
         (false, false) => None,
     };
     if let Some(verbs) = everything {

@@ -11,7 +11,7 @@ mod rights;
 
 pub use caller::{Caller, authenticate};
 pub use node::{Need, NodeRule, Nodes, rules_of_node};
-pub use rights::{Attempt, COMPONENT_VERBS, Cluster, authorize, is_allowed, is_component};
+pub use rights::{Attempt, Cluster, authorize, is_allowed, is_component};
 
 /// Members may do everything.
 pub const MASTERS: &str = "system:masters";
