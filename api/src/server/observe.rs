@@ -22,7 +22,7 @@ use crate::error::Failure;
 use crate::metrics::{Call, Metrics};
 
 const GRPC: &str = "application/grpc";
-const GRPC_STATUS: &str = "grpc-status";
+pub(super) const GRPC_STATUS: &str = "grpc-status";
 const GRPC_MESSAGE: &str = "grpc-message";
 
 /// Wraps the router.

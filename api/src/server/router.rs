@@ -128,8 +128,7 @@ impl<P: Parts> Services<P> {
         else {
             return not_found(request);
         };
-        // The calls that there are many of go the short way. A macro, since a closure cannot say that what it gives
-        // borrows from what it takes.
+        // The calls that there are many of go the short way. A macro, since each has types of its own.
         macro_rules! short {
             ($service:ident, $method:ident) => {{
                 let (service, limit) = ($service(self.context.clone()), self.limit);

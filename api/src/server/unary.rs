@@ -16,10 +16,11 @@ use tonic::codegen::StdError;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Extensions, Status};
 
+use super::observe::GRPC_STATUS;
+
 /// A flag that says whether the message is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
 const GRPC_ENCODING: &str = "grpc-encoding";
-const GRPC_STATUS: &str = "grpc-status";
 
 /// Answers one call: the request is read wholly, then `answer` is asked. A message of more than `limit` bytes is refused.
 pub(super) async fn unary<B, I, O, F>(
