@@ -328,7 +328,8 @@ fn a_read_that_takes_too_long_names_each_endpoint_and_what_became_of_it() {
     assert_eq!(output.status.code(), Some(1));
     for part in [
         "get: no answer within 2.5s\n",
-        &format!("  {silent}: no answer within 2.5s\n"),
+        // It was asked for as long as the other's refusal left of that, which is less where the machine is busy.
+        &format!("  {silent}: no answer within "),
         &format!("  {NOBODY}: Connection refused\n"),
     ] {
         assert!(stderr.contains(part), "{part:?} is missing in\n{stderr}");
