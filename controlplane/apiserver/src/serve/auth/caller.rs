@@ -29,6 +29,9 @@ impl Caller {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let subject = certificate.subject();
         let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
+        if name.is_empty() {
+            return None;
+        }
         let mut groups: Vec<String> = subject
             .iter_organization()
             .filter_map(|organization| Some(organization.as_str().ok()?.to_owned()))
@@ -55,24 +58,27 @@ pub fn authenticate(headers: &HeaderMap, user: &User, cluster: &dyn Cluster) -> 
     if headers.contains_key(AUTHORIZATION) && user == &User::anonymous() {
         return Err(ApiError::unauthorized());
     }
-    let text = |value: &HeaderValue| value.to_str().unwrap_or("").to_owned();
-    let named = headers.get("impersonate-user").map(text);
-    let others = headers
+    if !headers
         .keys()
-        .any(|name| name.as_str().starts_with("impersonate-") && name != "impersonate-user");
-    let Some(name) = named.filter(|name| !name.is_empty()) else {
-        return match others {
-            true => Err(ApiError::bad_request(
+        .any(|name| name.as_str().starts_with("impersonate-"))
+    {
+        return Ok(user.clone());
+    }
+    // From here on he is somebody else, or nobody: whatever is wrong with the name, he is not himself.
+    let name = match named(headers, "impersonate-user")?.as_slice() {
+        [name] => name.clone(),
+        [] => {
+            return Err(ApiError::bad_request(
                 "requested impersonation without impersonating a user",
-            )),
-            false => Ok(user.clone()),
-        };
+            ));
+        }
+        _ => {
+            return Err(ApiError::bad_request(
+                "requested impersonation of several users",
+            ));
+        }
     };
-    let mut groups: Vec<String> = headers
-        .get_all("impersonate-group")
-        .iter()
-        .map(text)
-        .collect();
+    let mut groups = named(headers, "impersonate-group")?;
     let mut wanted = vec![("users", name.clone())];
     wanted.extend(groups.iter().map(|group| ("groups", group.clone())));
     for (resource, name) in wanted {
@@ -94,6 +100,18 @@ pub fn authenticate(headers: &HeaderMap, user: &User, cluster: &dyn Cluster) -> 
         groups.push(known.to_owned());
     }
     Ok(User { name, groups })
+}
+
+/// The names that the headers of a name have.
+fn named(headers: &HeaderMap, header: &str) -> ApiResult<Vec<String>> {
+    let name = |value: &HeaderValue| match str::from_utf8(value.as_bytes()) {
+        Ok("") => Err(ApiError::bad_request(format!("{header} names nobody"))),
+        Ok(name) => Ok(name.to_owned()),
+        Err(error) => Err(ApiError::bad_request(format!(
+            "{header} is no text: {error}"
+        ))),
+    };
+    headers.get_all(header).iter().map(name).collect()
 }
 
 #[cfg(test)]
@@ -125,6 +143,34 @@ mod tests {
         headers.remove("impersonate-user");
         let refused = authenticate(&headers, &admin, &NoCluster).unwrap_err();
         assert_eq!(refused.code(), 400);
+    }
+
+    #[test]
+    fn who_names_somebody_in_any_way_does_not_act_as_himself() {
+        let admin = user("admin", &[MASTERS, AUTHENTICATED]);
+        let taken_for = |user: &[u8], group: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert("impersonate-user", HeaderValue::from_bytes(user).unwrap());
+            headers.insert("impersonate-group", HeaderValue::from_bytes(group).unwrap());
+            authenticate(&headers, &admin, &NoCluster).map_err(|error| error.code())
+        };
+        let jose = taken_for("josé".as_bytes(), "büro".as_bytes());
+        assert_eq!(jose, Ok(user("josé", &["büro", AUTHENTICATED])));
+        for (name, group) in [
+            (&b"jos\xff"[..], &b"a"[..]),
+            (b"", b"a"),
+            (b"jane", b"\xff"),
+        ] {
+            assert_eq!(taken_for(name, group), Err(400));
+        }
+        let mut twice = HeaderMap::new();
+        for name in ["jane", "admin"] {
+            twice.append("impersonate-user", HeaderValue::from_static(name));
+        }
+        assert_eq!(
+            authenticate(&twice, &admin, &NoCluster).unwrap_err().code(),
+            400
+        );
     }
 
     #[test]
