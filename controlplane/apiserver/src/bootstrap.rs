@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::admission::SYSTEM_NAMESPACES;
-use crate::cache::Scope;
+use crate::cache::{Scope, Within};
 use crate::resources::{self, Resource};
-use crate::rest::{Api, DeleteOptions, FieldValidation, WriteOptions};
+use crate::rest::{Api, Author, DeleteOptions, FieldValidation, WriteOptions};
 use crate::status::ApiResult;
 use crate::storage::MasterLease;
 use crate::value;
@@ -95,7 +95,13 @@ async fn tell(api: &Api, servers: &[SocketAddr]) -> ApiResult<()> {
     for name in obsolete_slices(api, &slices) {
         let options = DeleteOptions::default();
         let deleted = api
-            .delete_object(resources::endpoint_slices(), NAMESPACE, &name, &options)
+            .delete_object(
+                Author::Server,
+                resources::endpoint_slices(),
+                NAMESPACE,
+                &name,
+                &options,
+            )
             .await;
         match deleted {
             Err(error) if error.reason() != "NotFound" => return Err(error),
@@ -230,7 +236,7 @@ fn slices_of(servers: &[SocketAddr]) -> Vec<Value> {
 fn obsolete_slices(api: &Api, desired: &[Value]) -> Vec<String> {
     let slices = resources::endpoint_slices();
     let scope = Scope {
-        namespace: NAMESPACE.to_owned(),
+        within: Within::Namespace(NAMESPACE.to_owned()),
         ..Scope::default()
     };
     let is_ours = |name: &str| {

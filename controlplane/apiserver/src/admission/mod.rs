@@ -15,7 +15,7 @@ pub use namespaces::{
     namespace_is_still_open,
 };
 
-pub use own_node::{check_change_of_node, check_new_of_node};
+pub use own_node::{check_change_of_node, check_deletion_by_node, check_new_of_node};
 
 use crate::resources::Resource;
 use crate::rest::Api;

@@ -43,6 +43,16 @@ pub async fn service_account(api: &Api, pod: &mut Value) -> ApiResult<()> {
     if !api.options.service_accounts {
         return Ok(());
     }
+    if resources::is_mirror(pod) {
+        // What it runs as, its node has decided already; and it is given nothing by being shown here.
+        return match resources::refers_to(pod) {
+            None => Ok(()),
+            Some(what) => Err(ApiError::forbidden(
+                resources::pods().subject(value::name(pod)),
+                format!("a mirror pod may not reference {what}"),
+            )),
+        };
+    }
     for field in ["serviceAccountName", "serviceAccount"] {
         let none = value::str_at(pod, &["spec", field]).is_empty();
         if none {

@@ -25,5 +25,5 @@ mod watcher;
 pub use caches::Caches;
 pub use entry::{Entry, with_resource_version};
 pub use event::{Event, Told, WatchKind};
-pub use resource_cache::{Cache, Scope, Snapshot};
+pub use resource_cache::{Cache, Scope, Snapshot, Within};
 pub use watcher::{Next, Start, Watcher};

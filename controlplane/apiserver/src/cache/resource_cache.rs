@@ -57,11 +57,31 @@ pub(super) enum Interest {
     Indexed(Box<str>),
 }
 
+/// Where objects are looked for. No text that may be "": who had not thought of that would see every namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Within {
+    /// In all namespaces, or in none, where such objects live.
+    #[default]
+    Everywhere,
+    /// In one namespace.
+    Namespace(String),
+}
+
+impl Within {
+    /// Of a request, whose namespace is "" if it names none.
+    pub fn of_request(namespace: &str) -> Within {
+        match namespace {
+            "" => Within::Everywhere,
+            namespace => Within::Namespace(namespace.to_owned()),
+        }
+    }
+}
+
 /// Which objects a list or watch is about.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
-    /// "" for all.
-    pub namespace: String,
+    /// Where they are.
+    pub within: Within,
     /// Which of these.
     pub selector: Selector,
 }
@@ -73,21 +93,24 @@ impl Scope {
             if !resource.namespaced {
                 return Interest::Object(name.into());
             }
-            if !self.namespace.is_empty() {
-                return Interest::Object(format!("{}/{name}", self.namespace).into());
+            if let Within::Namespace(namespace) = &self.within {
+                return Interest::Object(format!("{namespace}/{name}").into());
             }
         }
         if let Some(value) = resource.indexed_by.and_then(|field| fields.exact(field)) {
             return Interest::Indexed(value.into());
         }
-        match self.namespace.as_str() {
-            "" => Interest::Everything,
-            namespace => Interest::Namespace(namespace.into()),
+        match &self.within {
+            Within::Everywhere => Interest::Everything,
+            Within::Namespace(namespace) => Interest::Namespace(namespace.as_str().into()),
         }
     }
 
     pub(super) fn has(&self, entry: &Entry) -> bool {
-        self.namespace.is_empty() || entry.namespace() == self.namespace
+        match &self.within {
+            Within::Everywhere => true,
+            Within::Namespace(namespace) => entry.namespace() == namespace,
+        }
     }
 }
 
@@ -109,12 +132,11 @@ impl Snapshot {
         from: Option<&str>,
     ) -> impl Iterator<Item = &'a Arc<Entry>> + 'a {
         // Namespaces are contiguous: begin at the first key of the one that is asked for.
-        let lowest = format!("{}/", scope.namespace);
-        let start = match (from, scope.namespace.as_str()) {
-            (Some(from), _) => from,
-            (None, "") => "",
-            (None, _) => lowest.as_str(),
+        let lowest = match &scope.within {
+            Within::Everywhere => String::new(),
+            Within::Namespace(namespace) => format!("{namespace}/"),
         };
+        let start = from.unwrap_or(&lowest);
         self.entries
             .range::<_, str>((Bound::Included(start), Bound::Unbounded))
             .map(|(_, entry)| entry)

@@ -179,6 +179,7 @@ impl Drop for Watcher {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Within;
     use super::*;
     use crate::resources;
     use crate::selector::{FieldSelector, LabelSelector, Selector};
@@ -215,7 +216,7 @@ mod tests {
 
     fn on_node(node: &str) -> Scope {
         Scope {
-            namespace: String::new(),
+            within: Within::Everywhere,
             selector: Selector {
                 labels: LabelSelector::default(),
                 fields: FieldSelector::parse(&format!("spec.nodeName={node}")).unwrap(),

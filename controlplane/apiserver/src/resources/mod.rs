@@ -13,6 +13,7 @@ mod rules;
 mod text;
 
 pub use core::addresses::{ADDRESS_CLAIMS, ClusterIps, NODE_PORT_CLAIMS};
+pub use core::pod_needs::{Need, is_mirror, named_by, refers_to};
 pub use core::service::needs_health_check_port;
 pub use resource::{Column, Conversion, Field, Resource, Subresource};
 pub use rules::{Grace, Rules};
@@ -65,6 +66,11 @@ pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Resourc
 /// The namespaces' own resource.
 pub fn namespaces() -> &'static Resource {
     &core::namespace::NAMESPACE
+}
+
+/// Nodes.
+pub fn nodes() -> &'static Resource {
+    &core::node::NODE
 }
 
 /// The pods' resource.

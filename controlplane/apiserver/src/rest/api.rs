@@ -146,6 +146,18 @@ impl Api {
         })
     }
 
+    /// The uid of an object that must be there.
+    pub(crate) async fn uid_of(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+    ) -> ApiResult<String> {
+        let found = self.fresh(&resource.key(namespace, name)).await?;
+        let found = found.ok_or_else(|| ApiError::not_found(resource.subject(name)))?;
+        Ok(value::uid(&found.object).to_owned())
+    }
+
     pub(super) async fn delete_options(&self, request: &Request) -> ApiResult<DeleteOptions> {
         let body = match request.body.is_empty() {
             true => None,

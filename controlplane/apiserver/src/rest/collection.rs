@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{Api, ListReply, Outcome, Reply, Request};
+use super::{Api, Author, ListReply, Outcome, Reply, Request};
 use crate::cache::Entry;
 use crate::status::ApiResult;
 use crate::value;
@@ -15,6 +15,7 @@ const AT_A_TIME: usize = 16;
 impl Api {
     pub(super) async fn delete_collection(&self, request: &Request) -> ApiResult<Outcome> {
         let resource = request.resource;
+        let by = Author::User(&request.user);
         let options = self.delete_options(request).await?;
         let list = self.list_reply(request).await?;
         let deletes = stream::iter(list.items.iter().cloned()).map(|entry: Arc<Entry>| {
@@ -23,7 +24,7 @@ impl Api {
             options.uid = Some(value::uid(&entry.object()).to_owned());
             async move {
                 let deleted = self
-                    .delete_object(resource, entry.namespace(), entry.name(), &options)
+                    .delete_object(by, resource, entry.namespace(), entry.name(), &options)
                     .await;
                 match deleted {
                     Ok(_) => Ok(()),

@@ -39,7 +39,7 @@ impl Api {
         warnings: Vec<String>,
         options: &WriteOptions,
     ) -> ApiResult<Outcome> {
-        admission::check_new_of_node(request, &object)?;
+        admission::check_new_of_node(self, request, &object).await?;
         let resource = request.resource;
         let subject = resource.subject(value::name(&object));
         let namespace = admission::namespace_is_open(self, request, subject).await?;

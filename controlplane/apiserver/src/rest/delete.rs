@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::api::{Guess, shown, stored_form};
 use super::options::{DeleteOptions, Propagation};
 use super::update::is_finished;
-use super::{Api, Outcome, Reply, Request};
+use super::{Api, Author, Outcome, Reply, Request};
 use crate::admission;
 use crate::clock;
 use crate::resources::Resource;
@@ -32,7 +32,13 @@ impl Api {
         let options = self.delete_options(request).await?;
         admission::may_delete(request)?;
         let deleted = self
-            .delete_object(resource, &request.namespace, &request.name, &options)
+            .delete_object(
+                Author::User(&request.user),
+                resource,
+                &request.namespace,
+                &request.name,
+                &options,
+            )
             .await?;
         Ok(answer(resource, deleted).into())
     }
@@ -40,6 +46,7 @@ impl Api {
     /// Deletes one object.
     pub(crate) async fn delete_object(
         &self,
+        by: Author<'_>,
         resource: &'static Resource,
         namespace: &str,
         name: &str,
@@ -50,7 +57,8 @@ impl Api {
         let guess = self.guess(resource, &key, options.dry_run);
         let mut guess = guess.await?.ok_or_else(missing)?;
         loop {
-            let step = check(resource, &guess.object, options)
+            let step = admission::check_deletion_by_node(by, resource, &guess.object)
+                .and_then(|()| check(resource, &guess.object, options))
                 .map(|()| next(resource, &guess.object, options));
             let step = match step {
                 Ok(step) if guess.is_fresh || !matches!(step, Step::Wait) => step,

@@ -7,7 +7,7 @@ use rand::Rng;
 
 use super::api::parse_revision;
 use super::{Api, Outcome, Reply, Request, WatchReply};
-use crate::cache::{Entry, Scope, Snapshot, Start, Watcher};
+use crate::cache::{Entry, Scope, Snapshot, Start, Watcher, Within};
 use crate::resources::Resource;
 use crate::selector::{FieldSelector, LabelSelector, Selector};
 use crate::status::{ApiError, ApiResult, FieldError};
@@ -82,7 +82,7 @@ impl Api {
         let items: Vec<Arc<Entry>> = selected.by_ref().take(limit).cloned().collect();
         let more = selected.count();
         let last = items.last().filter(|_| more > 0);
-        let prefix = keys_of(resource, &scope.namespace);
+        let prefix = keys_of(resource, &scope.within);
         ListReply {
             resource,
             revision: snapshot.revision,
@@ -108,7 +108,7 @@ impl Api {
     ) -> ApiResult<ListReply> {
         let resource = request.resource;
         let all = resource.prefix();
-        let prefix = keys_of(resource, &scope.namespace);
+        let prefix = keys_of(resource, &scope.within);
         let cached = self.caches.of(resource).snapshot();
         let mut start = from.map(str::to_owned);
         let mut at = revision;
@@ -257,23 +257,29 @@ impl Api {
 }
 
 /// What the keys of a list begin with. Tokens are relative to it, so that none leads into another namespace.
-fn keys_of(resource: &Resource, namespace: &str) -> String {
-    match namespace {
-        "" => resource.prefix(),
-        namespace => format!("{}{namespace}/", resource.prefix()),
+fn keys_of(resource: &Resource, within: &Within) -> String {
+    match within {
+        Within::Everywhere => resource.prefix(),
+        Within::Namespace(namespace) => format!("{}{namespace}/", resource.prefix()),
     }
 }
 
 fn scope(request: &Request) -> ApiResult<Scope> {
     let labels = LabelSelector::parse(request.query.get("labelSelector"))?;
+    let asked = FieldSelector::parse(request.query.get("fieldSelector"))?;
     let fields = match request.name.as_str() {
-        // A watch of one object's path.
-        name if !name.is_empty() => FieldSelector::name(name),
-        _ => FieldSelector::parse(request.query.get("fieldSelector"))?,
+        "" => asked,
+        // A watch of one object's path. A selector of others is not passed over: rights may have been given for it.
+        name if asked.is_everything() => FieldSelector::name(name),
+        name if asked.exact("metadata.name") == Some(name) => asked,
+        _ => {
+            let why = "fieldSelector metadata.name doesn't match requested name";
+            return Err(ApiError::bad_request(why));
+        }
     };
     fields.check(&request.resource.field_names())?;
     Ok(Scope {
-        namespace: request.namespace.clone(),
+        within: Within::of_request(&request.namespace),
         selector: Selector { labels, fields },
     })
 }
@@ -304,7 +310,7 @@ fn read_at(request: &Request) -> ApiResult<At> {
                 "specifying resource version is not allowed when using continue",
             ));
         }
-        let prefix = keys_of(request.resource, &request.namespace);
+        let prefix = keys_of(request.resource, &Within::of_request(&request.namespace));
         let token = Continue::decode(token, &prefix)
             .map_err(|error| ApiError::bad_request(error.to_string()))?;
         return Ok(At::Exact(token.revision.unwrap_or(0), Some(token.start)));

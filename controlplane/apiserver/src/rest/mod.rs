@@ -18,6 +18,7 @@ mod reply;
 mod request;
 mod scale;
 mod update;
+mod user;
 
 pub use api::{Api, ApiOptions, shown};
 pub use codec::FieldValidation;
@@ -25,4 +26,5 @@ pub(crate) use create::new_uid;
 pub use list::ListReply;
 pub use options::{DeleteOptions, DryRun, WriteOptions};
 pub use reply::{Outcome, Reply, WatchReply};
-pub use request::{Query, Request, User, decode as decode_segment};
+pub use request::{Query, Request, decode as decode_segment};
+pub use user::{Author, NODE_AGENTS, Nodes, User};

@@ -3,7 +3,6 @@
 use super::codec::{self, gvk};
 use super::update::Change;
 use super::{Api, Outcome, Reply, Request, WriteOptions};
-use crate::admission;
 use crate::status::ApiResult;
 
 impl Api {
@@ -14,9 +13,7 @@ impl Api {
         let change = Change::of(request, &options);
         let (object, warnings) = self
             .modify(&change, |old| {
-                let patched = codec::apply_patch(&patch, old, gvk(resource), options.validation)?;
-                admission::check_change_of_node(request, old, &patched.0)?;
-                Ok(patched)
+                codec::apply_patch(&patch, old, gvk(resource), options.validation)
             })
             .await?;
         Ok(Outcome {

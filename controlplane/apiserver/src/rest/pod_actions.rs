@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::api::object_of;
 use super::update::{Change, Part};
-use super::{Api, Outcome, Reply, Request, WriteOptions, codec};
+use super::{Api, Author, Outcome, Reply, Request, WriteOptions, codec};
 use crate::clock;
 use crate::rest::options::DeleteOptions;
 use crate::status::{ApiError, ApiResult, FieldError};
@@ -58,8 +58,14 @@ impl Api {
         }
         let mut delete = DeleteOptions::of_object(value::at(&eviction, &["deleteOptions"]))?;
         delete.dry_run |= options.dry_run;
-        self.delete_object(request.resource, &request.namespace, &request.name, &delete)
-            .await?;
+        self.delete_object(
+            Author::User(&request.user),
+            request.resource,
+            &request.namespace,
+            &request.name,
+            &delete,
+        )
+        .await?;
         Ok(Outcome {
             reply: created(),
             warnings,

@@ -2,38 +2,9 @@
 
 use bytes::Bytes;
 
+use super::User;
 use crate::resources::{Resource, Subresource};
 use crate::status::{ApiError, ApiResult, Subject};
-
-/// Who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
-    /// As certificates and messages name it.
-    pub name: String,
-    /// What decides about rights.
-    pub groups: Vec<String>,
-}
-
-impl User {
-    /// Somebody who said nothing about himself.
-    pub fn anonymous() -> User {
-        User {
-            name: "system:anonymous".to_owned(),
-            groups: vec!["system:unauthenticated".to_owned()],
-        }
-    }
-
-    /// The node that the user is; none if he is none, or the agent of many.
-    pub fn node(&self) -> Option<&str> {
-        let name = self.name.strip_prefix("system:node:")?;
-        (self.is_in("system:nodes") && !name.is_empty()).then_some(name)
-    }
-
-    /// Whether the user is in a group.
-    pub fn is_in(&self, group: &str) -> bool {
-        self.groups.iter().any(|one| one == group)
-    }
-}
 
 /// A query string, decoded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

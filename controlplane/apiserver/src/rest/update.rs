@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::api::{Guess, shown, stored_form, unshown};
 use super::codec::{self, gvk};
 use super::managed::{self, Writer};
-use super::{Api, Outcome, Reply, Request, WriteOptions};
+use super::{Api, Author, Outcome, Reply, Request, WriteOptions};
 use crate::admission::{self, Taken};
 use crate::resources::Resource;
 use crate::status::{ApiError, ApiResult};
@@ -38,6 +38,8 @@ pub(super) struct Change<'a> {
     pub options: &'a WriteOptions,
     /// How managed fields name the part.
     pub subresource: &'a str,
+    /// In whose name, which decides about what may be changed of it.
+    pub by: Author<'a>,
 }
 
 impl<'a> Change<'a> {
@@ -53,6 +55,7 @@ impl<'a> Change<'a> {
             },
             options,
             subresource: request.part(),
+            by: Author::User(&request.user),
         }
     }
 }
@@ -70,10 +73,7 @@ impl Api {
         check_name_of(request, &mut object)?;
         let change = Change::of(request, &options);
         let changed = self
-            .modify(&change, |old| {
-                admission::check_change_of_node(request, old, &object)?;
-                Ok((object.clone(), Vec::new()))
-            })
+            .modify(&change, |_| Ok((object.clone(), Vec::new())))
             .await;
         // Who says which version he means does not mean one that never was.
         let is_versioned = !value::str_at(&object, &["metadata", "resourceVersion"]).is_empty();
@@ -146,6 +146,7 @@ impl Api {
             part: Part::Main,
             options,
             subresource: "",
+            by: Author::Server,
         };
         self.modify(&change, |old| {
             let mut new = old.clone();
@@ -271,6 +272,7 @@ fn prepare(change: &Change<'_>, old: &Value, mut new: Value) -> ApiResult<Value>
         let generation = value::int_at(old, &["metadata", "generation"]).unwrap_or(0);
         value::set(&mut new, &["metadata", "generation"], generation + 1);
     }
+    admission::check_change_of_node(change.by, resource, old, &new)?;
     validate(change, old, &new)?;
     let api_version = resource.api_version();
     let writer = Writer {

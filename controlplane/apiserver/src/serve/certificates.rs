@@ -19,9 +19,10 @@ use rcgen::{
 };
 use rustls::pki_types::UnixTime;
 
-use super::auth::{MASTERS, NODE_AGENTS};
+use super::auth::MASTERS;
 use super::tls;
 use crate::clock;
+use crate::rest::NODE_AGENTS;
 
 /// Clients that get a certificate, under the names of their files: common name and organization.
 pub const CLIENTS: &[(&str, &str, &str)] = &[

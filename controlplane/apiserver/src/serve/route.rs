@@ -84,7 +84,7 @@ impl Target {
             _ => false,
         };
         let is_everywhere = resource.namespaced && self.namespace.is_empty();
-        fits && (!is_everywhere || matches!(verb, "list" | "watch"))
+        fits && (!is_everywhere || !is_named && matches!(verb, "list" | "watch"))
     }
 
     /// What the method does there.
@@ -120,6 +120,7 @@ mod tests {
     fn verbs_have_their_paths() {
         let can = |path: &str, verb: &str| target(path).unwrap().can_be(verb, resources::pods());
         let (all, some) = ("/api/v1/pods", "/api/v1/namespaces/a/pods");
+        let of_no_namespace = "/api/v1/pods/b";
         let (one, part) = (
             "/api/v1/namespaces/a/pods/b",
             "/api/v1/namespaces/a/pods/b/binding",
@@ -129,6 +130,7 @@ mod tests {
                 && can(all, "watch")
                 && !can(all, "create")
                 && !can(all, "deletecollection")
+                && !can(of_no_namespace, "watch")
         );
         assert!(can(some, "create") && can(some, "deletecollection") && !can(some, "update"));
         assert!(can(one, "get") && can(one, "delete") && !can(one, "create") && !can(one, "list"));

@@ -26,6 +26,7 @@ on_shared_servers!(
     a_dry_run_is_judged_by_what_is_there,
     nothing_is_made_in_a_namespace_whose_deletion_has_begun,
     a_namespace_that_has_changed_since_is_still_open,
+    a_node_touches_no_pod_that_has_come_to_another,
 );
 
 /// The API on caches that have what the store had.
@@ -100,6 +101,20 @@ impl Behind {
         let object = json!({"metadata": {"name": name}});
         self.carry_out("create", self.request("", "", &object))
             .await
+    }
+}
+
+/// A node that asks for something to be done to a pod.
+fn of_node(node: &str, part: &str, request: Request) -> Request {
+    let pods = resources::find("", "v1", "pods").expect("a resource");
+    Request {
+        user: User {
+            name: format!("system:node:{node}"),
+            groups: vec!["system:nodes".to_owned()],
+        },
+        resource: pods,
+        subresource: pods.subresource(part),
+        ..request
     }
 }
 
@@ -257,4 +272,50 @@ async fn a_namespace_that_has_changed_since_is_still_open(at: Place) {
     at.client.patch(&path, "merge", &labelled("x")).await.ok();
     behind.create("a").await.unwrap();
     assert!(there(&at).await.is_some());
+}
+
+async fn a_node_touches_no_pod_that_has_come_to_another(at: Place) {
+    at.make_pod("known", "n1").await;
+    let behind = Behind::from_now_on(&at).await;
+    let path = at.core("pods/known");
+    at.client
+        .delete(&format!("{path}?gracePeriodSeconds=0"))
+        .await
+        .ok();
+    for name in ["known", "new"] {
+        at.make_pod(name, "n2").await;
+        let status = json!({"status": {"message": "x"}});
+        for (verb, part, body) in [
+            ("delete", "", &Value::Null),
+            ("create", "eviction", &json!({})),
+            ("patch", "status", &status),
+        ] {
+            let request = Request {
+                content_type: match verb {
+                    "patch" => "application/merge-patch+json".to_owned(),
+                    _ => "application/json".to_owned(),
+                },
+                ..behind.request(name, "", body)
+            };
+            let by = |node| behind.carry_out(verb, of_node(node, part, request.clone()));
+            let refused = by("n1").await.unwrap_err();
+            assert_eq!(
+                refused.code(),
+                403,
+                "{verb} {name} {part}: {}",
+                refused.message()
+            );
+            assert!(
+                refused
+                    .message()
+                    .contains("with spec.nodeName set to itself")
+            );
+            if verb == "patch" {
+                by("n2").await.unwrap();
+            }
+        }
+    }
+    let gone = of_node("n1", "", behind.request("gone", "", &Value::Null));
+    let missing = behind.carry_out("delete", gone).await.unwrap_err();
+    assert_eq!(missing.code(), 404);
 }

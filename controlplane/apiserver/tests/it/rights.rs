@@ -54,6 +54,16 @@ async fn a_node_may_do_what_is_its_own_and_nothing_else() {
         let secret = json!({"metadata": {"name": name}});
         admin.post(&format!("{here}/secrets"), &secret).await.ok();
     }
+    admin
+        .post(
+            "/api/v1/namespaces",
+            &json!({"metadata": {"name": "other"}}),
+        )
+        .await
+        .ok();
+    let same_name = json!({"metadata": {"name": "needed"}});
+    let elsewhere = "/api/v1/namespaces/other/secrets";
+    admin.post(elsewhere, &same_name).await.ok();
     for (name, on) in [("web", "n1"), ("db", "n2")] {
         let pod = json!({"metadata": {"name": name}, "spec": {"nodeName": on,
             "containers": [{"name": "a", "image": "a", "envFrom": [{"secretRef": {"name": "needed"}}]}]}});
@@ -86,6 +96,38 @@ async fn a_node_may_do_what_is_its_own_and_nothing_else() {
         (403, "GET", "/api/v1/secrets", &none),
         (
             200,
+            "GET",
+            "/api/v1/namespaces/default/secrets?fieldSelector=metadata.name%3Dneeded",
+            &none,
+        ),
+        (
+            403,
+            "GET",
+            "/api/v1/secrets?fieldSelector=metadata.name%3Dneeded",
+            &none,
+        ),
+        (403, "GET", "/api/v1/secrets/needed?watch=true", &none),
+        // It would be a watch of another node's pod.
+        (
+            400,
+            "GET",
+            "/api/v1/namespaces/default/pods/db?watch=true&fieldSelector=spec.nodeName%3Dn1",
+            &none,
+        ),
+        (
+            403,
+            "PATCH",
+            "/api/v1/namespaces/default/pods/web/status",
+            &json!({"metadata": {"labels": {"app": "shop"}}}),
+        ),
+        (
+            403,
+            "PATCH",
+            "/api/v1/nodes/n1",
+            &json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "gone", "uid": "u"}]}}),
+        ),
+        (
+            200,
             "PATCH",
             "/api/v1/namespaces/default/pods/web/status",
             &status,
@@ -110,6 +152,50 @@ async fn a_node_may_do_what_is_its_own_and_nothing_else() {
         why.ends_with("node \"n1\" can only create mirror pods"),
         "{why}"
     );
+    let made = admin.get("/api/v1/nodes/n1").await.ok();
+    let uid = &made["metadata"]["uid"];
+    let owner =
+        json!({"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": uid, "controller": true});
+    let mirror = |name: &str, owner: &Value, extra: Value| {
+        let mut spec = json!({"nodeName": "n1", "containers": [{"name": "a", "image": "a"}]});
+        spec.as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().cloned().unwrap());
+        json!({"metadata": {"name": name, "ownerReferences": [owner],
+            "annotations": {"kubernetes.io/config.mirror": "x"}}, "spec": spec})
+    };
+    let of_another =
+        json!({"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u", "controller": true});
+    let volume = |source: Value| json!({"volumes": [source]});
+    for (code, pod) in [
+        (201, mirror("plain", &owner, json!({}))),
+        (403, mirror("m", &of_another, json!({}))),
+        (
+            403,
+            mirror("m", &owner, json!({"serviceAccountName": "default"})),
+        ),
+        (
+            403,
+            mirror(
+                "m",
+                &owner,
+                volume(json!({"name": "v", "secret": {"secretName": "other"}})),
+            ),
+        ),
+        (
+            403,
+            mirror(
+                "m",
+                &owner,
+                volume(json!({"name": "v", "persistentVolumeClaim": {"claimName": "c"}})),
+            ),
+        ),
+    ] {
+        let (answered, why) = n1.asks("POST", &format!("{here}/pods"), &pod).await;
+        assert_eq!(answered, code, "{why} {pod}");
+    }
+    let secret = format!("{here}/secrets/other");
+    assert_eq!(n1.code("GET", &secret, &none).await, 403);
     // Asked about, it is the same.
     for (name, allowed) in [("needed", true), ("other", false)] {
         let review = json!({"spec": {"user": "system:node:n1", "groups": ["system:nodes"],

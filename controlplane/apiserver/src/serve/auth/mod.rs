@@ -10,12 +10,9 @@ mod node;
 mod rights;
 
 pub use caller::{Caller, authenticate};
-pub use node::{Need, NodeRule, Nodes, rules_of_node};
-pub use rights::{Attempt, Cluster, authorize, is_allowed, is_component};
+pub use node::{NodeRule, rules_of_node};
+pub use rights::{Attempt, Bound, Cluster, ObjectName, authorize, is_allowed, is_component};
 
 /// Members may do everything.
 pub const MASTERS: &str = "system:masters";
-/// The agent that is many nodes at once, which no node's own name can be: it may do for any node what a node may do
-/// for itself.
-pub const NODE_AGENTS: &str = "keelson:node-agents";
 const AUTHENTICATED: &str = "system:authenticated";

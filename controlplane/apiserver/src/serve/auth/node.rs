@@ -1,31 +1,12 @@
 //! What a node may do: what it needs for itself and for the pods that are bound to it, as Kubernetes' node authorizer
 //! has it. What depends on the content of a write is for admission.
 
-use super::{Cluster, NODE_AGENTS};
-use crate::rest::User;
+use super::{Bound, Cluster, ObjectName};
+use crate::resources::Need;
+use crate::rest::{Nodes, User};
 use crate::selector::FieldSelector;
 
 const LEASES: &str = "kube-node-lease";
-
-/// What a pod can need by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// For its volumes, variables and images.
-    Secret,
-    /// For its volumes and variables.
-    ConfigMap,
-    /// As whom it runs.
-    ServiceAccount,
-}
-
-/// Which nodes a user speaks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Nodes<'a> {
-    /// The one that he is.
-    One(&'a str),
-    /// Any.
-    Any,
-}
 
 /// What a node wants to do with a resource.
 pub struct Wish<'a> {
@@ -81,67 +62,56 @@ const RULES: &[NodeRule] = &[
 
 /// What a user may do at most as a node; nothing if he is none.
 pub fn rules_of_node(user: &User) -> &'static [NodeRule] {
-    Nodes::of(user).map_or(&[], |_| RULES)
+    user.nodes().map_or(&[], |_| RULES)
 }
 
-impl<'a> Nodes<'a> {
-    /// Those of a user; none if he is no node.
-    pub fn of(user: &'a User) -> Option<Nodes<'a>> {
-        if user.is_in(NODE_AGENTS) {
-            return Some(Nodes::Any);
-        }
-        user.node().map(Nodes::One)
-    }
+/// Whether nodes may: by the rules, and because it is their own.
+pub(super) fn may(nodes: Nodes<'_>, wish: &Wish<'_>, cluster: &dyn Cluster) -> bool {
+    let is_rule = RULES.iter().any(|NodeRule(group, resource, verbs)| {
+        (*group, *resource) == (wish.group, wish.resource) && verbs.contains(&wish.verb)
+    });
+    is_rule && is_theirs(nodes, wish, cluster)
+}
 
-    fn are(self, name: &str) -> bool {
-        match self {
-            Nodes::One(own) => own == name,
-            Nodes::Any => true,
-        }
+fn is_theirs(nodes: Nodes<'_>, wish: &Wish<'_>, cluster: &dyn Cluster) -> bool {
+    let is_list = matches!(wish.verb, "list" | "watch");
+    let is_of = |name: &str| nodes == Nodes::Any || nodes.are(name);
+    match (wish.resource, wish.verb) {
+        ("leases", _) if wish.namespace != LEASES => false,
+        // Its name is in the body.
+        ("nodes" | "leases", "create") => true,
+        ("nodes", _) if is_list => is_of(&wish.asked_name()),
+        ("nodes" | "nodes/status" | "leases", _) => is_of(wish.name),
+        // What runs without the API server, as a mirror.
+        ("pods", "create") => nodes != Nodes::Any,
+        ("pods", _) if is_list => is_of(&wish.asked_field("spec.nodeName")),
+        ("pods" | "pods/status" | "pods/eviction", _) => have_pod(nodes, wish, cluster),
+        ("secrets", _) => need(nodes, Need::Secret, wish, cluster),
+        ("configmaps", _) => need(nodes, Need::ConfigMap, wish, cluster),
+        ("serviceaccounts", _) => need(nodes, Need::ServiceAccount, wish, cluster),
+        _ => true,
     }
+}
 
-    /// Whether these nodes may: by the rules, and because it is their own.
-    pub fn may(self, wish: &Wish<'_>, cluster: &dyn Cluster) -> bool {
-        let is_rule = RULES.iter().any(|NodeRule(group, resource, verbs)| {
-            (*group, *resource) == (wish.group, wish.resource) && verbs.contains(&wish.verb)
-        });
-        is_rule && self.is_theirs(wish, cluster)
+fn have_pod(nodes: Nodes<'_>, wish: &Wish<'_>, cluster: &dyn Cluster) -> bool {
+    let Some(pod) = ObjectName::new(wish.namespace, wish.name) else {
+        return false;
+    };
+    match cluster.bound(pod) {
+        Bound::To(node) => nodes.are(&node),
+        Bound::Nowhere => false,
+        // Who writes to one that is gone is to hear that it is gone. If it is there after all, admission looks at it, as
+        // it is in the store.
+        Bound::Unknown => wish.verb != "get",
     }
+}
 
-    fn is_theirs(self, wish: &Wish<'_>, cluster: &dyn Cluster) -> bool {
-        let is_list = matches!(wish.verb, "list" | "watch");
-        match (wish.resource, wish.verb) {
-            ("leases", _) if wish.namespace != LEASES => false,
-            // Its name is in the body.
-            ("nodes" | "leases", "create") => true,
-            ("nodes", _) if is_list => self.are(&wish.asked_name()),
-            ("nodes" | "nodes/status" | "leases", _) => self.are(wish.name),
-            // What runs without the API server, as a mirror.
-            ("pods", "create") => self != Nodes::Any,
-            ("pods", _) if is_list => self.are(&wish.asked_field("spec.nodeName")),
-            ("pods" | "pods/status" | "pods/eviction", _) => self.have_pod(wish, cluster),
-            ("secrets", _) => self.need(Need::Secret, wish, cluster),
-            ("configmaps", _) => self.need(Need::ConfigMap, wish, cluster),
-            ("serviceaccounts", _) => self.need(Need::ServiceAccount, wish, cluster),
-            _ => true,
-        }
-    }
-
-    fn have_pod(self, wish: &Wish<'_>, cluster: &dyn Cluster) -> bool {
-        match cluster.node_of(wish.namespace, wish.name) {
-            Some(node) => !node.is_empty() && self.are(&node),
-            // Who writes to one that is gone is to hear that it is gone.
-            None => wish.verb != "get",
-        }
-    }
-
-    /// Only one object at a time is read, and only one that a pod on the node names.
-    fn need(self, need: Need, wish: &Wish<'_>, cluster: &dyn Cluster) -> bool {
-        let Nodes::One(node) = self else {
-            return false;
-        };
-        let name = wish.asked_name();
-        !name.is_empty() && cluster.needs(node, need, wish.namespace, &name)
+/// Only one object at a time is read, and only one that a pod on the node names.
+fn need(nodes: Nodes<'_>, need: Need, wish: &Wish<'_>, cluster: &dyn Cluster) -> bool {
+    let name = wish.asked_name();
+    match (nodes, ObjectName::new(wish.namespace, &name)) {
+        (Nodes::One(node), Some(object)) => cluster.needs(node, need, object),
+        _ => false,
     }
 }
 
@@ -161,29 +131,29 @@ impl Wish<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rights::tests::user;
     use super::*;
 
     /// `n1` has the pod `default/web`, which needs the secret `key`; `n2` has `db`, and `new` is on none.
     struct OnePod;
 
     impl Cluster for OnePod {
-        fn node_of(&self, namespace: &str, pod: &str) -> Option<String> {
-            match (namespace, pod) {
-                ("default", "web") => Some("n1".to_owned()),
-                ("default", "db") => Some("n2".to_owned()),
-                ("default", "new") => Some(String::new()),
-                _ => None,
+        fn bound(&self, pod: ObjectName<'_>) -> Bound {
+            match (pod.namespace(), pod.name()) {
+                ("default", "web") => Bound::To("n1".to_owned()),
+                ("default", "db") => Bound::To("n2".to_owned()),
+                ("default", "new") => Bound::Nowhere,
+                _ => Bound::Unknown,
             }
         }
 
-        fn needs(&self, node: &str, need: Need, namespace: &str, name: &str) -> bool {
-            (node, need, namespace, name) == ("n1", Need::Secret, "default", "key")
+        fn needs(&self, node: &str, need: Need, object: ObjectName<'_>) -> bool {
+            let object = (object.namespace(), object.name());
+            (node, need, object) == ("n1", Need::Secret, ("default", "key"))
         }
     }
 
-    /// `VERB GROUP/RESOURCE NAMESPACE/NAME FIELDS`
-    fn may(nodes: Nodes<'_>, wish: &str) -> bool {
+    /// `VERB GROUP:RESOURCE NAMESPACE:NAME FIELDS`
+    fn they_may(nodes: Nodes<'_>, wish: &str) -> bool {
         let words: Vec<&str> = wish.split(' ').collect();
         let (group, resource) = words[1].split_once(':').unwrap_or(("", words[1]));
         let (namespace, name) = words[2].split_once(':').unwrap_or(("", words[2]));
@@ -195,7 +165,7 @@ mod tests {
             name,
             fields: words.get(3).copied().unwrap_or(""),
         };
-        nodes.may(&wish, &OnePod)
+        may(nodes, &wish, &OnePod)
     }
 
     #[test]
@@ -216,7 +186,7 @@ mod tests {
             "list services :",
             "create events default:",
         ] {
-            assert!(may(Nodes::One("n1"), wish), "{wish}");
+            assert!(they_may(Nodes::One("n1"), wish), "{wish}");
         }
     }
 
@@ -237,12 +207,16 @@ mod tests {
             "patch pods default:web",
             "create pods/binding default:web",
             "list secrets default:",
+            "list secrets : metadata.name=key",
+            "watch secrets :key",
+            "watch secrets : metadata.name=key",
+            "delete pods default:",
             "get secrets default:other",
             "get configmaps default:key",
             "update services default:web",
             "list apps:deployments default:",
         ] {
-            assert!(!may(Nodes::One("n1"), wish), "{wish}");
+            assert!(!they_may(Nodes::One("n1"), wish), "{wish}");
         }
     }
 
@@ -254,7 +228,7 @@ mod tests {
             "list pods :",
             "patch pods/status default:web",
         ] {
-            assert!(may(Nodes::Any, wish), "{wish}");
+            assert!(they_may(Nodes::Any, wish), "{wish}");
         }
         for wish in [
             "get secrets default:key",
@@ -262,19 +236,7 @@ mod tests {
             "create pods default:",
             "delete nodes n1",
         ] {
-            assert!(!may(Nodes::Any, wish), "{wish}");
+            assert!(!they_may(Nodes::Any, wish), "{wish}");
         }
-    }
-
-    const NODES: &str = "system:nodes";
-
-    #[test]
-    fn a_node_is_known_by_name_and_group() {
-        assert_eq!(
-            Nodes::of(&user("system:node:n1", &[NODES])),
-            Some(Nodes::One("n1"))
-        );
-        assert_eq!(Nodes::of(&user("system:node:n1", &[])), None);
-        assert_eq!(Nodes::of(&user("mallory", &[NODES])), None);
     }
 }

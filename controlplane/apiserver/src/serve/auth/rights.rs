@@ -1,8 +1,8 @@
 //! What somebody may do.
 
-use super::node::{Need, Nodes, Wish};
+use super::node::{Wish, may};
 use super::{AUTHENTICATED, MASTERS};
-use crate::resources::EVERY_VERB;
+use crate::resources::{EVERY_VERB, Need};
 use crate::rest::User;
 use crate::status::{ApiError, ApiResult, Subject};
 
@@ -39,12 +39,49 @@ pub enum Attempt {
     },
 }
 
+/// One object of a namespace. Neither name is "", which elsewhere means all of them: no right to one object must come
+/// out as a right to all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectName<'a> {
+    namespace: &'a str,
+    name: &'a str,
+}
+
+impl<'a> ObjectName<'a> {
+    /// The object of these names; none if one of them is "".
+    pub fn new(namespace: &'a str, name: &'a str) -> Option<ObjectName<'a>> {
+        let is_one = !namespace.is_empty() && !name.is_empty();
+        is_one.then_some(ObjectName { namespace, name })
+    }
+
+    /// Its namespace.
+    pub fn namespace(self) -> &'a str {
+        self.namespace
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'a str {
+        self.name
+    }
+}
+
+/// Where a pod is, as far as is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// On a node.
+    To(String),
+    /// On none yet.
+    Nowhere,
+    /// No such pod is known. It may be gone, or so new that it has not been heard of.
+    Unknown,
+}
+
 /// What a node's rights depend on.
 pub trait Cluster: Sync {
-    /// The node that a pod is bound to, "" if it is to none; nothing if there is no such pod.
-    fn node_of(&self, namespace: &str, pod: &str) -> Option<String>;
+    /// Where a pod is.
+    fn bound(&self, pod: ObjectName<'_>) -> Bound;
     /// Whether a pod that is bound to the node names an object of its namespace.
-    fn needs(&self, node: &str, need: Need, namespace: &str, name: &str) -> bool;
+    fn needs(&self, node: &str, need: Need, object: ObjectName<'_>) -> bool;
 }
 
 /// Whether the user is one of the cluster's own components.
@@ -80,7 +117,7 @@ fn may_as_node(user: &User, attempt: &Attempt, cluster: &dyn Cluster) -> bool {
             name,
             fields,
         },
-    ) = (Nodes::of(user), attempt)
+    ) = (user.nodes(), attempt)
     else {
         return false;
     };
@@ -92,7 +129,7 @@ fn may_as_node(user: &User, attempt: &Attempt, cluster: &dyn Cluster) -> bool {
         name,
         fields,
     };
-    nodes.may(&wish, cluster)
+    may(nodes, &wish, cluster)
 }
 
 /// What everyone may who is known, and what strangers may.
@@ -176,11 +213,11 @@ pub(super) mod tests {
     pub struct NoCluster;
 
     impl Cluster for NoCluster {
-        fn node_of(&self, _: &str, _: &str) -> Option<String> {
-            None
+        fn bound(&self, _: ObjectName<'_>) -> Bound {
+            Bound::Unknown
         }
 
-        fn needs(&self, _: &str, _: Need, _: &str, _: &str) -> bool {
+        fn needs(&self, _: &str, _: Need, _: ObjectName<'_>) -> bool {
             false
         }
     }
