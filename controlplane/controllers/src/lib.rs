@@ -17,6 +17,8 @@ pub mod namespace;
 pub mod nodes;
 pub mod replicaset;
 mod run;
+#[cfg(test)]
+mod testing;
 
 pub use args::{Args, NAMES};
 pub use run::{COMPONENT, run};

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use keelson_component::{Connect, Recorder};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::testing::{client, context, failure};
 
 /// An API server with one namespace, some objects in it, and a group that may be down.
 struct Server {
@@ -19,11 +19,6 @@ struct Server {
     group_is_down: bool,
     deleted: Vec<String>,
     finalized: bool,
-}
-
-fn failure(code: u16, message: &str) -> (u16, Value) {
-    let status = json!({"kind": "Status", "status": "Failure", "code": code, "reason": "", "message": message});
-    (code, status)
 }
 
 fn resources(names: &[&str]) -> (u16, Value) {
@@ -111,27 +106,9 @@ fn server(objects: &[&str]) -> Server {
 fn controller(server: Server) -> (Arc<Mutex<Server>>, Namespaces) {
     let server = Arc::new(Mutex::new(server));
     let own = server.clone();
-    let answer = move |request: http::Request<kube::client::Body>| {
-        let server = own.clone();
-        async move {
-            let (head, body) = request.into_parts();
-            let body = serde_json::from_slice(&body.collect_bytes().await?).unwrap_or_default();
-            let (code, answer) = server
-                .lock()
-                .answer(head.method.as_str(), head.uri.path(), body);
-            let body = http_body_util::Full::from(answer.to_string());
-            let response = http::Response::builder().status(code).body(body);
-            response.map_err(kube::Error::HttpError)
-        }
-    };
-    let connect = Connect {
-        client: kube::Client::new(tower::service_fn(answer), "default"),
-        name: "tester".into(),
-        ca_pem: None,
-    };
-    let recorder = Recorder::silent();
-    let context = Context { connect, recorder };
-    (server, Namespaces::new(context, &mut Informers::default()))
+    let client = client(move |method, path, body| own.lock().answer(method, path, body));
+    let namespaces = Namespaces::new(context(client), &mut Informers::default());
+    (server, namespaces)
 }
 
 async fn sync(controller: &Namespaces) -> anyhow::Result<Outcome> {
