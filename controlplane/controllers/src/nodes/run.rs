@@ -1,33 +1,39 @@
-//! The loops around nodes: looking every few seconds, and evicting when it is time.
+//! The loop that looks at all nodes every few seconds.
+
+mod deletion;
+mod evictions;
+mod pod_gc;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::StreamExt;
 use futures::stream;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, Pod, Taint};
+use k8s_openapi::api::core::v1::{Node, NodeStatus, Pod, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use keelson_component::error::{describe, is_conflict, is_not_found};
-use keelson_component::{Change, EventType, Key, Outcome, Queue, Store, finish, work};
-use kube::api::{DeleteParams, Patch};
+use keelson_component::{EventType, Store, finish};
+use kube::api::Patch;
 use kube::{Api, ResourceExt};
-use parking_lot::Mutex;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
-use super::eviction::{Leave, leave};
 use super::lifecycle::{Action, Lifecycle, Settings};
-use super::pod_gc;
-use super::taints::{self, NO_EXECUTE};
-use crate::common::meta::is_deleted;
-use crate::common::pods::{condition, is_ready, node_name};
-use crate::context::{Context, IN_FLIGHT_MAX, delete_this, elapsed, status_patch};
+use super::taints;
+use crate::common::pods::is_ready;
+use crate::context::{Context, IN_FLIGHT_MAX, elapsed, status_patch};
 use crate::informers::{BY_NODE, Informers};
+
+pub use evictions::Evictions;
+pub use pod_gc::PodGc;
 
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 
@@ -99,50 +105,72 @@ impl Nodes {
     }
 
     async fn act(&self, action: Action) -> anyhow::Result<()> {
-        let params = self.context.connect.patch();
         match action {
-            Action::SetStatus(node, status) => {
+            Action::SetStatus(node, status) => self.set_status(&node, &status).await,
+            Action::SetTaints(node, taints) => self.set_taints(&node, &taints).await,
+            Action::MarkPodsNotReady(node) => self.mark_pods(&node).await,
+            Action::TellRegistered(node) => {
                 let name = node.name_any();
-                info!(node = name, "nothing is heard of it");
-                if let Some(patch) = status_patch(node.resource_version(), &node.status, &*status) {
-                    let patch = Patch::Merge(patch);
-                    self.api()
-                        .patch_status(&name, &params, &patch)
-                        .await
-                        .context("writing a status")?;
-                }
-                let message = format!("Node {name} status is now: NodeNotReady");
-                self.context
-                    .tell(&*node, EventType::Normal, "NodeNotReady", message);
+                let message = format!("Node {name} event: Registered Node {name} in Controller");
+                self.tell(&node, "RegisteredNode", message);
+                Ok(())
             }
-            Action::SetTaints(node, taints) => {
-                let patch = json!({
-                    // The store may have the version before our own status: what counts are the taints.
-                    "metadata": {"uid": node.uid()},
-                    "spec": {"taints": taints},
-                });
+            Action::TellRemoved(node) => {
                 let name = node.name_any();
-                // Others put taints on too: only from what is there now may the new ones be made.
-                let live = self.api().get(&name).await?;
-                if taints::taints(&live) != taints::taints(&node) || live.uid() != node.uid() {
-                    return Ok(());
-                }
-                let mut patch = patch;
-                patch["metadata"]["resourceVersion"] = json!(live.resource_version());
-                self.api()
-                    .patch(&name, &params, &Patch::Merge(patch))
-                    .await
-                    .context("writing taints")?;
-            }
-            Action::MarkPodsNotReady(node) => {
-                for pod in self.pods.indexed(BY_NODE, &node.name_any()) {
-                    if is_ready(&pod) && !is_deleted(&pod.metadata) {
-                        self.mark_not_ready(&pod).await?;
-                    }
-                }
+                let message = format!("Node {name} event: Removing Node {name} from Controller");
+                self.tell(&node, "RemovingNode", message);
+                Ok(())
             }
         }
+    }
+
+    fn tell(&self, node: &Node, reason: &str, message: String) {
+        self.context.tell(node, EventType::Normal, reason, message);
+    }
+
+    async fn set_status(&self, node: &Node, status: &NodeStatus) -> anyhow::Result<()> {
+        let name = node.name_any();
+        info!(node = name, "nothing is heard of it");
+        if let Some(patch) = status_patch(node.resource_version(), &node.status, status) {
+            let (params, patch) = (self.context.connect.patch(), Patch::Merge(patch));
+            self.api()
+                .patch_status(&name, &params, &patch)
+                .await
+                .context("writing a status")?;
+        }
+        if taints::condition(node, "Ready") == Some("True") {
+            let message = format!("Node {name} status is now: NodeNotReady");
+            self.tell(node, "NodeNotReady", message);
+        }
         Ok(())
+    }
+
+    async fn set_taints(&self, node: &Node, taints: &[Taint]) -> anyhow::Result<()> {
+        let name = node.name_any();
+        // The store may have the version before our own status: what counts are the taints. Others put some on too: only
+        // from what is there now may the new ones be made.
+        let live = self.api().get(&name).await?;
+        if taints::taints(&live) != taints::taints(node) || live.uid() != node.uid() {
+            return Ok(());
+        }
+        let patch = json!({
+            "metadata": {"uid": live.uid(), "resourceVersion": live.resource_version()},
+            "spec": {"taints": taints},
+        });
+        let (params, patch) = (self.context.connect.patch(), Patch::Merge(patch));
+        let result = self.api().patch(&name, &params, &patch).await;
+        result.map(drop).context("writing taints")
+    }
+
+    /// Marks all that can be marked; says whether any could not.
+    async fn mark_pods(&self, node: &Node) -> anyhow::Result<()> {
+        let mut failed = Ok(());
+        for pod in self.pods.indexed(BY_NODE, &node.name_any()) {
+            if is_ready(&pod) {
+                failed = failed.and(self.mark_not_ready(&pod).await);
+            }
+        }
+        failed
     }
 
     async fn mark_not_ready(&self, pod: &Pod) -> anyhow::Result<()> {
@@ -159,248 +187,14 @@ impl Nodes {
             .patch_status(&name, &params, &Patch::Strategic(patch))
             .await
         {
-            Err(error) if is_not_found(&error) || is_conflict(&error) => Ok(()),
-            result => result.map(drop).context("marking a pod as not ready"),
-        }
-    }
-}
-
-/// The controller that evicts pods from tainted nodes.
-#[derive(Clone)]
-pub struct Evictions {
-    context: Context,
-    queue: Queue<Key>,
-    nodes: Store<Node>,
-    pods: Store<Pod>,
-    /// When taints were first seen that do not say since when they are there.
-    seen: Arc<Mutex<HashMap<(String, String), Timestamp>>>,
-}
-
-impl Evictions {
-    /// Listens to the informers.
-    pub fn new(context: Context, informers: &mut Informers) -> Self {
-        let this = Evictions {
-            context,
-            queue: Queue::default(),
-            nodes: informers.nodes().store(),
-            pods: informers.pods().store(),
-            seen: Arc::default(),
-        };
-        let queue = this.queue.clone();
-        informers.pods().on_change(move |change| {
-            if let Change::Applied { old, new } = change {
-                // Only where and when it is, and what it tolerates, matter here.
-                let spec = |pod: &Pod| pod.spec.as_ref().map(|spec| spec.tolerations.clone());
-                let news = old.is_none_or(|old| {
-                    node_name(old) != node_name(new)
-                        || old.uid() != new.uid()
-                        || spec(old) != spec(new)
-                });
-                if news && node_name(new).is_some() {
-                    queue.add(Key::of(&***new));
-                }
-            }
-        });
-        let own = this.clone();
-        informers.nodes().on_change(move |change| match change {
-            Change::Applied { old, new } => {
-                let before = old.map(|old| taints::taints(old)).unwrap_or_default();
-                if before != taints::taints(new) {
-                    own.taints_changed(new);
-                }
-            }
-            Change::Deleted { last } => {
-                let name = last.name_any();
-                own.seen.lock().retain(|(of, _), _| *of != name);
-            }
-        });
-        this
-    }
-
-    fn taints_changed(&self, node: &Node) {
-        let name = node.name_any();
-        let mut seen = self.seen.lock();
-        let keys: Vec<_> = taints::taints(node)
-            .iter()
-            .map(|taint| taint.key.clone())
-            .collect();
-        seen.retain(|(of, key), _| *of != name || keys.contains(key));
-        for key in keys {
-            seen.entry((name.clone(), key))
-                .or_insert_with(Timestamp::now);
-        }
-        drop(seen);
-        for pod in self.pods.indexed(BY_NODE, &name) {
-            self.queue.add(Key::of(&*pod));
-        }
-    }
-
-    /// Works until `stop`. The stores must be complete.
-    pub async fn run(self, workers: usize, stop: CancellationToken) {
-        let sync = |key: Key| async { self.sync(key).await };
-        work(self.queue.clone(), workers, stop, sync).await;
-    }
-
-    async fn sync(&self, key: Key) -> anyhow::Result<Outcome> {
-        let Some(pod) = self.pods.get(&key).filter(|pod| !is_deleted(&pod.metadata)) else {
-            return Ok(Outcome::Done);
-        };
-        let Some(node) = node_name(&pod).and_then(|name| self.nodes.get(&Key::new("", name)))
-        else {
-            return Ok(Outcome::Done);
-        };
-        let taints = taints::taints(&node);
-        if !taints.iter().any(|taint| taint.effect == NO_EXECUTE) {
-            return Ok(Outcome::Done);
-        }
-        let now = Timestamp::now();
-        let added = |taint: &Taint| {
-            let key = (node.name_any(), taint.key.clone());
-            self.seen.lock().get(&key).copied().unwrap_or(now)
-        };
-        match leave(&pod, taints, added) {
-            Leave::Never => Ok(Outcome::Done),
-            Leave::At(due) if due > now => {
-                let rest = Duration::try_from(due.duration_since(now)).unwrap_or_default();
-                Ok(Outcome::After(rest))
-            }
-            Leave::At(_) => {
-                let reason = (
-                    "DeletionByTaintManager",
-                    "Taint manager: deleting due to NoExecute taint",
-                );
-                let result = delete_with_reason(&self.context, &pod, reason, None).await;
-                result.context("evicting a pod")?;
-                let message = format!("Marking for deletion Pod {key}");
+            Ok(_) => {
+                let message = "Node is not ready".to_owned();
                 self.context
-                    .tell(&*pod, EventType::Normal, "TaintManagerEviction", message);
-                Ok(Outcome::Done)
+                    .tell(pod, EventType::Warning, "NodeNotReady", message);
+                Ok(())
             }
-        }
-    }
-}
-
-/// The controller that takes away pods whom nobody else will.
-pub struct PodGc {
-    context: Context,
-    settings: pod_gc::Settings,
-    period: Duration,
-    nodes: Store<Node>,
-    pods: Store<Pod>,
-}
-
-impl PodGc {
-    /// Listens to the informers, and looks every `period`.
-    pub fn new(
-        context: Context,
-        informers: &mut Informers,
-        settings: pod_gc::Settings,
-        period: Duration,
-    ) -> Self {
-        PodGc {
-            context,
-            settings,
-            period,
-            nodes: informers.nodes().store(),
-            pods: informers.pods().store(),
-        }
-    }
-
-    /// Works until `stop`. The stores must be complete.
-    pub async fn run(self, stop: CancellationToken) {
-        let mut quarantine = pod_gc::Quarantine::default();
-        let mut ticks = tokio::time::interval(self.period);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            finish(&stop, self.look(&mut quarantine)).await;
-        }
-    }
-
-    async fn look(&self, quarantine: &mut pod_gc::Quarantine) {
-        let nodes = self.nodes.all();
-        let nodes = nodes.iter().map(|node| node.name_any()).collect();
-        let actions = quarantine.look(&self.pods.all(), &nodes, &self.settings, elapsed());
-        let acts = actions.into_iter().map(|action| self.act(action));
-        let mut results = stream::iter(acts).buffer_unordered(IN_FLIGHT_MAX);
-        while let Some(result) = results.next().await {
-            if let Err(error) = result {
-                warn!("will look again: {}", describe(&error));
-            }
-        }
-    }
-
-    async fn act(&self, action: pod_gc::Action) -> anyhow::Result<()> {
-        match action {
-            pod_gc::Action::DeleteOrphan(pod) => {
-                let api = Api::<Node>::all(self.context.connect.client.clone());
-                let name = node_name(&pod).unwrap_or_default();
-                // Live: a node that has just come is not in the store yet.
-                if api.get_metadata_opt(name).await?.is_some() {
-                    return Ok(());
-                }
-                info!(pod = pod.name_any(), node = name, "its node is gone");
-                let reason = ("DeletionByPodGC", "PodGC: node no longer exists");
-                delete_with_reason(&self.context, &pod, reason, Some(0)).await?;
-            }
-            pod_gc::Action::DeleteUnscheduled(pod) => self.delete(&pod).await?,
-            pod_gc::Action::DeleteEnded(pod) => self.delete(&pod).await?,
-        }
-        Ok(())
-    }
-
-    async fn delete(&self, pod: &Pod) -> kube::Result<()> {
-        let api = self
-            .context
-            .api::<Pod>(&pod.namespace().unwrap_or_default());
-        match api
-            .delete(&pod.name_any(), &delete_this(pod).grace_period(0))
-            .await
-        {
             Err(error) if is_not_found(&error) || is_conflict(&error) => Ok(()),
-            result => result.map(drop),
+            Err(error) => Err(error).context("marking a pod as not ready"),
         }
-    }
-}
-
-/// Deletes a pod, having written into it why. Without a grace nobody will say that it has ended: so we do.
-async fn delete_with_reason(
-    context: &Context,
-    pod: &Pod,
-    (reason, message): (&str, &str),
-    grace: Option<u32>,
-) -> kube::Result<()> {
-    let api = context.api::<Pod>(&pod.namespace().unwrap_or_default());
-    let name = pod.name_any();
-    let gone = |error: &kube::Error| is_not_found(error) || is_conflict(error);
-    let told = condition(pod, "DisruptionTarget").is_some_and(|known| known.status == "True");
-    let ended = grace == Some(0) && !crate::common::pods::is_terminal(pod);
-    if !told || ended {
-        let mut patch = json!({
-            "metadata": {"uid": pod.uid()},
-            "status": {"conditions": [{
-                "type": "DisruptionTarget",
-                "status": "True",
-                "reason": reason,
-                "message": message,
-                "lastTransitionTime": Time(Timestamp::now()),
-            }]},
-        });
-        if ended {
-            patch["status"]["phase"] = json!("Failed");
-        }
-        let params = context.connect.patch();
-        match api
-            .patch_status(&name, &params, &Patch::Strategic(patch))
-            .await
-        {
-            Err(error) if gone(&error) => return Ok(()),
-            result => drop(result?),
-        }
-    }
-    let mut params: DeleteParams = delete_this(pod);
-    params.grace_period_seconds = grace;
-    match api.delete(&name, &params).await {
-        Err(error) if gone(&error) => Ok(()),
-        result => result.map(drop),
     }
 }

@@ -1,5 +1,8 @@
 //! One rule of nodes a test.
 
+mod signs;
+mod zones;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +20,8 @@ use proptest::prelude::*;
 use super::eviction::{Leave, leave};
 use super::lifecycle::{Action, Lifecycle, Settings};
 use super::pod_gc::{self, Quarantine};
-use super::taints::{NO_EXECUTE, NO_SCHEDULE, NOT_READY, UNREACHABLE, desired, has};
-use super::zones::{Limiter, Rates, Zone, rate, state};
+use super::taints::{self, NO_EXECUTE, NO_SCHEDULE, NOT_READY, UNREACHABLE, desired, has};
+use super::zones::Rates;
 use crate::common::conditions;
 
 fn at(second: i64) -> Timestamp {
@@ -67,6 +70,17 @@ fn node(name: &str, ready: Option<&str>) -> Node {
     }
 }
 
+fn lease(renewed: i64) -> Lease {
+    let spec = LeaseSpec {
+        renew_time: Some(MicroTime(at(renewed))),
+        ..LeaseSpec::default()
+    };
+    Lease {
+        spec: Some(spec),
+        ..Lease::default()
+    }
+}
+
 fn taint(key: &str, effect: &str) -> Taint {
     Taint {
         key: key.into(),
@@ -84,13 +98,23 @@ fn keys(taints: &[Taint]) -> Vec<(String, String)> {
 }
 
 /// Nodes that send signs or not, and a controller that looks every five seconds and whose writes succeed.
+#[derive(Default)]
 struct Cluster {
     nodes: Vec<Node>,
+    /// They neither renew their Leases nor write their status.
     silent: HashSet<String>,
+    /// They renew their Leases only.
+    mute: HashSet<String>,
+    /// What nodes say of their readiness, if it is not that they are ready.
+    say: HashMap<String, &'static str>,
     lifecycle: Lifecycle,
     second: i64,
     /// Whose pods were to be marked as not ready.
     marked: Vec<String>,
+    /// Of whom it was written when that nothing is known.
+    unknown: Vec<(i64, String)>,
+    /// Of whom it was told that they have come, and that they have gone.
+    told: [Vec<String>; 2],
 }
 
 impl Cluster {
@@ -99,10 +123,7 @@ impl Cluster {
             nodes: (0..count)
                 .map(|n| node(&format!("n{n}"), Some("True")))
                 .collect(),
-            silent: HashSet::new(),
-            lifecycle: Lifecycle::default(),
-            second: 0,
-            marked: vec![],
+            ..Cluster::default()
         }
     }
 
@@ -111,72 +132,77 @@ impl Cluster {
             .extend(names.iter().map(|name| (*name).to_owned()));
     }
 
+    fn node(&mut self, name: &str) -> &mut Node {
+        let mut nodes = self.nodes.iter_mut();
+        nodes.find(|node| node.name_any() == name).unwrap()
+    }
+
+    /// The nodes that speak say how they are, if something else is written.
+    fn speak(&mut self) {
+        for node in &mut self.nodes {
+            let name = node.name_any();
+            if self.silent.contains(&name) || self.mute.contains(&name) {
+                continue;
+            }
+            let says = self.say.get(&name).copied().unwrap_or("True");
+            let conditions = &mut node.status.get_or_insert_default().conditions;
+            if conditions::get(conditions, "Ready").is_none_or(|ready| ready.status != says) {
+                *conditions = Some(vec![condition("Ready", says, self.second)]);
+            }
+        }
+    }
+
     /// Runs for so many seconds; returns when which node was given the taint that makes its pods leave.
     fn run(&mut self, seconds: i64) -> Vec<(i64, String)> {
         let mut evicted = vec![];
         let end = self.second + seconds;
         while self.second < end {
             self.second += 5;
-            let lease = |node: &Node| {
-                let spec = LeaseSpec {
-                    renew_time: Some(MicroTime(at(self.second))),
-                    ..LeaseSpec::default()
-                };
-                let spec = Some(spec);
-                (
-                    node.name_any(),
-                    Arc::new(Lease {
-                        spec,
-                        ..Lease::default()
-                    }),
-                )
-            };
-            let speaking = self
-                .nodes
-                .iter()
-                .filter(|node| !self.silent.contains(&node.name_any()));
-            let leases: HashMap<_, _> = speaking.map(lease).collect();
-            // A node that speaks also says that it is ready, if it is written that nothing is known of it.
-            for node in &mut self.nodes {
-                if !self.silent.contains(&node.name_any()) {
-                    let now = self.second;
-                    let status = node.status.as_mut().unwrap();
-                    if conditions::get(&status.conditions, "Ready").unwrap().status == "Unknown" {
-                        status.conditions = Some(vec![condition("Ready", "True", now)]);
-                    }
-                }
-            }
+            self.speak();
+            let speaking = self.nodes.iter().map(|node| node.name_any());
+            let speaking = speaking.filter(|name| !self.silent.contains(name));
+            let leases: HashMap<_, _> = speaking
+                .map(|name| (name, Arc::new(lease(self.second))))
+                .collect();
             let nodes: Vec<_> = self.nodes.iter().cloned().map(Arc::new).collect();
             let now = Duration::from_secs(self.second.unsigned_abs());
             let actions = self
                 .lifecycle
                 .look(&nodes, &leases, &settings(), now, at(self.second));
             for action in actions {
-                match action {
-                    Action::SetStatus(node, status) => {
-                        let known = self
-                            .nodes
-                            .iter_mut()
-                            .find(|known| known.name_any() == node.name_any());
-                        known.unwrap().status = Some(*status);
-                    }
-                    Action::SetTaints(node, taints) => {
-                        let known = self
-                            .nodes
-                            .iter_mut()
-                            .find(|known| known.name_any() == node.name_any())
-                            .unwrap();
-                        let before = has(known, UNREACHABLE, NO_EXECUTE);
-                        known.spec.get_or_insert_default().taints = Some(taints);
-                        if !before && has(known, UNREACHABLE, NO_EXECUTE) {
-                            evicted.push((self.second, node.name_any()));
-                        }
-                    }
-                    Action::MarkPodsNotReady(node) => self.marked.push(node.name_any()),
-                }
+                self.carry_out(action, &mut evicted);
             }
         }
         evicted
+    }
+
+    fn carry_out(&mut self, action: Action, evicted: &mut Vec<(i64, String)>) {
+        let leaving = |node: &Node| {
+            let keys = [NOT_READY, UNREACHABLE];
+            keys.iter().any(|key| has(node, key, NO_EXECUTE))
+        };
+        match action {
+            Action::SetStatus(node, status) => {
+                self.unknown.push((self.second, node.name_any()));
+                self.node(&node.name_any()).status = Some(*status);
+            }
+            Action::SetTaints(node, taints) => {
+                let (second, name) = (self.second, node.name_any());
+                let known = self.node(&name);
+                let before = leaving(known);
+                known.spec.get_or_insert_default().taints = Some(taints);
+                if !before && leaving(known) {
+                    evicted.push((second, name));
+                }
+            }
+            Action::MarkPodsNotReady(node) => self.marked.push(node.name_any()),
+            Action::TellRegistered(node) => self.told[0].push(node.name_any()),
+            Action::TellRemoved(node) => self.told[1].push(node.name_any()),
+        }
+    }
+
+    fn taints(&mut self, name: &str) -> Vec<(String, String)> {
+        keys(taints::taints(self.node(name)))
     }
 
     fn tainted(&self, effect: &str) -> usize {
@@ -252,77 +278,59 @@ fn no_pod_is_marked_while_nothing_is_heard_of_any_node() {
     assert_eq!(cluster.marked, [""; 0]);
 }
 
-#[test]
-fn pods_leave_one_node_at_once_and_then_one_every_ten_seconds() {
-    let mut cluster = Cluster::new(10);
-    cluster.run(100);
-    cluster.silence(&["n1", "n2", "n3", "n4"]);
-    let evicted = cluster.run(100);
-    let times: Vec<_> = evicted.iter().map(|(second, _)| *second).collect();
-    assert_eq!(times, [155, 165, 175, 185]);
-    assert_eq!(cluster.tainted(NO_SCHEDULE), 4);
+/// A taint by its key and effect.
+fn pair(key: &str, effect: &str) -> (String, String) {
+    (key.to_owned(), effect.to_owned())
 }
 
 #[test]
-fn nobody_leaves_while_nothing_at_all_is_heard() {
-    let mut cluster = Cluster::new(3);
-    cluster.run(100);
-    cluster.silence(&["n0", "n1", "n2"]);
-    assert_eq!(cluster.run(300), []);
-    assert_eq!(cluster.tainted(NO_SCHEDULE), 3);
-    // When one speaks again, the others are given their grace anew.
-    cluster.silent.remove("n0");
-    assert_eq!(cluster.run(50), []);
-    assert_eq!(cluster.run(30), [(460, "n1".into()), (470, "n2".into())]);
-}
-
-#[test]
-fn much_of_a_small_zone_being_down_stops_the_leaving() {
-    let mut cluster = Cluster::new(5);
-    cluster.run(100);
-    cluster.silence(&["n1", "n2", "n3"]);
-    assert_eq!(cluster.run(300), []);
-}
-
-#[test]
-fn a_zone_is_judged_by_how_many_are_down() {
+fn each_condition_gives_its_own_taint_and_no_other() {
     let cases = [
-        (10, 0, Zone::Normal),
-        (0, 1, Zone::Full),
-        (1, 1, Zone::Normal),
-        (1, 2, Zone::Normal),
-        (2, 3, Zone::Partial),
-        (50, 50, Zone::Normal),
-        (45, 55, Zone::Partial),
-        (0, 0, Zone::Normal),
+        ("MemoryPressure", "True", Some("memory-pressure")),
+        ("DiskPressure", "True", Some("disk-pressure")),
+        ("PIDPressure", "True", Some("pid-pressure")),
+        ("NetworkUnavailable", "True", Some("network-unavailable")),
+        ("MemoryPressure", "False", None),
+        ("DiskPressure", "Unknown", None),
+        ("PIDPressure", "False", None),
+        ("NetworkUnavailable", "Unknown", None),
+        ("Ready", "True", None),
+        ("Ready", "False", Some("not-ready")),
+        ("Ready", "Unknown", Some("unreachable")),
     ];
-    for (ready, not_ready, expected) in cases {
-        assert_eq!(
-            state(ready, not_ready, &rates()),
-            expected,
-            "{ready} {not_ready}"
-        );
-    }
-    let all = [
-        (Zone::Normal, 10, 0.1),
-        (Zone::Full, 10, 0.1),
-        (Zone::Partial, 50, 0.0),
-        (Zone::Partial, 51, 0.01),
-    ];
-    for (state, total, expected) in all {
-        assert_eq!(rate(state, total, &rates()), expected);
+    // Of one of these keys, but not of an effect that is ours.
+    let others = Taint {
+        effect: "PreferNoSchedule".into(),
+        ..taint("node.kubernetes.io/memory-pressure", "")
+    };
+    for (kind, status, expected) in cases {
+        let mut node = node("n", Some("True"));
+        let conditions = &mut node.status.get_or_insert_default().conditions;
+        conditions::set(conditions, condition(kind, status, 0));
+        node.spec.get_or_insert_default().taints = Some(vec![others.clone()]);
+        let ready = taints::condition(&node, "Ready").unwrap();
+        let found = desired(&node, ready, false, at(1));
+        assert_eq!(found[0], others, "{kind} {status}");
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|key| pair(&format!("node.kubernetes.io/{key}"), NO_SCHEDULE))
+            .collect();
+        assert_eq!(keys(&found[1..]), expected, "{kind} {status}");
     }
 }
 
 #[test]
-fn the_limiter_lets_one_through_and_then_so_many_a_second() {
-    let mut limiter = Limiter::default();
-    let taken: Vec<_> = (0..40)
-        .filter(|second| limiter.take("z", 0.1, Duration::from_secs(*second)))
-        .collect();
-    assert_eq!(taken, [0, 10, 20, 30]);
-    assert!(limiter.take("other", 0.1, Duration::ZERO));
-    assert!(!Limiter::default().take("z", 0.0, Duration::ZERO));
+fn a_node_that_comes_is_told_of_once_and_one_that_goes_too() {
+    let mut cluster = Cluster::new(2);
+    cluster.run(100);
+    assert_eq!(cluster.told, [vec!["n0", "n1"], vec![]]);
+    cluster.nodes.pop();
+    cluster.run(100);
+    assert_eq!(cluster.told, [vec!["n0", "n1"], vec!["n1"]]);
+    // Another of its name, in its place between two looks.
+    cluster.node("n0").metadata.uid = Some("another".into());
+    cluster.run(100);
+    assert_eq!(cluster.told, [vec!["n0", "n1", "n0"], vec!["n1", "n0"]]);
 }
 
 #[test]

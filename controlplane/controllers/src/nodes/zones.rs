@@ -43,6 +43,13 @@ pub fn zone_of(node: &Node) -> String {
     format!("{region}:\u{0}:{zone}")
 }
 
+/// Whether a node says anything of how it is with its zone. One that is marked so comes and goes as it likes.
+pub fn counts(node: &Node) -> bool {
+    !node
+        .labels()
+        .contains_key("node.kubernetes.io/exclude-disruption")
+}
+
 /// How it is with a zone of so many nodes that are ready, and so many that are not.
 pub fn state(ready: usize, not_ready: usize, rates: &Rates) -> Zone {
     let total = ready + not_ready;
