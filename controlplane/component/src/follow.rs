@@ -22,8 +22,14 @@ use crate::error::message;
 const WATCH_SECONDS: u32 = 290;
 /// A watch of which nothing is heard for this long, not even its end, has lost its connection.
 const SILENCE_MAX: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 10);
-/// A watch that ends sooner than this is not taken up again at once.
+/// So has one of a server that sends bookmarks, which it does once a minute.
+const SILENCE_BETWEEN_BOOKMARKS_MAX: Duration = Duration::from_secs(90);
+/// So has a list that goes no further.
+const SILENCE_IN_LIST_MAX: Duration = Duration::from_secs(30);
+/// A watch that ends sooner than this is not taken up again at once, and is no reason to think that all is well.
 const SHORT: Duration = Duration::from_secs(1);
+/// Nor is one that expires sooner than this: what it costs is a list of everything.
+const SHORT_FOR_A_LIST: Duration = Duration::from_secs(5);
 const PAGE: u32 = 500;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// The longest pause between two attempts.
@@ -58,6 +64,8 @@ pub struct Follow<K> {
     api: Api<K>,
     fields: Option<String>,
     streaming: bool,
+    /// The server is known to send bookmarks. One that has streaming lists does.
+    bookmarks: bool,
     backoff: Duration,
 }
 
@@ -70,6 +78,7 @@ where
             api,
             fields,
             streaming: true,
+            bookmarks: false,
             backoff: BACKOFF_MIN,
         }
     }
@@ -86,7 +95,9 @@ where
             match listed {
                 Ok((version, stream)) => {
                     tell(Event::InitDone);
+                    self.bookmarks |= stream.is_some();
                     self.watch(version, stream, &mut tell).await;
+                    self.pause("the watch has expired").await;
                 }
                 Err(End::NoStreaming) => self.streaming = false,
                 Err(End::Broken(why)) => self.pause(&why).await,
@@ -114,7 +125,7 @@ where
             Err(error) => return Err(error.into()),
         };
         loop {
-            match next(&mut stream).await? {
+            match next(&mut stream, SILENCE_IN_LIST_MAX).await? {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     tell(Event::InitApply(object));
                 }
@@ -166,6 +177,13 @@ where
                     Err(error) => error.into(),
                 },
             };
+            let held_for_long = match end {
+                End::Expired => SHORT_FOR_A_LIST,
+                _ => SHORT,
+            };
+            if begun.elapsed() >= held_for_long {
+                self.backoff = BACKOFF_MIN;
+            }
             match end {
                 End::Expired => {
                     debug!(
@@ -191,11 +209,14 @@ where
         tell: &mut impl FnMut(Event<K>),
     ) -> End {
         loop {
-            let event = match next(&mut stream).await {
+            let silence_max = match self.bookmarks {
+                true => SILENCE_BETWEEN_BOOKMARKS_MAX,
+                false => SILENCE_MAX,
+            };
+            let event = match next(&mut stream, silence_max).await {
                 Ok(event) => event,
                 Err(end) => return end,
             };
-            self.backoff = BACKOFF_MIN;
             match event {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     *version = object.resource_version().unwrap_or_default();
@@ -205,7 +226,10 @@ where
                     *version = object.resource_version().unwrap_or_default();
                     tell(Event::Delete(object));
                 }
-                WatchEvent::Bookmark(mark) => *version = mark.metadata.resource_version,
+                WatchEvent::Bookmark(mark) => {
+                    self.bookmarks = true;
+                    *version = mark.metadata.resource_version;
+                }
                 WatchEvent::Error(status) => return kube::Error::Api(status).into(),
             }
         }
@@ -230,11 +254,14 @@ where
     }
 }
 
-async fn next<K>(stream: &mut Stream<K>) -> Result<WatchEvent<K>, End> {
-    match tokio::time::timeout(SILENCE_MAX, stream.try_next()).await {
+async fn next<K>(stream: &mut Stream<K>, silence_max: Duration) -> Result<WatchEvent<K>, End> {
+    match tokio::time::timeout(silence_max, stream.try_next()).await {
         Err(_) => Err(End::Broken("nothing was heard for too long".into())),
         Ok(Ok(None)) => Err(End::Quiet),
         Ok(Ok(Some(event))) => Ok(event),
         Ok(Err(error)) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;
