@@ -17,6 +17,8 @@ pub struct Candidate {
     name: String,
     timing: Timing,
     observed: Option<Observed>,
+    /// The last step was to write the Lease.
+    claimed: bool,
 }
 
 /// The Lease as it was last seen.
@@ -44,11 +46,18 @@ impl Candidate {
             name: name.to_owned(),
             timing,
             observed: None,
+            claimed: false,
         }
+    }
+
+    /// Whether the Lease may be ours, though nobody has said so: what was to be written may have been.
+    pub fn may_hold(&self) -> bool {
+        self.claimed
     }
 
     /// Decides, having read the Lease at `now`.
     pub fn step(&mut self, lease: Option<Lease>, now: Instant, wall: Timestamp) -> Step {
+        self.claimed = true;
         let Some(mut lease) = lease else {
             let spec = self.claim(None, wall);
             let metadata = ObjectMeta {
@@ -68,6 +77,7 @@ impl Candidate {
         let holder = spec.holder_identity.clone().unwrap_or_default();
         self.observed = Some(Observed { spec, at });
         if !holder.is_empty() && holder != self.identity && valid_until > now {
+            self.claimed = false;
             return Step::Wait;
         }
         lease.spec = Some(self.claim(lease.spec.as_ref(), wall));

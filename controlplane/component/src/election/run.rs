@@ -71,6 +71,9 @@ where
 {
     let acquire = acquire(leases, &mut candidate, &timing);
     let Some(held) = stop.run_until_cancelled(acquire).await else {
+        if candidate.may_hold() {
+            release(leases, &candidate, &timing, None).await;
+        }
         return Ok(());
     };
     info!("leading");
@@ -86,12 +89,7 @@ where
     };
     match lost_at {
         Ok(result) => {
-            let released = candidate.release(lease, Timestamp::now());
-            let deadline = Instant::now() + timing.retry_period;
-            match timeout_at(deadline, leases.write(&released)).await {
-                Ok(Ok(_)) => debug!("released the lease"),
-                _ => debug!("could not release the lease; it will run out"),
-            }
+            release(leases, &candidate, &timing, Some(lease)).await;
             result
         }
         Err(since) => {
@@ -103,6 +101,37 @@ where
             let _ = timeout_at(deadline, working).await;
             bail!("leader election was lost")
         }
+    }
+}
+
+/// Gives up the Lease, so that the next need not wait for its end. `known` is how it was written last, if it is ours.
+async fn release<L: Leases>(
+    leases: &L,
+    candidate: &Candidate,
+    timing: &Timing,
+    known: Option<Lease>,
+) {
+    let give_up = async |lease: Lease| {
+        let released = candidate.release(lease, Timestamp::now());
+        anyhow::Ok(leases.write(&released).await?.is_some())
+    };
+    let releasing = async {
+        if let Some(known) = known
+            && give_up(known).await?
+        {
+            return Ok(true);
+        }
+        // What was on its way when the work ended may have been written all the same.
+        match leases.read().await?.filter(|lease| candidate.holds(lease)) {
+            Some(lease) => give_up(lease).await,
+            None => Ok(false),
+        }
+    };
+    match timeout(timing.retry_period, releasing).await {
+        Ok(Ok(true)) => debug!("released the lease"),
+        Ok(Ok(false)) => debug!("the lease is no longer ours"),
+        Ok(Err(error)) => debug!("could not release the lease; it will run out: {error:#}"),
+        Err(_) => debug!("could not release the lease; it will run out: no answer"),
     }
 }
 
@@ -215,6 +244,8 @@ mod tests {
         mute: Arc<AtomicBool>,
         /// The next request is never answered; those after it are.
         stuck: Arc<AtomicBool>,
+        /// The next write arrives, and its answer is lost; those after it are answered.
+        lost: Arc<AtomicBool>,
     }
 
     impl Memory {
@@ -255,7 +286,7 @@ mod tests {
                 stored.0 = Some(lease.clone());
                 lease
             };
-            if self.mute.load(Ordering::Relaxed) {
+            if self.mute.load(Ordering::Relaxed) || self.lost.swap(false, Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
             Ok(Some(written))
@@ -368,6 +399,28 @@ mod tests {
         let stopped = Instant::now();
         let began = office.wait_for("b").await;
         assert!(began - stopped < 3 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_stopped_while_it_writes_the_lease_releases_what_it_wrote() {
+        for leads in [true, false] {
+            let (leases, office) = (Memory::default(), Office::default());
+            leases.lost.store(!leads, Ordering::Relaxed);
+            let (stop, task) = start("a", &leases, &office, false);
+            if leads {
+                office.wait_for("a").await;
+                leases.lost.store(true, Ordering::Relaxed);
+            }
+            let _b = start("b", &leases.peer(), &office, false);
+            while leases.lost.load(Ordering::Relaxed) {
+                sleep(Duration::from_millis(10)).await;
+            }
+            stop.cancel();
+            task.await.unwrap().unwrap();
+            let stopped = Instant::now();
+            let began = office.wait_for("b").await;
+            assert!(began - stopped < 3 * SECOND, "leads: {leads}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
