@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use keelson_component::election::lead;
-use keelson_component::{Connect, Health, Recorder, serve_health};
+use keelson_component::{Connect, Health, Recorder, finish, serve_health};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -54,6 +54,8 @@ async fn control(
     root_ca: Option<String>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    // So that all can be stopped when one has failed.
+    let stop = stop.child_token();
     let mut tasks = JoinSet::new();
     let mut informers = Informers::default();
     let mut start: Vec<Start> = Vec::new();
@@ -163,10 +165,44 @@ async fn control(
         "the stores are complete: beginning"
     );
     start.into_iter().for_each(|start| start(&mut tasks));
+    end_together(tasks, &stop).await
+}
+
+/// Waits for all to end. If one fails, by a panic, the others end what they have begun, since another process begins as
+/// soon as this one has returned.
+async fn end_together(mut tasks: JoinSet<()>, stop: &CancellationToken) -> anyhow::Result<()> {
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
+            stop.cancel();
+            finish(stop, async { while tasks.join_next().await.is_some() {} }).await;
             bail!("a controller has ended: {error}");
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn when_one_panics_the_others_end_what_they_have_begun() {
+        let stop = CancellationToken::new();
+        let written = Arc::new(AtomicBool::new(false));
+        let mut tasks = JoinSet::new();
+        let (token, done) = (stop.clone(), written.clone());
+        tasks.spawn(async move {
+            token.cancelled().await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            done.store(true, Ordering::Relaxed);
+        });
+        tasks.spawn(async { panic!("a mistake") });
+        let ended = end_together(tasks, &stop).await;
+        assert!(ended.unwrap_err().to_string().contains("panic"));
+        assert!(written.load(Ordering::Relaxed));
+    }
 }
