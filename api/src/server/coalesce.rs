@@ -2,13 +2,12 @@
 //!
 //! The HTTP/2 library gives every payload over 256 bytes a write of its own and flushes after it: a system call for
 //! each reply, which halves the throughput. Here a write goes into a buffer, and a flush is only taken note of; the
-//! buffer is drained when the connection has had its turn and has nothing more to say for now ([`Drained`]). So all
+//! buffer is drained when the connection has had its turn and has nothing more to say for now ([`super::turns`]). So all
 //! that became ready together leaves together, and nothing waits for a timer.
 //!
 //! An error of the socket is told at the next write, flush or shutdown, as a socket itself would. The buffer has a
 //! bound; a shutdown empties it first.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,7 +41,7 @@ struct Outbox<W> {
 }
 
 impl<R, W: AsyncWrite + Unpin> Coalesced<R, W> {
-    /// Puts a buffer before `writer`. Whoever polls the connection must wrap it in the [`Drained`] of the handle.
+    /// Puts a buffer before `writer`. Whoever polls the connection drains it afterwards, by the handle.
     pub(super) fn new(reader: R, writer: W, received: Counter, sent: Counter) -> (Self, Handle<W>) {
         let outbox = Outbox {
             writer,
@@ -68,14 +67,18 @@ pub(super) struct Handle<W> {
     outbox: Arc<Mutex<Outbox<W>>>,
 }
 
-impl<W> Handle<W> {
-    /// The connection with its outbox drained after each of its turns, and at its end.
-    pub(super) fn drained<C>(self, connection: C) -> Drained<C, W> {
-        Drained {
-            connection,
-            outbox: self.outbox,
-            output: None,
-        }
+impl<W: AsyncWrite + Unpin> Handle<W> {
+    /// Writes as much as the socket takes. Ready when nothing is left.
+    pub(super) fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.outbox.lock().poll_drain(cx)
+    }
+
+    /// Whether the writer waits for room, and there is some now. Says so once.
+    pub(super) fn has_made_room(&self) -> bool {
+        let outbox = &mut *self.outbox.lock();
+        let made = outbox.waiting && outbox.buffer.len() < FULL_BYTES;
+        outbox.waiting &= !made;
+        made
     }
 }
 
@@ -181,50 +184,6 @@ impl<R: Unpin, W: AsyncWrite + Unpin> AsyncWrite for Coalesced<R, W> {
     }
 }
 
-/// A connection whose outbox is drained after each of its turns.
-pub(super) struct Drained<C, W> {
-    /// The connection.
-    pub(super) connection: C,
-    outbox: Arc<Mutex<Outbox<W>>>,
-    /// What the connection gave, while the last bytes are still on their way out.
-    output: Option<Output>,
-}
-
-type Output = Result<(), Box<dyn std::error::Error + Send + Sync>>;
-
-impl<C, W> Future for Drained<C, W>
-where
-    C: Future<Output = Output> + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    type Output = Output;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Output> {
-        let this = &mut *self;
-        if this.output.is_none()
-            && let Poll::Ready(output) = Pin::new(&mut this.connection).poll(cx)
-        {
-            this.output = Some(output);
-        }
-        let outbox = &mut *this.outbox.lock();
-        let drained = outbox.poll_drain(cx);
-        if outbox.waiting && outbox.buffer.len() < FULL_BYTES {
-            outbox.waiting = false;
-            cx.waker().wake_by_ref();
-        }
-        match (this.output.take(), drained) {
-            // The connection may not write again and so never find out that its socket is broken.
-            (None, Poll::Ready(Err(error))) => Poll::Ready(Err(error.into())),
-            (None, _) => Poll::Pending,
-            (Some(output), Poll::Ready(_)) => Poll::Ready(output),
-            (output, Poll::Pending) => {
-                this.output = output;
-                Poll::Pending
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::task::Waker;
@@ -232,6 +191,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
+    use crate::server::turns::{Calls, Output, Turns};
 
     /// Counts the writes that reach it, and breaks when told to.
     struct Counting {
@@ -299,7 +259,7 @@ mod tests {
             }
             Ok(())
         });
-        handle.drained(turn).await.unwrap();
+        Turns::new(turn, Calls::default(), handle).await.unwrap();
         assert_eq!(*writes.lock(), [5000]);
         let mut read = vec![0; 5000];
         theirs.read_exact(&mut read).await.unwrap();
@@ -324,7 +284,7 @@ mod tests {
             theirs.read_to_end(&mut read).await.unwrap();
             read
         });
-        handle.drained(turns).await.unwrap();
+        Turns::new(turns, Calls::default(), handle).await.unwrap();
         assert!(reader.await.unwrap() == expected);
     }
 
@@ -335,7 +295,9 @@ mod tests {
             io.write_all(b"lost").await?;
             std::future::pending().await
         });
-        let error = handle.drained(waits).await.unwrap_err();
+        let error = Turns::new(waits, Calls::default(), handle)
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains("reset"), "{error}");
     }
 

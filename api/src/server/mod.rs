@@ -10,12 +10,13 @@ mod coalesce;
 mod gate;
 mod observe;
 mod router;
+mod turns;
 mod unary;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use keelson_raft::Parts;
@@ -29,6 +30,7 @@ use coalesce::Coalesced;
 use gate::Gate;
 use observe::Observe;
 use router::Router;
+use turns::{Calls, Turns};
 
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
@@ -121,7 +123,6 @@ struct Acceptor<P: Parts> {
 
 impl<P: Parts> Acceptor<P> {
     async fn run(self, listener: TcpListener, connections: TaskTracker) {
-        let builder = self.builder();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -129,7 +130,7 @@ impl<P: Parts> Acceptor<P> {
             };
             match accepted {
                 Ok((socket, _)) => {
-                    connections.spawn(self.connection(builder.clone(), socket));
+                    connections.spawn(self.connection(socket));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -139,8 +140,8 @@ impl<P: Parts> Acceptor<P> {
         }
     }
 
-    fn builder(&self) -> auto::Builder<TokioExecutor> {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
+    fn builder(&self, calls: Calls) -> auto::Builder<Calls> {
+        let mut builder = auto::Builder::new(calls);
         builder.http1().timer(TokioTimer::new());
         builder
             .http2()
@@ -158,11 +159,9 @@ impl<P: Parts> Acceptor<P> {
     }
 
     /// Serves one connection to its end.
-    fn connection(
-        &self,
-        builder: auto::Builder<TokioExecutor>,
-        socket: TcpStream,
-    ) -> impl Future<Output = ()> + Send + 'static {
+    fn connection(&self, socket: TcpStream) -> impl Future<Output = ()> + Send + 'static {
+        let calls = Calls::default();
+        let builder = self.builder(calls.clone());
         let service = TowerToHyperService::new(self.service.clone());
         let (stopping, deadline) = (
             self.context.stopping.clone(),
@@ -181,11 +180,11 @@ impl<P: Parts> Acceptor<P> {
                     .serve_connection(TokioIo::new(io), service)
                     .into_owned(),
             );
-            let mut connection = outbox.drained(connection);
+            let mut connection = Turns::new(connection, calls, outbox);
             let result = tokio::select! {
                 result = &mut connection => result,
                 () = stopping.cancelled() => {
-                    connection.connection.as_mut().graceful_shutdown();
+                    connection.connection().as_mut().graceful_shutdown();
                     match tokio::time::timeout(deadline, &mut connection).await {
                         Ok(result) => result,
                         Err(_) => Err("cut off at shutdown".into()),
