@@ -75,6 +75,8 @@ struct Waiting {
     attempts: u32,
     /// What its user was told last.
     told: Option<String>,
+    /// Its user is being told why it has no node. Were it bound meanwhile, that might be written over.
+    telling: bool,
     state: State,
 }
 
@@ -93,6 +95,8 @@ enum State {
     },
     /// Being tried, or bound.
     Trying,
+    /// To be tried once its user has been told.
+    Due,
 }
 
 /// The queues.
@@ -109,34 +113,45 @@ pub struct Queue {
 impl Queue {
     /// A pod without a node was seen. One that has changed since it was seen last is tried again at once.
     pub fn add(&mut self, pod: Arc<PodInfo>) {
-        let key = pod.key.clone();
-        let known = self.pods.get(&key).filter(|known| known.pod.uid == pod.uid);
-        let is_no_news = |known: &Waiting| {
-            known.pod.fingerprint == pod.fingerprint || matches!(known.state, State::Trying)
-        };
-        if known.is_some_and(is_no_news) {
+        if self.renew(&pod) {
             return;
         }
-        let (arrival, attempts, told) = match known {
-            Some(known) => (known.turn.1, known.attempts, known.told.clone()),
+        let key = pod.key.clone();
+        let known = self.pods.get(&key).filter(|known| known.pod.uid == pod.uid);
+        if known.is_some_and(|known| known.pod.fingerprint == pod.fingerprint) {
+            return;
+        }
+        let (arrival, attempts, told, telling) = match known {
+            Some(known) => {
+                let told = known.told.clone();
+                (known.turn.1, known.attempts, told, known.telling)
+            }
             None => {
                 self.arrivals += 1;
-                (self.arrivals, 0, None)
+                (self.arrivals, 0, None, false)
             }
         };
         self.remove(&key);
         let turn = (Reverse(pod.priority), arrival);
-        self.active.insert(turn, key.clone());
         self.pods.insert(
-            key,
+            key.clone(),
             Waiting {
                 pod,
                 turn,
                 attempts,
                 told,
-                state: State::Active,
+                telling,
+                state: State::Due,
             },
         );
+        self.activate(key);
+    }
+
+    /// A pod was seen that may be being bound: if it is, and that fails, it is tried again as it is now. Says whether it is.
+    pub fn renew(&mut self, pod: &Arc<PodInfo>) -> bool {
+        let known = self.known_mut(pod);
+        let trying = known.filter(|known| matches!(known.state, State::Trying));
+        trying.map(|known| known.pod = pod.clone()).is_some()
     }
 
     /// A pod is gone, or has got a node.
@@ -154,7 +169,7 @@ impl Queue {
             State::Unschedulable { since, .. } => {
                 self.unschedulable.remove(&(since, key.clone()));
             }
-            State::Trying => {}
+            State::Trying | State::Due => {}
         }
     }
 
@@ -204,10 +219,22 @@ impl Queue {
         }
     }
 
-    /// Remembers what a pod's user was told.
-    pub fn told(&mut self, pod: &PodInfo, message: String) {
+    /// A pod's user is being told why it has no node: until that is [done](Queue::told), it is not tried.
+    pub fn telling(&mut self, pod: &PodInfo) {
         if let Some(waiting) = self.known_mut(pod) {
-            waiting.told = Some(message);
+            waiting.telling = true;
+        }
+    }
+
+    /// Remembers what a pod's user was told; `None` if nothing was.
+    pub fn told(&mut self, pod: &PodInfo, message: Option<String>) {
+        let Some(waiting) = self.known_mut(pod) else {
+            return;
+        };
+        waiting.telling = false;
+        waiting.told = message.or(waiting.told.take());
+        if matches!(waiting.state, State::Due) {
+            self.activate(pod.key.clone());
         }
     }
 
@@ -279,7 +306,12 @@ impl Queue {
     }
 
     fn activate(&mut self, key: PodKey) {
-        if let Some(waiting) = self.pods.get_mut(&key) {
+        let Some(waiting) = self.pods.get_mut(&key) else {
+            return;
+        };
+        if waiting.telling {
+            waiting.state = State::Due;
+        } else {
             waiting.state = State::Active;
             self.active.insert(waiting.turn, key);
         }

@@ -45,10 +45,8 @@ impl Mind {
 enum Ended {
     /// A binding.
     Bound(Arc<PodInfo>, Bound),
-    /// A pod's user was told this.
-    Told(Arc<PodInfo>, String),
-    /// It was not told.
-    Untold,
+    /// A pod's user was told this, or nothing.
+    Told(Arc<PodInfo>, Option<String>),
 }
 
 /// Schedules until `stop`.
@@ -173,7 +171,6 @@ fn note(mind: &Mind, ended: Ended, now: u64) {
     match ended {
         Ended::Bound(pod, bound) => mind.scheduler.lock().bound(&pod, bound, now),
         Ended::Told(pod, message) => mind.scheduler.lock().told(&pod, message),
-        Ended::Untold => {}
     }
 }
 
@@ -186,10 +183,8 @@ fn take(step: Step, connect: &Connect, recorder: &Recorder, under_way: &mut Join
         }),
         Step::Explain { pod, no_fit, told } => under_way.spawn(async move {
             let message = no_fit.to_string();
-            match explain(&connect, &recorder, &pod, &message, told.as_deref()).await {
-                true => Ended::Told(pod, message),
-                false => Ended::Untold,
-            }
+            let said = explain(&connect, &recorder, &pod, &message, told.as_deref()).await;
+            Ended::Told(pod, said.then_some(message))
         }),
     };
 }

@@ -22,7 +22,8 @@ pub enum Step {
         /// The node's name.
         node: String,
     },
-    /// Tell its user why it has no node. It is tried again when something changes.
+    /// Tell its user why it has no node, and say by [`Scheduler::told`] when that is done. It is tried again when
+    /// something changes, but not before.
     Explain {
         /// The pod.
         pod: Arc<PodInfo>,
@@ -118,9 +119,12 @@ impl Scheduler {
             self.queue.remove(&key);
             self.queue.changed(&change);
         } else if is_ours(pod, &self.name) {
-            // One that is being bound was not bound yet when this was sent.
-            if !self.cluster.is_assumed(&key) {
-                self.queue.add(Arc::new(PodInfo::new(pod)));
+            let pod = Arc::new(PodInfo::new(pod));
+            // One that is being bound, or was, had no node yet when this was sent.
+            if self.cluster.is_assumed(&key) {
+                self.queue.renew(&pod);
+            } else {
+                self.queue.add(pod);
             }
         } else {
             self.queue.remove(&key);
@@ -146,6 +150,7 @@ impl Scheduler {
             Err(no_fit) => {
                 self.queue
                     .failed(&pod, Some(no_fit.rejected_by.clone()), now);
+                self.queue.telling(&pod);
                 let told = self.queue.last_told(&pod);
                 Some(Step::Explain { pod, no_fit, told })
             }
@@ -166,8 +171,8 @@ impl Scheduler {
         }
     }
 
-    /// A pod's user was told why it has no node.
-    pub fn told(&mut self, pod: &PodInfo, message: String) {
+    /// A pod's user was told this of why it has no node; `None` if that failed.
+    pub fn told(&mut self, pod: &PodInfo, message: Option<String>) {
         self.queue.told(pod, message);
     }
 
@@ -249,7 +254,10 @@ mod tests {
 
         fn explains(&mut self) -> String {
             match self.step() {
-                Some(Step::Explain { no_fit, .. }) => no_fit.to_string(),
+                Some(Step::Explain { pod, no_fit, .. }) => {
+                    self.scheduler.told(&pod, None);
+                    no_fit.to_string()
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -329,6 +337,45 @@ mod tests {
         assert!(world.binds().is_some());
     }
 
+    fn tolerating(name: &str) -> Pod {
+        let toleration = json!([{"key": "dedicated", "operator": "Exists"}]);
+        pod(name).spec("tolerations", toleration).pod()
+    }
+
+    #[test]
+    fn what_is_seen_of_a_pod_while_it_is_being_bound_counts_if_that_fails() {
+        let mut world = World::new();
+        world.scheduler.node_seen(&node("n").node());
+        world.scheduler.pod_seen(&pod("p").pod());
+        assert!(world.binds().is_some());
+        let tainted = node("n").tainted("dedicated", "", "NoSchedule").node();
+        world.scheduler.node_seen(&tainted);
+        world.scheduler.pod_seen(&tolerating("p"));
+        world.scheduler.bound(&pod("p").info(), Bound::Failed, 0);
+        world.now = 1_000;
+        assert!(world.binds().is_some());
+    }
+
+    #[test]
+    fn a_pod_is_not_bound_while_its_user_is_being_told_that_it_has_no_node() {
+        for told in [Some("nothing fits".to_owned()), None] {
+            let mut world = World::new();
+            let tainted = node("n").tainted("dedicated", "", "NoSchedule").node();
+            world.scheduler.node_seen(&tainted);
+            world.scheduler.pod_seen(&pod("p").pod());
+            let Some(Step::Explain { pod: untold, .. }) = world.step() else {
+                panic!("it fits nowhere")
+            };
+            // Its user is faster than what tells them.
+            world.scheduler.pod_seen(&tolerating("p"));
+            world.scheduler.node_seen(&node("n").node());
+            world.now = 600_000;
+            assert!(world.step().is_none());
+            world.scheduler.told(&untold, told);
+            assert!(world.binds().is_some());
+        }
+    }
+
     #[test]
     fn a_node_that_is_uncordoned_takes_who_waited_for_it() {
         let mut world = World::new();
@@ -390,7 +437,7 @@ mod tests {
             world.now = now;
             match world.step() {
                 Some(Step::Explain { pod, no_fit, told }) => {
-                    world.scheduler.told(&pod, no_fit.to_string());
+                    world.scheduler.told(&pod, Some(no_fit.to_string()));
                     (told, no_fit.to_string())
                 }
                 other => panic!("{other:?}"),
