@@ -11,7 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use keelson_component::Connect;
 use keelson_component::error::{is_already_exists, is_not_found};
 use kube::Api;
-use kube::api::Patch;
+use kube::api::{GetParams, Patch};
 use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,8 +26,10 @@ const RENEWALS: u32 = 4;
 const STATUS_EVERY: Duration = Duration::from_secs(5 * 60);
 /// The least share of a pause that is slept: the nodes of one process should not all speak at once.
 const PAUSE_MIN: f64 = 0.75;
-/// The pause before what failed is tried again.
-const RETRY: Duration = Duration::from_millis(500);
+/// The first pause before what failed is tried again.
+const RETRY_MIN: Duration = Duration::from_millis(500);
+/// The longest.
+const RETRY_MAX: Duration = Duration::from_secs(4);
 
 /// What a node is.
 #[derive(Clone, Debug)]
@@ -157,6 +159,7 @@ fn go_arch() -> &'static str {
 
 /// Makes the node known, or known again. Gives it as it is then. Tries for ever.
 pub async fn register(connect: &Connect, config: &NodeConfig) -> Node {
+    let mut pause = RETRY_MIN;
     loop {
         match try_to_register(connect, config).await {
             Ok(node) => return node,
@@ -165,10 +168,16 @@ pub async fn register(connect: &Connect, config: &NodeConfig) -> Node {
                     node = config.name,
                     "cannot register the node; trying again: {error:#}"
                 );
-                tokio::time::sleep(RETRY).await;
+                retry(&mut pause).await;
             }
         }
     }
+}
+
+/// Waits before another attempt, the longer the more have failed. Not all nodes of a process at the same time.
+async fn retry(pause: &mut Duration) {
+    tokio::time::sleep(pause.mul_f64(rand::random_range(PAUSE_MIN..=1.0))).await;
+    *pause = (*pause * 2).min(RETRY_MAX);
 }
 
 async fn try_to_register(connect: &Connect, config: &NodeConfig) -> anyhow::Result<Node> {
@@ -211,12 +220,14 @@ pub async fn heartbeat(
     let mut owner = node.metadata.uid.clone().unwrap_or_default();
     let mut told = Instant::now();
     let beating = async {
+        let mut pause = RETRY_MIN;
         loop {
             let renewed = renew(connect, config, &owner).await;
             let looked = look_after(connect, config, &mut owner, &mut told).await;
             let beat = renewed.map_err(anyhow::Error::from).and(looked);
             match beat {
                 Ok(()) => {
+                    pause = RETRY_MIN;
                     let share = rand::random_range(PAUSE_MIN..=1.0);
                     let held = Duration::from_secs(config.lease_duration_s.into());
                     tokio::time::sleep((held / RENEWALS).mul_f64(share)).await;
@@ -226,7 +237,7 @@ pub async fn heartbeat(
                         node = config.name,
                         "cannot tell that the node lives: {error:#}"
                     );
-                    tokio::time::sleep(RETRY).await;
+                    retry(&mut pause).await;
                 }
             }
         }
@@ -243,7 +254,7 @@ async fn look_after(
     told: &mut Instant,
 ) -> anyhow::Result<()> {
     let api: Api<Node> = Api::all(connect.client.clone());
-    let Some(node) = api.get_opt(&config.name).await? else {
+    let Some(node) = read(&api, &config.name).await? else {
         let node = try_to_register(connect, config).await?;
         *owner = node.metadata.uid.unwrap_or_default();
         *told = Instant::now();
@@ -255,6 +266,15 @@ async fn look_after(
         *told = Instant::now();
     }
     Ok(())
+}
+
+/// The node as the API server has it in its cache: thousands ask for theirs every few seconds, and what is written since is
+/// seen the next time. That it is not there at all is not believed of a cache.
+async fn read(api: &Api<Node>, name: &str) -> kube::Result<Option<Node>> {
+    match api.get_with(name, &GetParams::at("0")).await {
+        Err(error) if is_not_found(&error) => api.get_opt(name).await,
+        node => node.map(Some),
+    }
 }
 
 /// Whether the node's conditions are those that we tell.

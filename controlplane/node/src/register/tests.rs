@@ -5,6 +5,8 @@ use serde_json::Value;
 
 use super::*;
 
+const GET: &str = "GET /api/v1/nodes/n";
+
 fn config() -> NodeConfig {
     NodeConfig {
         name: "n".into(),
@@ -18,13 +20,15 @@ fn config() -> NodeConfig {
     }
 }
 
-/// A server that has this node, if any, and notes what is written.
-fn server(node: Option<Value>) -> (Connect, Arc<Mutex<Vec<String>>>) {
-    let written = Arc::<Mutex<Vec<String>>>::default();
-    let notes = written.clone();
+/// A server that has this node, if any, though perhaps not in its cache yet, and notes what is written, and what is asked
+/// of more than its cache.
+fn server(node: Option<Value>, is_cached: bool) -> (Connect, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let notes = asked.clone();
     let answer = move |request: http::Request<kube::client::Body>| {
         let method = request.method().clone();
-        if method != http::Method::GET {
+        let of_cache = request.uri().query() == Some("&resourceVersion=0");
+        if !of_cache {
             notes
                 .lock()
                 .push(format!("{method} {}", request.uri().path()));
@@ -33,6 +37,7 @@ fn server(node: Option<Value>) -> (Connect, Arc<Mutex<Vec<String>>>) {
             "reason": "NotFound", "message": "there is no such node"});
         let made = json!({"metadata": {"name": "n", "uid": "new"}});
         let (code, body) = match (&node, method) {
+            (Some(_), _) if of_cache && !is_cached => (404, missing),
             (Some(node), _) => (200, node.clone()),
             (None, http::Method::GET) => (404, missing),
             (None, _) => (201, made),
@@ -46,7 +51,7 @@ fn server(node: Option<Value>) -> (Connect, Arc<Mutex<Vec<String>>>) {
         name: "kubelet".into(),
         ca_pem: None,
     };
-    (connect, written)
+    (connect, asked)
 }
 
 fn object() -> Value {
@@ -55,14 +60,14 @@ fn object() -> Value {
     object
 }
 
-/// What is written by one look after the node, and its UID then.
-async fn looked_after(node: Option<Value>) -> (Vec<String>, String) {
-    let (connect, written) = server(node);
+/// What is asked by one look after the node, and its UID then.
+async fn looked_after(node: Option<Value>, is_cached: bool) -> (Vec<String>, String) {
+    let (connect, asked) = server(node, is_cached);
     let (mut owner, mut told) = ("u".to_owned(), Instant::now());
     look_after(&connect, &config(), &mut owner, &mut told)
         .await
         .unwrap();
-    (written.lock().clone(), owner)
+    (asked.lock().clone(), owner)
 }
 
 #[tokio::test]
@@ -70,20 +75,23 @@ async fn a_node_that_others_took_for_lost_says_at_once_that_it_is_well() {
     let mut lost = object();
     lost["status"]["conditions"][3]["status"] = "Unknown".into();
     lost["status"]["conditions"][3]["reason"] = "NodeStatusUnknown".into();
-    let (written, _) = looked_after(Some(lost)).await;
+    let (written, _) = looked_after(Some(lost), true).await;
     assert_eq!(written, ["PATCH /api/v1/nodes/n/status"]);
 }
 
 #[tokio::test]
 async fn a_node_that_is_well_writes_nothing() {
-    let (written, owner) = looked_after(Some(object())).await;
-    assert_eq!((written, owner.as_str()), (vec![], "u"));
+    let (asked, owner) = looked_after(Some(object()), true).await;
+    assert_eq!((asked, owner.as_str()), (vec![], "u"));
+    // That it is gone must be known for sure.
+    let (asked, owner) = looked_after(Some(object()), false).await;
+    assert_eq!((asked, owner.as_str()), (vec![GET.into()], "u"));
 }
 
 #[tokio::test]
 async fn a_node_that_was_deleted_is_registered_again() {
-    let (written, owner) = looked_after(None).await;
-    assert_eq!(written, ["POST /api/v1/nodes"]);
+    let (written, owner) = looked_after(None, true).await;
+    assert_eq!(written, [GET, "POST /api/v1/nodes"]);
     assert_eq!(
         owner, "new",
         "its Lease belongs to the node that is there now"
