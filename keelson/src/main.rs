@@ -34,6 +34,7 @@ use crate::cli::{Cli, Command};
 use crate::entry::Threads;
 
 fn main() -> ExitCode {
+    process::allow_open_files();
     let done = match Cli::parse().command {
         Command::Up(args) => on_this_thread(up::run(args)),
         Command::Down(args) => on_this_thread(down::run(&args)),

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, getppid, pidfd_open, pidfd_send_signal,
-    set_parent_process_death_signal,
+    Pid, PidfdFlags, Resource, Signal, getppid, getrlimit, pidfd_open, pidfd_send_signal,
+    set_parent_process_death_signal, setrlimit,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
@@ -24,6 +24,15 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// This program, even when a rebuild has replaced it on disk.
 pub const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// Lets this process and its children open as many files as the system allows. The usual soft limit, which is there for
+/// programs of old, is 1,024: fewer than the connections that a component is to bear.
+pub fn allow_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Then it has what it had.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
 
 /// One process for ever: its pid, when it started, and in which boot of the machine. A pid alone may be reused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +137,13 @@ pub fn exec_bound(args: &ExecBoundArgs) -> anyhow::Result<Infallible> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn as_many_files_can_be_opened_as_the_system_allows() {
+        allow_open_files();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
+    }
 
     #[test]
     fn this_process_is_alive_and_another_start_is_another_process() {

@@ -61,7 +61,8 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<()> {
     );
     info!(address = %bound, "serving");
     let server = Arc::new(Server::new(api, inflight, stop.clone()));
-    let serving = serve::serve(listener, tls, server, args.max_connections, stop);
+    let limits = serve::Limits::of_known(args.max_connections);
+    let serving = serve::serve(listener, tls, server, limits, stop);
     unless_a_task_fails(serving, &mut tasks).await?;
     // All were asked to stop; one of them takes this server out of the endpoints.
     while tasks.join_next().await.is_some() {}

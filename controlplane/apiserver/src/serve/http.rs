@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::auth::{self, Attempt, Caller};
 use super::body::ReplyBody;
 use super::inflight::Inflight;
+use super::listener::Answer;
 use super::metrics::{Labels, Metrics};
 use super::negotiate::{self, Shape};
 use super::openapi::OpenApi;
@@ -35,6 +36,16 @@ pub struct Server {
     inflight: Inflight,
     health: health::Probe,
     stop: CancellationToken,
+}
+
+impl Answer for Server {
+    async fn answer(
+        &self,
+        request: hyper::Request<Incoming>,
+        caller: &Caller,
+    ) -> Response<ReplyBody> {
+        self.answer_any(request, caller).await
+    }
 }
 
 /// A request without its body.
@@ -67,8 +78,7 @@ impl Server {
         }
     }
 
-    /// Answers a request.
-    pub async fn answer(
+    async fn answer_any(
         &self,
         request: hyper::Request<Incoming>,
         caller: &Caller,

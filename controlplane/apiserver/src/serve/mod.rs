@@ -27,7 +27,7 @@ pub use certificates::Pki;
 pub use http::Server;
 pub use inflight::Inflight;
 pub use kubeconfig::write_kubeconfigs;
-pub use listener::serve;
+pub use listener::{Limits, serve};
 pub use metrics::Metrics;
 
 /// The largest request body.

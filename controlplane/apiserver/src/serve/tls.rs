@@ -54,8 +54,14 @@ fn client_verifier(ca: &str) -> Result<Arc<dyn ClientCertVerifier>> {
     Ok(verifier)
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// The first certificate in a PEM: its owner's own.
+pub(super) fn first_certificate(pem: &str) -> Result<CertificateDer<'static>> {
+    let first = certificates(pem)?.into_iter().next();
+    first.context("there is no certificate")
 }
 
 /// The certificates in a PEM.
