@@ -2,7 +2,7 @@
 //!
 //! Made on the first start, in the certificate directory: `ca.crt` and `ca.key`, and a certificate and key for each
 //! client. They stay as long as they are good: a client's certificate is made anew at a start if another authority
-//! signed it, or if it has expired or will soon. The server's own is made anew at each start, since its addresses may
+//! signed it, if it names another client, or if it has expired or will soon. None outlasts the authority. The server's own is made anew at each start, since its addresses may
 //! have changed. Keys are readable by their owner only.
 
 use std::fs;
@@ -18,8 +18,10 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::pki_types::UnixTime;
+use tracing::warn;
+use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
-use super::auth::MASTERS;
+use super::auth::{Caller, MASTERS};
 use super::tls;
 use crate::clock;
 use crate::rest::NODE_AGENTS;
@@ -52,6 +54,8 @@ pub struct Pki {
     /// The authority's certificate, as PEM.
     pub ca: String,
     issuer: Issuer<'static, KeyPair>,
+    /// When the authority ends: what it signs is worth nothing after that.
+    ends: ASN1Time,
 }
 
 impl Pki {
@@ -60,6 +64,8 @@ impl Pki {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
             .with_context(|| format!("cannot protect {}", dir.display()))?;
+        // Two servers that start at once make one authority, not the certificate of one and the key of another.
+        let _alone = lock(dir)?;
         let (certificate, key) = (dir.join("ca.crt"), dir.join("ca.key"));
         match (certificate.exists(), key.exists()) {
             (true, true) => {}
@@ -84,8 +90,11 @@ impl Pki {
                 certificate.display()
             );
         }
-        let pair =
-            KeyPair::from_pem(&pem).with_context(|| format!("{} holds no key", key.display()))?;
+        let pair = KeyPair::from_pem(&pem)
+            .with_context(|| format!("{} holds no key in PKCS#8", key.display()))?;
+        let ends = end_of(&ca)
+            .with_context(|| format!("{} holds no certificate", certificate.display()))?;
+        check_end(&certificate, ends, clock::now_s())?;
         // In the name that the certificate bears: one that was brought has another than ours.
         let issuer = Issuer::from_ca_cert_pem(&ca, pair)
             .with_context(|| format!("{} holds no certificate", certificate.display()))?;
@@ -93,6 +102,7 @@ impl Pki {
             dir: dir.to_owned(),
             ca,
             issuer,
+            ends,
         })
     }
 
@@ -110,6 +120,7 @@ impl Pki {
         common_name: &str,
         organization: &str,
     ) -> Result<Signed> {
+        let _alone = lock(&self.dir)?;
         let certificate = self.dir.join(format!("{file}.crt"));
         let key = self.dir.join(format!("{file}.key"));
         if certificate.exists() && key.exists() {
@@ -117,7 +128,11 @@ impl Pki {
                 certificate: read(&certificate)?,
                 key: read(&key)?,
             };
-            if self.is_good(&found, now + RENEWED_BEFORE) {
+            let names = tls::first_certificate(&found.certificate)
+                .ok()
+                .and_then(|certificate| Caller::of_certificate(&certificate))
+                .is_some_and(|caller| caller.is(common_name, organization));
+            if names && self.is_good(&found, now + RENEWED_BEFORE) {
                 return Ok(found);
             }
         }
@@ -151,7 +166,8 @@ impl Pki {
         Ok(signed)
     }
 
-    fn sign(&self, params: CertificateParams) -> Result<Signed> {
+    fn sign(&self, mut params: CertificateParams) -> Result<Signed> {
+        params.not_after = params.not_after.min(self.ends.to_datetime());
         let pair = KeyPair::generate()?;
         let certificate = params.signed_by(&pair, &self.issuer)?;
         Ok(Signed {
@@ -159,6 +175,43 @@ impl Pki {
             key: pair.serialize_pem(),
         })
     }
+}
+
+/// Waits until nobody else works on the directory.
+fn lock(dir: &Path) -> Result<fs::File> {
+    let path = dir.join("lock");
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    file.lock()
+        .with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(file)
+}
+
+/// When a certificate ends.
+fn end_of(pem: &str) -> Result<ASN1Time> {
+    let der = tls::first_certificate(pem)?;
+    let (_, certificate) = X509Certificate::from_der(&der)?;
+    Ok(certificate.validity().not_after)
+}
+
+/// Refuses an authority that has ended, which no client trusts any more, and tells of one that will soon.
+fn check_end(certificate: &Path, ends: ASN1Time, now_s: i64) -> Result<()> {
+    let left_s = ends.timestamp() - now_s;
+    let certificate = certificate.display();
+    if left_s <= 0 {
+        bail!(
+            "{certificate} ended on {ends}: put a new authority there, or remove it with its key, and one is made"
+        );
+    }
+    if left_s < RENEWED_BEFORE.as_secs() as i64 {
+        warn!("{certificate} ends on {ends}, and whatever it signs with it");
+    }
+    Ok(())
 }
 
 fn ca_params() -> CertificateParams {
@@ -235,7 +288,6 @@ pub fn write_private(path: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::auth::Caller;
 
     fn now() -> Duration {
         Duration::from_secs(clock::now_s().unsigned_abs())
@@ -248,7 +300,8 @@ mod tests {
         let admin = first.client("admin", "kubernetes-admin", MASTERS).unwrap();
         let again = Pki::open(dir.path()).unwrap();
         assert_eq!(first.ca, again.ca);
-        assert_eq!(admin.key, again.client("admin", "", "").unwrap().key);
+        let found = again.client("admin", "kubernetes-admin", MASTERS).unwrap();
+        assert_eq!(admin.key, found.key);
         for file in ["ca.key", "admin.key"] {
             let mode = fs::metadata(dir.path().join(file))
                 .unwrap()
@@ -256,6 +309,54 @@ mod tests {
                 .mode();
             assert_eq!(mode & 0o777, 0o600, "{file}");
         }
+    }
+
+    #[test]
+    fn a_certificate_is_made_anew_if_it_names_another_client() {
+        let dir = tempfile::tempdir().unwrap();
+        let pki = Pki::open(dir.path()).unwrap();
+        let node = |name: &str, group: &str| pki.client("node", name, group).unwrap().certificate;
+        let old = node("old", "a");
+        for (name, group) in [("new", "a"), ("new", "b"), ("new", "")] {
+            let new = node(name, group);
+            assert_ne!(new, old);
+            assert_eq!(new, node(name, group));
+        }
+    }
+
+    #[test]
+    fn servers_that_start_at_once_share_one_authority() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Pki::open(dir.path()).unwrap().ca;
+        let all: Vec<String> = std::thread::scope(|scope| {
+            let started: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            started.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert!(all.iter().all(|ca| *ca == all[0]));
+    }
+
+    #[test]
+    fn nothing_outlasts_its_authority_and_one_that_has_ended_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let in_days = |days: i64| ASN1Time::from_timestamp(clock::now_s() + days * 86_400).unwrap();
+        let put = |ends: ASN1Time| {
+            let pair = KeyPair::generate().unwrap();
+            let mut params = ca_params();
+            params.not_after = ends.to_datetime();
+            let made = params.self_signed(&pair).unwrap();
+            fs::write(dir.path().join("ca.crt"), made.pem()).unwrap();
+            fs::write(dir.path().join("ca.key"), pair.serialize_pem()).unwrap();
+        };
+        put(in_days(7));
+        let pki = Pki::open(dir.path()).unwrap();
+        let signed = pki.client("admin", "kubernetes-admin", MASTERS).unwrap();
+        assert_eq!(
+            end_of(&signed.certificate).unwrap(),
+            end_of(&pki.ca).unwrap()
+        );
+        put(in_days(-1));
+        let error = Pki::open(dir.path()).err().unwrap().to_string();
+        assert!(error.contains("ca.crt ended on"), "{error}");
     }
 
     #[test]
@@ -317,7 +418,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pki = Pki::open(dir.path()).unwrap();
         let admin = pki.client("admin", "kubernetes-admin", MASTERS).unwrap();
-        let der = tls::certificates(&admin.certificate).unwrap().remove(0);
+        let der = tls::first_certificate(&admin.certificate).unwrap();
         let caller = Caller::of_certificate(&der).unwrap();
         let user = caller.user(clock::now_s()).unwrap();
         assert_eq!(user.name, "kubernetes-admin");

@@ -12,7 +12,9 @@ use super::certificates::{CLIENTS, Pki, Signed, write_private};
 /// They trust the cluster's authority and, if the server shows a certificate that was `brought`, what comes with that.
 pub fn write_kubeconfigs(pki: &Pki, dir: &Path, server: &str, brought: Option<&str>) -> Result<()> {
     std::fs::create_dir_all(dir)?;
-    let trusted = format!("{}{}", pki.ca, certificates(brought.unwrap_or_default()));
+    let trusted = [pki.ca.as_str(), brought.unwrap_or_default()]
+        .map(certificates)
+        .concat();
     for (file, common_name, organization) in CLIENTS {
         let client = pki.client(file, common_name, organization)?;
         let text = kubeconfig(&trusted, &client, server, common_name);
@@ -66,6 +68,11 @@ mod tests {
     #[test]
     fn a_kubeconfig_trusts_what_a_brought_certificate_comes_with_and_tells_no_key() {
         let ours = tempfile::tempdir().unwrap();
+        Pki::open(&ours.path().join("pki")).unwrap();
+        // One that was put there may end without a new line.
+        let ca = ours.path().join("pki/ca.crt");
+        let text = std::fs::read_to_string(&ca).unwrap();
+        std::fs::write(&ca, text.trim_end()).unwrap();
         let pki = Pki::open(&ours.path().join("pki")).unwrap();
         let theirs = Pki::open(&ours.path().join("theirs")).unwrap();
         let server = theirs.server(&["api.example.com".to_owned()], &[]).unwrap();
@@ -78,7 +85,7 @@ mod tests {
         let trusted = String::from_utf8(data).unwrap();
         assert_eq!(
             trusted,
-            format!("{}{}{}", pki.ca, server.certificate, theirs.ca)
+            format!("{}\n{}{}", pki.ca, server.certificate, theirs.ca)
         );
     }
 }

@@ -43,6 +43,13 @@ impl Caller {
         })
     }
 
+    /// Whether this is the certificate of a name in one group, or in none if that is "".
+    pub fn is(&self, name: &str, group: &str) -> bool {
+        let groups = [group, AUTHENTICATED];
+        let groups = groups.iter().filter(|group| !group.is_empty());
+        self.user.name == name && self.user.groups.iter().eq(groups)
+    }
+
     /// Who makes a request now: nobody any more once the certificate has ended, though the connection goes on.
     pub fn user(&self, now_s: i64) -> ApiResult<&User> {
         match self.until_s {
