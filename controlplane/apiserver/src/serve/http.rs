@@ -19,7 +19,7 @@ use super::metrics::{Labels, Metrics};
 use super::negotiate::{self, Shape};
 use super::openapi::OpenApi;
 use super::route::{self, Target};
-use super::{BODY_BYTES_MAX, absent, discovery, encode, health, reviews, watch_stream};
+use super::{BODY_BYTES_MAX, absent, discovery, encode, health, reviews, warnings, watch_stream};
 use crate::clock;
 use crate::rest::{Api, Outcome, Query, Reply, Request, User};
 use crate::status::{ApiError, ApiResult};
@@ -258,9 +258,7 @@ impl Server {
                 )
             }
         };
-        for text in &outcome.warnings {
-            warn(&mut response, text);
-        }
+        warn(&mut response, outcome.warnings.iter().map(String::as_str));
         response
     }
 }
@@ -346,16 +344,12 @@ fn failure(error: &ApiError) -> Response<ReplyBody> {
         let value = HeaderValue::from(seconds);
         response.headers_mut().insert(header::RETRY_AFTER, value);
     }
-    if let Some(text) = error.warning() {
-        warn(&mut response, text);
-    }
+    warn(&mut response, error.warning());
     response
 }
 
-/// Adds a warning, which kubectl prints before anything else.
-fn warn(response: &mut Response<ReplyBody>, text: &str) {
-    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
-    if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+fn warn<'a>(response: &mut Response<ReplyBody>, texts: impl IntoIterator<Item = &'a str>) {
+    for value in warnings::headers(texts) {
         response.headers_mut().append(header::WARNING, value);
     }
 }

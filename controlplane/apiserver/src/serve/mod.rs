@@ -21,6 +21,7 @@ mod openapi;
 mod reviews;
 mod route;
 pub mod tls;
+mod warnings;
 mod watch_stream;
 
 pub use certificates::Pki;
