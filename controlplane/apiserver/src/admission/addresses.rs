@@ -17,6 +17,9 @@ use crate::status::{ApiError, ApiResult, FieldError};
 use crate::storage::Claim;
 use crate::value;
 
+/// Beside the object itself, and the namespace that it is made in.
+const CLAIMS_MAX: usize = 126;
+
 fn is_service(resource: &Resource) -> bool {
     resource.storage == "services/specs"
 }
@@ -60,9 +63,11 @@ pub fn claims_of_new(
     taken: &Taken,
 ) -> ApiResult<Vec<Claim>> {
     if is_service(resource) {
-        allocate(&api.options, object, taken)?;
+        allocate(&api.options, object, &[], taken)?;
     }
-    Ok(claims(resource, object, &[]))
+    let claims = claims(resource, object, &[]);
+    check_count(object, claims.len())?;
+    Ok(claims)
 }
 
 /// Gives a changed service what it needs; and says which claims that takes, and which are given up.
@@ -73,16 +78,34 @@ pub fn claims_of_change(
     new: &mut Value,
     taken: &Taken,
 ) -> ApiResult<(Vec<Claim>, Vec<String>)> {
+    let held = resource.rules.claims(old);
     if is_service(resource) {
-        allocate(&api.options, new, taken)?;
+        allocate(&api.options, new, &held, taken)?;
     }
-    let (held, needed) = (resource.rules.claims(old), resource.rules.claims(new));
-    let released = held
+    let needed = resource.rules.claims(new);
+    let released: Vec<String> = held
         .iter()
         .filter(|key| !needed.contains(key))
         .cloned()
         .collect();
-    Ok((claims(resource, new, &held), released))
+    let claims = claims(resource, new, &held);
+    check_count(new, claims.len() + released.len())?;
+    Ok((claims, released))
+}
+
+/// Refuses what the store would: a transaction of etcd's has no more than 128 operations.
+fn check_count(service: &Value, claims: usize) -> ApiResult<()> {
+    if claims <= CLAIMS_MAX {
+        return Ok(());
+    }
+    let why = format!(
+        "takes or gives up {claims} node ports and addresses at once, of at most {CLAIMS_MAX}"
+    );
+    let ports = value::list_at(service, &["spec", "ports"]).len();
+    Err(invalid(
+        service,
+        FieldError::invalid("spec.ports", ports, why),
+    ))
 }
 
 fn claims(resource: &Resource, object: &Value, held: &[String]) -> Vec<Claim> {
@@ -148,8 +171,14 @@ fn asked_claims(resource: &Resource, service: &Value, held: &[String]) -> Vec<St
     claims
 }
 
-/// Sets addresses and ports that are not set, and refuses those that cannot be.
-fn allocate(options: &ApiOptions, service: &mut Value, taken: &Taken) -> ApiResult<()> {
+/// Sets addresses and ports that are not set, and refuses those that cannot be. What the service has `held` before it
+/// keeps, though the ranges may be others today.
+fn allocate(
+    options: &ApiOptions,
+    service: &mut Value,
+    held: &[String],
+    taken: &Taken,
+) -> ApiResult<()> {
     let kind = value::str_at(service, &["spec", "type"]).to_owned();
     if kind == "ExternalName" {
         return Ok(());
@@ -171,7 +200,7 @@ fn allocate(options: &ApiOptions, service: &mut Value, taken: &Taken) -> ApiResu
                 )
             };
             match asked.parse::<Ipv4Addr>() {
-                Ok(ip) if ips.holds(ip) => {}
+                Ok(ip) if ips.holds(ip) || held.contains(&format!("{ADDRESS_CLAIMS}{ip}")) => {}
                 Ok(_) => {
                     return Err(refused(format!(
                         "the provided IP ({asked}) is not in the valid range. The range of valid IPs is {ips}"
@@ -191,17 +220,23 @@ fn allocate(options: &ApiOptions, service: &mut Value, taken: &Taken) -> ApiResu
     value::default(service, &["spec", "ipFamilies"], json!(["IPv4"]));
     value::default(service, &["spec", "ipFamilyPolicy"], "SingleStack");
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
-        node_ports(&options.node_ports, service, taken)?;
+        node_ports(&options.node_ports, service, held, taken)?;
     }
     Ok(())
 }
 
-fn node_ports(range: &RangeInclusive<u16>, service: &mut Value, taken: &Taken) -> ApiResult<()> {
+fn node_ports(
+    range: &RangeInclusive<u16>,
+    service: &mut Value,
+    held: &[String],
+    taken: &Taken,
+) -> ApiResult<()> {
     let name = value::name(service).to_owned();
     let refused = |error| ApiError::invalid("", "Service", &name, &[error]);
     let mut own = HashSet::new();
-    for (field, port, _) in node_ports_of(service) {
-        if !u16::try_from(port).is_ok_and(|port| range.contains(&port)) {
+    for (field, port, protocol) in node_ports_of(service) {
+        let is_held = || held.contains(&format!("{NODE_PORT_CLAIMS}{port}-{protocol}"));
+        if !u16::try_from(port).is_ok_and(|port| range.contains(&port)) && !is_held() {
             let why = format!(
                 "provided port is not in the valid range. The range of valid ports is {}-{}",
                 range.start(),
@@ -221,8 +256,10 @@ fn node_ports(range: &RangeInclusive<u16>, service: &mut Value, taken: &Taken) -
         own.insert(drawn);
         Ok::<i64, ApiError>(drawn)
     };
+    let draws = value::str_at(service, &["spec", "type"]) == "NodePort"
+        || *value::at(service, &["spec", "allocateLoadBalancerNodePorts"]) != false;
     for port in value::list_mut(service, &["spec", "ports"]) {
-        if value::int_at(port, &["nodePort"]).unwrap_or(0) == 0 {
+        if draws && value::int_at(port, &["nodePort"]).unwrap_or(0) == 0 {
             let drawn = draw(value::str_at(port, &["protocol"]), "nodePort")?;
             value::set(port, &["nodePort"], drawn);
         }
@@ -362,7 +399,7 @@ mod tests {
             .map(|last| Ipv4Addr::new(10, 96, 0, last))
             .collect();
         taken.addresses.remove(&Ipv4Addr::new(10, 96, 0, 3));
-        allocate(&options, &mut service, &taken).unwrap();
+        allocate(&options, &mut service, &[], &taken).unwrap();
         assert_eq!(service["spec"]["clusterIP"], "10.96.0.3");
         assert_eq!(service["spec"]["ports"][0]["nodePort"], 30_002);
     }
@@ -375,11 +412,11 @@ mod tests {
             addresses: addresses.collect(),
             ..Taken::default()
         };
-        let error = allocate(&options, &mut service("ClusterIP", 1), &taken).unwrap_err();
+        let error = allocate(&options, &mut service("ClusterIP", 1), &[], &taken).unwrap_err();
         let full = "Internal error occurred: failed to allocate a serviceIP: range is full";
         assert_eq!((error.code(), error.message()), (500, full));
         let taken = all_but(&[30_001]);
-        let error = allocate(&options, &mut service("NodePort", 2), &taken).unwrap_err();
+        let error = allocate(&options, &mut service("NodePort", 2), &[], &taken).unwrap_err();
         let full = "Internal error occurred: failed to allocate a nodePort: range is full";
         assert_eq!((error.code(), error.message()), (500, full));
     }
@@ -389,8 +426,45 @@ mod tests {
         let mut service = service("LoadBalancer", 1);
         service["spec"]["externalTrafficPolicy"] = "Local".into();
         service["spec"]["ports"][0]["nodePort"] = 30_000.into();
-        allocate(&options(), &mut service, &all_but(&[30_000, 30_003])).unwrap();
+        allocate(&options(), &mut service, &[], &all_but(&[30_000, 30_003])).unwrap();
         assert_eq!(service["spec"]["healthCheckNodePort"], 30_003);
+    }
+
+    #[test]
+    fn what_a_service_has_is_not_judged_by_ranges_that_came_later() {
+        let mut old = service("NodePort", 1);
+        old["spec"]["clusterIP"] = "10.0.0.9".into();
+        old["spec"]["ports"][0]["nodePort"] = 20_000.into();
+        let held = resources::services().rules.claims(&old);
+        let mut new = old.clone();
+        allocate(&options(), &mut new, &held, &Taken::default()).unwrap();
+        assert_eq!(new["spec"]["clusterIP"], "10.0.0.9");
+        assert_eq!(new["spec"]["ports"], old["spec"]["ports"]);
+        for (path, other) in [
+            ("/spec/clusterIP", json!("10.0.0.8")),
+            ("/spec/ports/0/nodePort", json!(20_001)),
+        ] {
+            let mut new = old.clone();
+            *new.pointer_mut(path).unwrap() = other;
+            let refused = allocate(&options(), &mut new, &held, &Taken::default());
+            assert_eq!(refused.unwrap_err().code(), 422, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_load_balancer_that_wants_no_node_ports_is_given_none() {
+        let mut service = service("LoadBalancer", 1);
+        service["spec"]["allocateLoadBalancerNodePorts"] = false.into();
+        allocate(&options(), &mut service, &[], &Taken::default()).unwrap();
+        assert_eq!(service["spec"]["ports"][0].get("nodePort"), None);
+    }
+
+    #[test]
+    fn more_claims_than_the_store_takes_at_once_are_refused() {
+        let ports = service("NodePort", 200);
+        assert!(check_count(&ports, CLAIMS_MAX).is_ok());
+        let refused = check_count(&ports, CLAIMS_MAX + 1).unwrap_err();
+        assert_eq!(refused.code(), 422);
     }
 
     #[test]

@@ -170,7 +170,12 @@ impl Api {
         let key = resource.key(change.namespace, change.name);
         let held = resource.rules.claims(old);
         let asked = new.clone();
-        let (claims, releases) = admission::claims_of_change(self, resource, old, &mut new, taken)?;
+        // The last that held a deleted object has let it go. It is given nothing any more.
+        let is_over = is_finished(resource, &new);
+        let (claims, releases) = match is_over {
+            true => Default::default(),
+            false => admission::claims_of_change(self, resource, old, &mut new, taken)?,
+        };
         let put = Put {
             claims,
             releases,
@@ -184,8 +189,7 @@ impl Api {
             admission::check_asked_claims(self, resource, &asked, &held).await?;
             return Ok(Ok(new));
         }
-        let written = match is_finished(resource, &new) {
-            // The last that held a deleted object has let it go.
+        let written = match is_over {
             true => self.store.delete(&key, guess.revision, &held).await?,
             false => self.put(resource, &put).await?,
         };

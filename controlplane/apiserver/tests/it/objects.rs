@@ -708,3 +708,34 @@ async fn what_is_not_there_is_answered_properly(at: Place) {
         .await;
     assert_eq!(large.code, 413);
 }
+
+#[tokio::test]
+async fn a_service_keeps_what_it_has_when_ranges_change() {
+    let ranges = |ips: &str, ports: &str| {
+        [
+            format!("--service-cluster-ip-range={ips}"),
+            format!("--service-node-port-range={ports}"),
+        ]
+    };
+    let store = RunningStore::start(StoreKind::Etcd).await;
+    let before = ranges("10.96.0.0/24", "30000-30100");
+    let server = Server::start_with(store, &before.each_ref().map(String::as_str)).await;
+    let services = format!("{DEFAULT}/services");
+    let service = json!({"metadata": {"name": "s", "finalizers": ["example.com/x"]},
+        "spec": {"type": "NodePort", "ports": [{"port": 80}]}});
+    let made = server.client(Some("admin")).post(&services, &service).await;
+    let made = made.ok();
+    let after = ranges("10.97.0.0/24", "31000-31100");
+    let server = server
+        .restart_with(&after.each_ref().map(String::as_str))
+        .await;
+    let client = server.client(Some("admin"));
+    let path = format!("{services}/s");
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    let changed = client.patch(&path, "merge", &label).await.ok();
+    assert_eq!(changed["spec"], made["spec"]);
+    client.delete(&path).await.ok();
+    let free = json!({"metadata": {"finalizers": null}});
+    client.patch(&path, "merge", &free).await.ok();
+    assert_eq!(client.get(&path).await.code, 404);
+}

@@ -42,6 +42,11 @@ impl Server {
 
     /// Stops this server and starts another on the same store, with the same certificates.
     pub async fn restart(self) -> Server {
+        self.restart_with(&[]).await
+    }
+
+    /// The same, with other flags.
+    pub async fn restart_with(self, flags: &[&str]) -> Server {
         let Server {
             dir,
             stop,
@@ -53,7 +58,7 @@ impl Server {
         task.await
             .expect("the server does not panic")
             .expect("the server ends well");
-        Server::launch(store, dir, &[]).await
+        Server::launch(store, dir, flags).await
     }
 
     /// Another server on the same store, until the token is cancelled.
