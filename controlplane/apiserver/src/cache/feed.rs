@@ -13,6 +13,8 @@ use crate::storage::{Change, ROOT, Revision, Store, StoreError, StoreWatch, Stor
 
 const PAGE: i64 = 5_000;
 const RETRY: Duration = Duration::from_millis(100);
+/// An answer moves every cache on.
+const BETWEEN_ASKING: Duration = Duration::from_millis(10);
 /// Longer than an election takes.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// Written to move the watch on, where the store cannot be asked how far it is.
@@ -68,6 +70,18 @@ impl Feed {
     ) -> StoreError {
         let result: Result<std::convert::Infallible, StoreError> = async {
             self.progress = reports_progress(&self.store.version().await?);
+            if let Some(had) = *at {
+                let has = self.store.revision().await?;
+                if has < had {
+                    warn!(
+                        had,
+                        has, "the store has another history; the caches are filled anew"
+                    );
+                    // What they say until then is neither old nor new, but wrong.
+                    self.reached.send_replace(0);
+                    *at = None;
+                }
+            }
             let start = match *at {
                 Some(revision) => revision,
                 None => self.fill().await?,
@@ -77,6 +91,7 @@ impl Feed {
             self.advance(start);
             // Since when the watch owes a sign of life.
             let mut silent_since = None;
+            let mut ask_from = Instant::now();
             loop {
                 tokio::select! {
                     biased;
@@ -86,7 +101,8 @@ impl Feed {
                         self.take(&batch);
                         *at = Some((*at).unwrap_or(0).max(batch.reached));
                     }
-                    Some(()) = asked.recv() => {
+                    Some(()) = recv_from(ask_from, asked) => {
+                        ask_from = Instant::now() + BETWEEN_ASKING;
                         self.ask(&mut watch).await?;
                         silent_since.get_or_insert_with(Instant::now);
                     }
@@ -163,6 +179,12 @@ impl Feed {
             moves
         });
     }
+}
+
+/// The next that is asked for, from a time on: many ask at a time, and one answer does for all of them.
+async fn recv_from(time: Instant, asked: &mut mpsc::Receiver<()>) -> Option<()> {
+    tokio::time::sleep_until(time).await;
+    asked.recv().await
 }
 
 /// Until a watch that owes a sign of life has been silent for too long: the member that it hangs on may be no more than a

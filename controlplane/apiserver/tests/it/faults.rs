@@ -161,3 +161,28 @@ async fn two_servers_are_both_endpoints_until_one_leaves() {
         .ok();
     assert_eq!(slices["items"].as_array().map(Vec::len), Some(1));
 }
+
+#[tokio::test]
+async fn what_a_store_does_not_have_any_more_is_not_shown_for_long() {
+    let mut server = Server::start(RunningStore::start(StoreKind::Etcd).await).await;
+    let client = server.client(Some("admin"));
+    for name in ["a", "b"] {
+        let object = json!({"metadata": {"name": name}});
+        client.post(MAPS, &object).await.ok();
+    }
+    // Now it is behind what the caches have: as one that was restored from a backup.
+    server.store_mut().kill();
+    server.store_mut().start_empty().await;
+    for _ in 0..400 {
+        let list = client.get(MAPS).await;
+        if list.code == 200 && list.json["items"] == json!([]) {
+            // What is always there is there again, and so can others be.
+            let object = json!({"metadata": {"name": "a"}});
+            if client.post(MAPS, &object).await.code == 201 {
+                return;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("the server shows what is no more");
+}

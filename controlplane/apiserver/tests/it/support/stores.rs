@@ -66,6 +66,12 @@ impl RunningStore {
         let _ = self.process.wait();
     }
 
+    /// Starts it again without anything.
+    pub async fn start_empty(&mut self) {
+        std::fs::remove_dir_all(self.dir.path().join("data")).expect("it can be removed");
+        self.start_again().await;
+    }
+
     /// Starts it again on what it had.
     pub async fn start_again(&mut self) {
         self.process = spawn(
