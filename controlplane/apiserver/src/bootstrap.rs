@@ -59,14 +59,17 @@ pub async fn keep(api: Arc<Api>, advertised: SocketAddr, stop: CancellationToken
 }
 
 async fn look(api: &Api, advertised: SocketAddr, lease: &mut MasterLease) -> ApiResult<()> {
+    // First: whatever cannot be made below, others are to know that this server serves.
+    let servers = lease.renew().await?;
     for name in SYSTEM_NAMESPACES {
         let namespace =
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         ensure(api, resources::namespaces(), namespace).await?;
     }
     let ip = api.options.cluster_ips.first().to_string();
-    ensure(api, resources::services(), service(&ip, advertised)).await?;
-    tell(api, &lease.renew().await?).await
+    let service = ensure(api, resources::services(), service(&ip, advertised)).await;
+    tell(api, &servers).await?;
+    service
 }
 
 async fn leave(api: &Api, lease: &mut MasterLease) -> ApiResult<()> {

@@ -122,10 +122,11 @@ impl Api {
             let page = match self.store.list(&prefix, start.as_deref(), want, at).await {
                 Ok(page) => page,
                 Err(StoreError::Compacted) => {
-                    let token = start.filter(|_| from.is_some()).map(|start| {
+                    // From where this request began: what was read of it before is not answered.
+                    let token = from.map(|start| {
                         Continue {
                             revision: None,
-                            start,
+                            start: start.to_owned(),
                         }
                         .encode(&prefix)
                     });
@@ -326,6 +327,10 @@ fn read_at(request: &Request) -> ApiResult<At> {
             "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
         )),
         (asked, "Exact") => Ok(At::Exact(parse_revision(asked)?, None)),
+        // Whoever asked for a page of a revision has always got that one.
+        (asked, "") if asked != "0" && query.number("limit")?.unwrap_or(0) > 0 => {
+            Ok(At::Exact(parse_revision(asked)?, None))
+        }
         (asked, "" | "NotOlderThan") => Ok(At::NotOlderThan(parse_revision(asked)?)),
         (_, other) => {
             let known = ["Exact", "NotOlderThan", ""];

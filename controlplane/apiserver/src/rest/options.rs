@@ -7,6 +7,9 @@ use super::request::{Query, Request};
 use crate::status::{ApiError, ApiResult, FieldError};
 use crate::value;
 
+/// The bytes of a manager's name.
+const MANAGER_MAX: usize = 128;
+
 /// Whether a write is only to be tried.
 pub type DryRun = bool;
 
@@ -26,13 +29,13 @@ impl WriteOptions {
     pub fn of(request: &Request) -> ApiResult<WriteOptions> {
         let query = &request.query;
         let manager = match query.get("fieldManager") {
-            "" => request.user_agent.split('/').next().unwrap_or(""),
+            "" => manager_of(&request.user_agent),
+            manager if manager.len() > MANAGER_MAX => {
+                let error = FieldError::too_long("fieldManager", MANAGER_MAX);
+                return Err(invalid("CreateOptions", error));
+            }
             manager => manager,
         };
-        if manager.len() > 128 {
-            let error = FieldError::too_long("fieldManager", 128);
-            return Err(invalid("CreateOptions", error));
-        }
         let validation = match query.get("fieldValidation") {
             "" | "Warn" => FieldValidation::Warn,
             "Strict" => FieldValidation::Strict,
@@ -52,6 +55,14 @@ impl WriteOptions {
             validation,
         })
     }
+}
+
+/// A client that does not say so is named after the program that it is, as much of it as a name may have.
+fn manager_of(user_agent: &str) -> &str {
+    let program = user_agent.split('/').next().unwrap_or("");
+    let fits = (0..=program.len().min(MANAGER_MAX)).rev();
+    let end = fits.into_iter().find(|end| program.is_char_boundary(*end));
+    &program[..end.unwrap_or(0)]
 }
 
 fn invalid(kind: &str, error: FieldError) -> ApiError {
@@ -164,6 +175,12 @@ fn propagation(text: &str) -> ApiResult<Option<Propagation>> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_program_with_a_long_name_manages_fields_under_a_part_of_it() {
+        assert_eq!(manager_of("kubectl/v1.37.0 (linux)"), "kubectl");
+        assert_eq!(manager_of(&"ä".repeat(100)), "ä".repeat(64));
+    }
 
     #[test]
     fn delete_options_are_read() {

@@ -25,17 +25,18 @@ struct Seen {
 
 /// Compacts until `stop`.
 pub async fn keep_compacting(store: Store, every: Duration, stop: CancellationToken) {
-    let mut seen = Seen::default();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(every) => {}
+    let turns = async {
+        let mut seen = Seen::default();
+        loop {
+            tokio::time::sleep(every).await;
+            match turn(&store, seen).await {
+                Ok(now) => seen = now,
+                Err(error) => warn!(%error, "the store was not compacted"),
+            }
         }
-        match turn(&store, seen).await {
-            Ok(now) => seen = now,
-            Err(error) => warn!(%error, "the store was not compacted"),
-        }
-    }
+    };
+    // In the middle of a turn too: another server makes up for one that was not finished.
+    stop.run_until_cancelled(turns).await;
 }
 
 /// Moves the clock if nobody else has, and then compacts to the revision of the last turn.

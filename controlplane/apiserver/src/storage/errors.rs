@@ -2,6 +2,13 @@
 
 use crate::status::ApiError;
 
+// gRPC's codes.
+const CANCELLED: i32 = 1;
+const UNKNOWN: i32 = 2;
+const DEADLINE_EXCEEDED: i32 = 4;
+const INTERNAL: i32 = 13;
+const UNAVAILABLE: i32 = 14;
+
 /// A failed call.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -63,11 +70,19 @@ impl From<etcd_client::Error> for StoreError {
         } else if message.contains("request timed out") || message.contains("Timeout expired") {
             StoreError::Timeout
         } else {
-            // The codes are gRPC's: cancelled, unknown, deadline exceeded, unavailable.
+            // The codes are gRPC's. That of what the client's own side makes of a broken connection varies, and the text
+            // says so: that it was told to go away before it had sent the call, or while it waited for the answer.
+            let is_broken = [
+                "transport error",
+                "operation was canceled",
+                "h2 protocol error",
+            ]
+            .iter()
+            .any(|text| message.contains(text));
             match status.code() as i32 {
-                4 => StoreError::Timeout,
-                14 => StoreError::Unavailable(message),
-                1 | 2 if message.contains("transport error") => StoreError::Unavailable(message),
+                DEADLINE_EXCEEDED => StoreError::Timeout,
+                UNAVAILABLE => StoreError::Unavailable(message),
+                CANCELLED | UNKNOWN | INTERNAL if is_broken => StoreError::Unavailable(message),
                 _ => StoreError::Other(message),
             }
         }
@@ -122,6 +137,28 @@ mod tests {
         assert_eq!(answer(lost().of_a_write()), (504, None));
         assert_eq!(answer(unsent().of_a_write()), (503, Some(1)));
         assert_eq!(answer(lost()), (503, Some(1)));
+    }
+
+    #[test]
+    fn a_connection_that_broke_is_told_apart_from_an_answer() {
+        let of = |code: i32, message: &str| {
+            let status = tonic::Status::new(tonic::Code::from_i32(code), message);
+            StoreError::from(etcd_client::Error::GRpcStatus(status))
+        };
+        for (code, message) in [
+            (UNAVAILABLE, "etcdserver: no leader"),
+            (UNKNOWN, "transport error"),
+            (CANCELLED, "operation was canceled"),
+            (INTERNAL, "h2 protocol error: http2 error"),
+        ] {
+            let error = of(code, message);
+            assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+        }
+        assert!(matches!(
+            of(INTERNAL, "etcdserver: corrupt"),
+            StoreError::Other(_)
+        ));
+        assert!(matches!(of(DEADLINE_EXCEEDED, "late"), StoreError::Timeout));
     }
 
     #[tokio::test]

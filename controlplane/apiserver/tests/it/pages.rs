@@ -358,6 +358,15 @@ async fn a_list_is_at_least_as_new_as_asked(at: Place) {
     ] {
         at.list(query).await;
     }
+    // Who asks for a page of a revision gets that one.
+    let page = at
+        .list(&format!("resourceVersion={}&limit=2", revision(&gone)))
+        .await;
+    assert_eq!(
+        (names(&page), revision(&page)),
+        (vec!["a", "b"], revision(&gone))
+    );
+    assert_ne!(token(&page), "");
     let not_older = at
         .list(&format!("resourceVersion={}", revision(&gone)))
         .await;
