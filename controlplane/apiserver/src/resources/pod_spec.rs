@@ -2,12 +2,13 @@
 
 use serde_json::{Value, json};
 
+use crate::validate::pods::SpecOf;
 use crate::value;
 
 const KINDS_OF_CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
 /// Sets what is not given below `path`.
-pub fn default(object: &mut Value, path: &[&str]) {
+pub fn default(object: &mut Value, path: &[&str], of: SpecOf) {
     let mut here = &mut *object;
     for step in path {
         match here.get_mut(step) {
@@ -21,10 +22,11 @@ pub fn default(object: &mut Value, path: &[&str]) {
     value::default(spec, &["schedulerName"], "default-scheduler");
     value::default(spec, &["terminationGracePeriodSeconds"], 30);
     value::default(spec, &["securityContext"], json!({}));
-    let host_network = value::bool_at(spec, &["hostNetwork"]);
+    // Not in a template, which would keep the ports when it leaves the node's network.
+    let takes_host_ports = of == SpecOf::Pod && value::bool_at(spec, &["hostNetwork"]);
     for kind in KINDS_OF_CONTAINERS {
         for container in value::list_mut(spec, &[kind]) {
-            container_defaults(container, host_network);
+            container_defaults(container, takes_host_ports);
         }
     }
     for volume in value::list_mut(spec, &["volumes"]) {
@@ -43,7 +45,7 @@ pub fn default(object: &mut Value, path: &[&str]) {
     }
 }
 
-fn container_defaults(container: &mut Value, host_network: bool) {
+fn container_defaults(container: &mut Value, takes_host_ports: bool) {
     value::default(
         container,
         &["terminationMessagePath"],
@@ -58,7 +60,7 @@ fn container_defaults(container: &mut Value, host_network: bool) {
     value::default(container, &["imagePullPolicy"], pull);
     for port in value::list_mut(container, &["ports"]) {
         value::default(port, &["protocol"], "TCP");
-        if host_network {
+        if takes_host_ports {
             let number = value::at(port, &["containerPort"]).clone();
             value::default(port, &["hostPort"], number);
         }
@@ -168,7 +170,7 @@ mod tests {
             ("nginx@sha256:0", "IfNotPresent"),
         ] {
             let mut pod = json!({"spec": {"containers": [{"image": image}]}});
-            default(&mut pod, &["spec"]);
+            default(&mut pod, &["spec"], SpecOf::Pod);
             assert_eq!(
                 pod["spec"]["containers"][0]["imagePullPolicy"], policy,
                 "{image}"
@@ -177,10 +179,21 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_in_the_nodes_network_takes_its_ports_and_a_template_does_not() {
+        let port = |of: SpecOf| {
+            let mut object = json!({"spec": {"hostNetwork": true, "containers": [{"ports": [{"containerPort": 80}]}]}});
+            default(&mut object, &["spec"], of);
+            object["spec"]["containers"][0]["ports"][0]["hostPort"].clone()
+        };
+        assert_eq!(port(SpecOf::Pod), 80);
+        assert_eq!(port(SpecOf::Template), Value::Null);
+    }
+
+    #[test]
     fn limits_are_requests_where_none_are_given() {
         let mut pod = json!({"spec": {"containers": [{"resources":
             {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "100m"}}}]}});
-        default(&mut pod, &["spec"]);
+        default(&mut pod, &["spec"], SpecOf::Pod);
         assert_eq!(
             pod["spec"]["containers"][0]["resources"]["requests"],
             json!({"cpu": "100m", "memory": "1Gi"})

@@ -45,11 +45,22 @@ pub trait Rules: Sync {
     /// Keeps what an update must not change.
     fn prepare_update(&self, _new: &mut Value, _old: &Value) {}
 
+    /// Keeps what a write to the status must not take away.
+    fn prepare_status(&self, _new: &mut Value, _old: &Value) {}
+
+    /// What is wrong with an object that is to be made, beside what is wrong with any.
+    fn validate_new(&self, _object: &Value, _errors: &mut Vec<FieldError>) {}
+
     /// What is wrong with an object.
     fn validate(&self, _object: &Value, _errors: &mut Vec<FieldError>) {}
 
     /// What is wrong with a change.
     fn validate_update(&self, _new: &Value, _old: &Value, _errors: &mut Vec<FieldError>) {}
+
+    /// What who makes or changes an object is told, though it is stored.
+    fn warnings(&self, _object: &Value) -> Vec<String> {
+        Vec::new()
+    }
 
     /// What everyone is told who reads or writes such objects.
     fn deprecation(&self) -> Option<&'static str> {

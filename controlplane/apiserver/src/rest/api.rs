@@ -57,6 +57,13 @@ impl Api {
         let mut outcome = self.carry_out(verb, request).await?;
         let deprecation = request.resource.rules.deprecation();
         outcome.warnings.extend(deprecation.map(str::to_owned));
+        if let Reply::Object { object, .. } = &outcome.reply
+            && matches!(verb, "create" | "update" | "patch")
+            && request.part().is_empty()
+        {
+            let warnings = request.resource.rules.warnings(object);
+            outcome.warnings.extend(warnings);
+        }
         Ok(outcome)
     }
 

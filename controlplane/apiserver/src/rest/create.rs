@@ -202,6 +202,7 @@ fn validate_new(resource: &'static Resource, object: &Value) -> ApiResult<()> {
     let mut errors = Vec::new();
     metadata::validate(resource, object, &mut errors);
     resource.rules.validate(object, &mut errors);
+    resource.rules.validate_new(object, &mut errors);
     match errors.is_empty() {
         true => Ok(()),
         false => {

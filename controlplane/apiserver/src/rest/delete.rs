@@ -163,12 +163,10 @@ fn next(resource: &Resource, object: &Value, options: &DeleteOptions) -> Step {
     let mut object = object.clone();
     let before = object.clone();
     set_finalizers(&mut object, options.propagation);
-    // A negative period means a second, as ever.
-    let asked = options
-        .grace_s
-        .map(|grace| if grace < 0 { 1 } else { grace });
-    let grace = resource.rules.grace(&object, asked);
-    let grace = grace.map(|grace| grace.min(GRACE_MAX_S));
+    // A negative period means a second, as ever: one that was asked for, and the object's own.
+    let bounded = |grace: i64| if grace < 0 { 1 } else { grace.min(GRACE_MAX_S) };
+    let asked = options.grace_s.map(bounded);
+    let grace = resource.rules.grace(&object, asked).map(bounded);
     let current = value::int_at(&object, &["metadata", "deletionGracePeriodSeconds"]);
     match (value::is_deleting(&object), grace) {
         (false, grace) => mark(resource, &mut object, grace.unwrap_or(0)),
@@ -298,6 +296,16 @@ mod tests {
             let left = clock::parse_rfc3339(until).unwrap() - clock::now_s();
             assert!((GRACE_MAX_S - 60..=GRACE_MAX_S).contains(&left), "{until}");
         }
+    }
+
+    #[test]
+    fn a_negative_grace_period_is_a_second_and_ends() {
+        let mut odd = pod();
+        odd["spec"]["terminationGracePeriodSeconds"] = (-5).into();
+        let marked = marked(next(resources::pods(), &odd, &asked(None)));
+        assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 1);
+        let step = next(resources::pods(), &marked, &asked(Some(0)));
+        assert!(matches!(step, Step::Remove(_)));
     }
 
     #[test]

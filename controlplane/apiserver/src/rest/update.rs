@@ -11,7 +11,7 @@ use super::managed::{self, Writer};
 use super::{Api, Author, Outcome, Reply, Request, WriteOptions};
 use crate::admission::{self, Taken};
 use crate::resources::Resource;
-use crate::status::{ApiError, ApiResult};
+use crate::status::{ApiError, ApiResult, FieldError};
 use crate::storage::{Found, Put};
 use crate::validate::metadata;
 use crate::value;
@@ -256,7 +256,11 @@ fn prepare(change: &Change<'_>, old: &Value, mut new: Value) -> ApiResult<Value>
         }
     }
     let mut new = match change.part {
-        Part::Status => status_of(resource, old, new),
+        Part::Status => {
+            let mut new = status_of(resource, old, new);
+            rules.prepare_status(&mut new, old);
+            new
+        }
         Part::Finalize => {
             let mut only = old.clone();
             value::copy(&new, &mut only, &["spec", "finalizers"]);
@@ -323,7 +327,7 @@ fn validate(change: &Change<'_>, old: &Value, new: &Value) -> ApiResult<()> {
     metadata::validate(resource, new, &mut errors);
     metadata::validate_update(new, old, &mut errors);
     if change.part == Part::Main {
-        resource.rules.validate(new, &mut errors);
+        check_content(resource, old, new, &mut errors);
         resource.rules.validate_update(new, old, &mut errors);
     }
     match errors.is_empty() {
@@ -334,5 +338,50 @@ fn validate(change: &Change<'_>, old: &Value, new: &Value) -> ApiResult<()> {
             value::name(old),
             &errors,
         )),
+    }
+}
+
+/// What is wrong with an object, but for what was already when its content was stored, by other rules than today's: it
+/// can still be labelled, and let go.
+fn check_content(resource: &Resource, old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
+    let mut faults = Vec::new();
+    resource.rules.validate(new, &mut faults);
+    if faults.is_empty() {
+        return;
+    }
+    let content = |object: &Value| {
+        let mut content = object.clone();
+        value::remove(&mut content, &["metadata"]);
+        value::remove(&mut content, &["status"]);
+        content
+    };
+    if value::same(&content(new), &content(old)) {
+        let mut known = Vec::new();
+        resource.rules.validate(old, &mut known);
+        faults.retain(|fault| !known.contains(fault));
+    }
+    errors.append(&mut faults);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resources;
+    use serde_json::json;
+
+    #[test]
+    fn what_was_stored_by_other_rules_can_be_labelled_and_let_go_and_not_changed() {
+        let pods = resources::pods();
+        let pod = |image: &str, finalizers: Value| {
+            json!({"metadata": {"name": "a", "finalizers": finalizers},
+            "spec": {"containers": [{"name": "a", "image": image}], "dnsPolicy": "Never"}})
+        };
+        let faults = |new: &Value| {
+            let mut errors = Vec::new();
+            check_content(pods, &pod("a", json!(["example.com/x"])), new, &mut errors);
+            errors.len()
+        };
+        assert_eq!(faults(&pod("a", json!([]))), 0);
+        assert_eq!(faults(&pod("b", json!([]))), 1);
     }
 }

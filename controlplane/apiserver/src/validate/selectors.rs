@@ -36,7 +36,16 @@ pub fn expression(expression: &Value, at: &str, errors: &mut Vec<FieldError>) {
             field("values"),
             "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
         )),
-        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+        "In" | "NotIn" => {
+            for (index, one) in value::list_at(expression, &["values"]).iter().enumerate() {
+                let text = one.as_str().unwrap_or("");
+                for problem in names::label_value(text) {
+                    let field = format!("{at}.values[{index}]");
+                    errors.push(FieldError::invalid(field, text, problem));
+                }
+            }
+        }
+        "Exists" | "DoesNotExist" => {}
         other => errors.push(FieldError::invalid(
             field("operator"),
             other,

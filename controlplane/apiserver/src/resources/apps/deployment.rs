@@ -6,6 +6,7 @@ use super::template;
 use crate::resources::rules::{immutable, not_negative};
 use crate::resources::{Column, EVERY_VERB, Resource, Rules, Subresource, pod_spec, text};
 use crate::status::FieldError;
+use crate::validate::pods::SpecOf;
 use crate::value;
 
 pub static DEPLOYMENT: Resource = Resource {
@@ -85,7 +86,7 @@ impl Rules for DeploymentRules {
                 value::default(object, &path, "25%");
             }
         }
-        pod_spec::default(object, &["spec", "template", "spec"]);
+        pod_spec::default(object, &["spec", "template", "spec"], SpecOf::Template);
     }
 
     fn prepare_create(&self, object: &mut Value) {

@@ -6,6 +6,7 @@ use super::template;
 use crate::resources::rules::{immutable, not_negative};
 use crate::resources::{Column, EVERY_VERB, Field, Resource, Rules, Subresource, pod_spec, text};
 use crate::status::FieldError;
+use crate::validate::pods::SpecOf;
 use crate::value;
 
 pub static REPLICA_SET: Resource = Resource {
@@ -71,7 +72,7 @@ impl Rules for ReplicaSetRules {
 
     fn default(&self, object: &mut Value) {
         value::default(object, &["spec", "replicas"], 1);
-        pod_spec::default(object, &["spec", "template", "spec"]);
+        pod_spec::default(object, &["spec", "template", "spec"], SpecOf::Template);
     }
 
     fn prepare_create(&self, object: &mut Value) {

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::selector::LabelSelector;
 use crate::status::FieldError;
-use crate::validate::{metadata, pods, selectors};
+use crate::validate::pods::{self, SpecOf};
+use crate::validate::{metadata, selectors};
 use crate::value;
 
 /// Checks selector and template, and that the template's pods are selected. `kind` is for the message.
@@ -24,7 +25,8 @@ pub fn validate(object: &Value, kind: &str, errors: &mut Vec<FieldError>) {
         }
     }
     metadata::labels(labels, "spec.template.labels", errors);
-    pods::validate_spec(value::at(template, &["spec"]), "spec.template.spec", errors);
+    let spec = value::at(template, &["spec"]);
+    pods::validate_spec(spec, SpecOf::Template, "spec.template.spec", errors);
     let policy = value::str_at(template, &["spec", "restartPolicy"]);
     if policy != "Always" && !policy.is_empty() {
         errors.push(FieldError::not_supported(

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::resources::{Column, EVERY_VERB, Field, Grace, Resource, Rules, Subresource, pod_spec};
 use crate::status::FieldError;
-use crate::validate::pods;
+use crate::validate::pods::{self, SpecOf};
 use crate::value;
 
 use super::pod_status;
@@ -93,7 +93,7 @@ impl Rules for PodRules {
     }
 
     fn default(&self, object: &mut Value) {
-        pod_spec::default(object, &["spec"]);
+        pod_spec::default(object, &["spec"], SpecOf::Pod);
         value::default(object, &["spec", "enableServiceLinks"], true);
     }
 
@@ -112,8 +112,25 @@ impl Rules for PodRules {
         );
     }
 
+    fn prepare_status(&self, new: &mut Value, old: &Value) {
+        // Who writes it need not know of it.
+        let path = ["status", "qosClass"];
+        if value::at(new, &path).is_null() {
+            value::copy(old, new, &path);
+        }
+    }
+
+    fn validate_new(&self, object: &Value, errors: &mut Vec<FieldError>) {
+        pods::validate_new(value::at(object, &["spec"]), errors);
+    }
+
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
-        pods::validate_spec(value::at(object, &["spec"]), "spec", errors);
+        let spec = value::at(object, &["spec"]);
+        pods::validate_spec(spec, SpecOf::Pod, "spec", errors);
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        pods::warnings(value::at(object, &["spec"]))
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
@@ -180,6 +197,17 @@ mod tests {
         assert_eq!(class(json!({"requests": {"cpu": "1"}})), "Burstable");
         let all = json!({"cpu": "1", "memory": "1Gi"});
         assert_eq!(class(json!({"requests": all, "limits": all})), "Guaranteed");
+    }
+
+    #[test]
+    fn who_replaces_the_status_need_not_know_the_class() {
+        let old = json!({"status": {"phase": "Pending", "qosClass": "Burstable"}});
+        let mut new = json!({"status": {"phase": "Running"}});
+        PodRules.prepare_status(&mut new, &old);
+        assert_eq!(
+            new["status"],
+            json!({"phase": "Running", "qosClass": "Burstable"})
+        );
     }
 
     #[test]

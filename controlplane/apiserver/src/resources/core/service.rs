@@ -1,5 +1,7 @@
 //! Services: an address that stays while pods come and go.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Value, json};
 
 use super::addresses::service_claims;
@@ -173,6 +175,19 @@ impl Rules for ServiceRules {
         settle_health_check_port(new, old);
     }
 
+    fn validate_new(&self, object: &Value, errors: &mut Vec<FieldError>) {
+        let ip = value::str_at(object, &["spec", "clusterIP"]);
+        let ips = value::list_at(object, &["spec", "clusterIPs"]);
+        let why = match ips {
+            [] => return,
+            [first, ..] if !ip.is_empty() && first != ip => "first value must match `clusterIP`",
+            [_] => return,
+            // One for each family, and there is one.
+            _ => "may only hold up to 1 value",
+        };
+        errors.push(FieldError::invalid("spec.clusterIPs", ips.to_vec(), why));
+    }
+
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
         let kind = value::str_at(object, &["spec", "type"]);
         let kinds = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
@@ -246,18 +261,19 @@ pub fn needs_health_check_port(service: &Value) -> bool {
 
 /// Who replaces a service does not know its node ports; who changes its type need not take them away.
 fn settle_node_ports(new: &mut Value, old: &Value) {
-    let old_ports = value::list_at(old, &["spec", "ports"]);
+    let identity = |port: &Value| {
+        let number = value::int_at(port, &["port"]);
+        (number, value::str_at(port, &["protocol"]).to_owned())
+    };
+    let old_ports = value::list_at(old, &["spec", "ports"]).iter();
+    // Of those that are there twice, the first.
+    let old_ports: HashMap<_, &Value> = old_ports.rev().map(|old| (identity(old), old)).collect();
     let wants_node_ports = matches!(
         value::str_at(new, &["spec", "type"]),
         "NodePort" | "LoadBalancer"
     );
     for port in value::list_mut(new, &["spec", "ports"]) {
-        let same = old_ports.iter().find(|old| {
-            ["port", "protocol"]
-                .iter()
-                .all(|f| value::at(old, &[f]) == value::at(port, &[f]))
-        });
-        match same {
+        match old_ports.get(&identity(port)) {
             Some(old) if wants_node_ports => {
                 let given = value::at(old, &["nodePort"]);
                 if !given.is_null() {
@@ -273,8 +289,8 @@ fn settle_node_ports(new: &mut Value, old: &Value) {
 }
 
 fn check_ports(ports: &[Value], errors: &mut Vec<FieldError>) {
-    let mut seen_names: Vec<&str> = Vec::new();
-    let mut seen: Vec<(i64, &str)> = Vec::new();
+    let mut seen_names = HashSet::new();
+    let mut seen = HashSet::new();
     for (at, port) in ports.iter().enumerate() {
         let field = |name: &str| format!("spec.ports[{at}].{name}");
         let name = value::str_at(port, &["name"]);
@@ -284,10 +300,9 @@ fn check_ports(ports: &[Value], errors: &mut Vec<FieldError>) {
             for problem in names::dns_label(name) {
                 errors.push(FieldError::invalid(field("name"), name, problem));
             }
-            if seen_names.contains(&name) {
+            if !seen_names.insert(name) {
                 errors.push(FieldError::duplicate(field("name"), name));
             }
-            seen_names.push(name);
         }
         let number = value::int_at(port, &["port"]).unwrap_or(0);
         let mut in_range = |name: &str, number: i64| {
@@ -314,17 +329,16 @@ fn check_ports(ports: &[Value], errors: &mut Vec<FieldError>) {
                 &protocols,
             ));
         }
-        if seen.contains(&(number, protocol)) {
+        if !seen.insert((number, protocol)) {
             let both = json!({"port": number, "protocol": protocol});
             errors.push(FieldError::duplicate(format!("spec.ports[{at}]"), both));
         }
-        seen.push((number, protocol));
     }
 }
 
 /// Each is claimed by the service as a whole, so it may be there only once, and where it is used.
 fn check_node_ports(ports: &[Value], kind: &str, errors: &mut Vec<FieldError>) {
-    let mut seen: Vec<(i64, &str)> = Vec::new();
+    let mut seen = HashSet::new();
     for (at, port) in ports.iter().enumerate() {
         let Some(node) = value::int_at(port, &["nodePort"]).filter(|node| *node != 0) else {
             continue;
@@ -335,10 +349,9 @@ fn check_node_ports(ports: &[Value], kind: &str, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::forbidden(field.as_str(), why));
         }
         let protocol = value::str_at(port, &["protocol"]);
-        if seen.contains(&(node, protocol)) {
+        if !seen.insert((node, protocol)) {
             errors.push(FieldError::duplicate(field, node));
         }
-        seen.push((node, protocol));
     }
 }
 
@@ -419,6 +432,23 @@ mod tests {
         assert_eq!(refused("NodePort", &[(30_001, "TCP"), (30_001, "UDP")]), 0);
         assert_eq!(refused("NodePort", &[(0, "TCP"), (0, "TCP")]), 0);
         assert_eq!(refused("ClusterIP", &twice[..1]), 1);
+    }
+
+    #[test]
+    fn a_new_service_does_not_contradict_itself() {
+        let refused = |ip: &str, ips: Value| {
+            let mut errors = Vec::new();
+            let service = json!({"spec": {"clusterIP": ip, "clusterIPs": ips}});
+            ServiceRules.validate_new(&service, &mut errors);
+            errors.len()
+        };
+        let (one, other) = ("10.96.0.9", "10.96.0.8");
+        for (ip, ips) in [(one, json!([])), (one, json!([one])), ("", json!([one]))] {
+            assert_eq!(refused(ip, ips), 0);
+        }
+        for (ip, ips) in [(one, json!([other])), ("", json!([one, other]))] {
+            assert_eq!(refused(ip, ips), 1);
+        }
     }
 
     #[test]

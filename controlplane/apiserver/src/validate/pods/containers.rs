@@ -1,9 +1,13 @@
 //! What holds for a container.
 
+use std::collections::{BTreeMap, HashSet};
+
 use keelson_notation::quantity::Quantity;
 use serde_json::Value;
 
-use super::{NOT_NEGATIVE, PORT_RANGE, check_inner_path, one_of, probes, required, variables};
+use super::{
+    NOT_NEGATIVE, PORT_RANGE, SpecOf, check_inner_path, one_of, probes, required, variables,
+};
 use crate::status::FieldError;
 use crate::validate::names;
 use crate::value;
@@ -16,14 +20,14 @@ const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 pub(super) fn validate(
     container: &Value,
     at: &str,
-    kind: &str,
-    volumes: &[&str],
+    (kind, of): (&str, SpecOf),
+    volumes: &HashSet<&str>,
     errors: &mut Vec<FieldError>,
 ) {
     let image = value::str_at(container, &["image"]);
     if image.is_empty() {
         errors.push(FieldError::required(format!("{at}.image"), ""));
-    } else if image.trim() != image {
+    } else if of == SpecOf::Pod && image.trim() != image {
         let why = "must not have leading or trailing whitespace";
         errors.push(FieldError::invalid(format!("{at}.image"), image, why));
     }
@@ -50,7 +54,7 @@ pub(super) fn validate(
 }
 
 fn check_ports(container: &Value, at: &str, errors: &mut Vec<FieldError>) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = HashSet::new();
     for (index, port) in value::list_at(container, &["ports"]).iter().enumerate() {
         let field = |name: &str| format!("{at}.ports[{index}].{name}");
         let name = value::str_at(port, &["name"]);
@@ -58,10 +62,9 @@ fn check_ports(container: &Value, at: &str, errors: &mut Vec<FieldError>) {
             for problem in names::port_name(name) {
                 errors.push(FieldError::invalid(field("name"), name, problem));
             }
-            if seen.contains(&name) {
+            if !seen.insert(name) {
                 errors.push(FieldError::duplicate(field("name"), name));
             }
-            seen.push(name);
         }
         let out_of_range = |number: &i64| !(1..=65_535).contains(number);
         match value::int_at(port, &["containerPort"]) {
@@ -91,17 +94,18 @@ fn check_ports(container: &Value, at: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// Ports of the node that two containers want, or that a pod in the node's network cannot have.
-pub(super) fn check_host_ports(spec: &Value, at: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn check_host_ports(spec: &Value, of: SpecOf, at: &str, errors: &mut Vec<FieldError>) {
     let on_host = value::bool_at(spec, &["hostNetwork"]);
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen = HashSet::new();
     for (container, one) in value::list_at(spec, &["containers"]).iter().enumerate() {
         for (index, port) in value::list_at(one, &["ports"]).iter().enumerate() {
             let field = |name: &str| format!("{at}.containers[{container}].ports[{index}].{name}");
             let number = |name: &str| value::int_at(port, &[name]).unwrap_or(0);
             let (inner, host) = (number("containerPort"), number("hostPort"));
-            if on_host && host != inner {
-                let why = "must match `hostPort` when `hostNetwork` is true";
-                errors.push(FieldError::invalid(field("containerPort"), inner, why));
+            // A template need not say it: a pod that is made of it is given the port.
+            if on_host && (of == SpecOf::Pod || host != 0) && host != inner {
+                let why = "must match `containerPort` when `hostNetwork` is true";
+                errors.push(FieldError::invalid(field("hostPort"), host, why));
             }
             if host == 0 {
                 continue;
@@ -110,17 +114,21 @@ pub(super) fn check_host_ports(spec: &Value, at: &str, errors: &mut Vec<FieldErr
                 value::str_at(port, &["protocol"]),
                 value::str_at(port, &["hostIP"]),
             );
-            let wanted = format!("{protocol}/{ip}/{host}");
-            if seen.contains(&wanted) {
-                errors.push(FieldError::duplicate(field("hostPort"), wanted.as_str()));
+            if !seen.insert((protocol, ip, host)) {
+                let wanted = format!("{protocol}/{ip}/{host}");
+                errors.push(FieldError::duplicate(field("hostPort"), wanted));
             }
-            seen.push(wanted);
         }
     }
 }
 
-fn check_mounts(container: &Value, at: &str, volumes: &[&str], errors: &mut Vec<FieldError>) {
-    let mut seen: Vec<&str> = Vec::new();
+fn check_mounts(
+    container: &Value,
+    at: &str,
+    volumes: &HashSet<&str>,
+    errors: &mut Vec<FieldError>,
+) {
+    let mut seen = HashSet::new();
     for (index, mount) in value::list_at(container, &["volumeMounts"])
         .iter()
         .enumerate()
@@ -129,19 +137,18 @@ fn check_mounts(container: &Value, at: &str, volumes: &[&str], errors: &mut Vec<
         let field = |name: &str| format!("{here}.{name}");
         let name = value::str_at(mount, &["name"]);
         required(mount, &["name"], &here, errors);
-        if !name.is_empty() && !volumes.contains(&name) {
+        if !name.is_empty() && !volumes.contains(name) {
             errors.push(FieldError::not_found(field("name"), name));
         }
         let path = value::str_at(mount, &["mountPath"]);
         required(mount, &["mountPath"], &here, errors);
-        if seen.contains(&path) {
+        if !seen.insert(path) {
             errors.push(FieldError::invalid(
                 field("mountPath"),
                 path,
                 "must be unique",
             ));
         }
-        seen.push(path);
         let sub = ["subPath", "subPathExpr"].map(|name| value::str_at(mount, &[name]));
         if sub.iter().all(|path| !path.is_empty()) {
             let why = "subPathExpr and subPath are mutually exclusive";
@@ -154,7 +161,9 @@ fn check_mounts(container: &Value, at: &str, volumes: &[&str], errors: &mut Vec<
 }
 
 fn check_resources(container: &Value, at: &str, errors: &mut Vec<FieldError>) {
-    let side = |name: &str| value::strings_at(container, &["resources", name]).collect::<Vec<_>>();
+    let side = |name: &str| {
+        value::strings_at(container, &["resources", name]).collect::<BTreeMap<&str, &str>>()
+    };
     let (limits, requests) = (side("limits"), side("requests"));
     for (side, all) in [("limits", &limits), ("requests", &requests)] {
         for (resource, quantity) in all {
@@ -166,20 +175,35 @@ fn check_resources(container: &Value, at: &str, errors: &mut Vec<FieldError>) {
         }
     }
     for (resource, request) in &requests {
-        let limit = limits.iter().find(|(limited, _)| limited == resource);
-        let Some((_, limit)) = limit else { continue };
+        let Some(limit) = limits.get(resource) else {
+            if !can_be_overcommitted(resource) {
+                errors.push(FieldError::required(
+                    format!("{at}.resources.limits"),
+                    "Limit must be set for non overcommitable resources",
+                ));
+            }
+            continue;
+        };
         let (Ok(more), Ok(most)) = (Quantity::parse(request), Quantity::parse(limit)) else {
             continue;
         };
-        if more > most {
-            let why = format!("must be less than or equal to {resource} limit of {limit}");
-            errors.push(FieldError::invalid(
-                format!("{at}.resources.requests"),
-                *request,
-                why,
-            ));
-        }
+        let how = match can_be_overcommitted(resource) {
+            false if more != most => "equal",
+            true if more > most => "less than or equal",
+            _ => continue,
+        };
+        errors.push(FieldError::invalid(
+            format!("{at}.resources.requests"),
+            *request,
+            format!("must be {how} to {resource} limit of {limit}"),
+        ));
     }
+}
+
+/// Whether more of a resource may be promised than there is. Of devices and huge pages none can.
+fn can_be_overcommitted(resource: &str) -> bool {
+    let is_native = !resource.contains('/') || resource.contains("kubernetes.io/");
+    is_native && !resource.starts_with("hugepages-")
 }
 
 fn check_resource_name(resource: &str, field: &str, errors: &mut Vec<FieldError>) {

@@ -7,6 +7,8 @@ mod update;
 mod variables;
 mod volumes;
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::names;
@@ -18,22 +20,32 @@ pub use update::validate_update;
 const PORT_RANGE: &str = "must be between 1 and 65535, inclusive";
 const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 
-/// What is wrong with the spec that lies at `at`.
-pub fn validate_spec(spec: &Value, at: &str, errors: &mut Vec<FieldError>) {
+/// Where a spec is. Of one in a template some things are settled only when a pod is made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpecOf {
+    /// A pod.
+    Pod,
+    /// A template of pods.
+    Template,
+}
+
+/// What is wrong with the spec that lies at `at`. There may be as many of everything as a request has room for, so what
+/// is there twice is looked up, and not looked for.
+pub fn validate_spec(spec: &Value, of: SpecOf, at: &str, errors: &mut Vec<FieldError>) {
     let volumes = volumes::validate(spec, at, errors);
     if value::list_at(spec, &["containers"]).is_empty() {
         errors.push(FieldError::required(format!("{at}.containers"), ""));
     }
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for kind in ["containers", "initContainers"] {
         for (index, container) in value::list_at(spec, &[kind]).iter().enumerate() {
             let field = format!("{at}.{kind}[{index}]");
             let name = value::str_at(container, &["name"]);
             check_name(name, format!("{field}.name"), &mut seen, errors);
-            containers::validate(container, &field, kind, &volumes, errors);
+            containers::validate(container, &field, (kind, of), &volumes, errors);
         }
     }
-    containers::check_host_ports(spec, at, errors);
+    containers::check_host_ports(spec, of, at, errors);
     let policies = ["Always", "OnFailure", "Never"];
     one_of(spec, &["restartPolicy"], at, &policies, errors);
     check_dns(spec, at, errors);
@@ -45,13 +57,44 @@ pub fn validate_spec(spec: &Value, at: &str, errors: &mut Vec<FieldError>) {
 fn check_dns(spec: &Value, at: &str, errors: &mut Vec<FieldError>) {
     let policies = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
     one_of(spec, &["dnsPolicy"], at, &policies, errors);
-    let is_own = value::str_at(spec, &["dnsPolicy"]) == "None";
-    if is_own && value::list_at(spec, &["dnsConfig", "nameservers"]).is_empty() {
+    if value::str_at(spec, &["dnsPolicy"]) != "None" {
+        return;
+    }
+    if value::at(spec, &["dnsConfig"]).is_null() {
+        errors.push(FieldError::required(
+            format!("{at}.dnsConfig"),
+            "must provide `dnsConfig` when `dnsPolicy` is None",
+        ));
+    } else if value::list_at(spec, &["dnsConfig", "nameservers"]).is_empty() {
         errors.push(FieldError::required(
             format!("{at}.dnsConfig.nameservers"),
             "must provide at least one DNS nameserver when `dnsPolicy` is None",
         ));
     }
+}
+
+/// What is wrong with a pod that is to be made, beside what is wrong with any.
+pub fn validate_new(spec: &Value, errors: &mut Vec<FieldError>) {
+    if !value::list_at(spec, &["ephemeralContainers"]).is_empty() {
+        let why = "cannot be set on create";
+        errors.push(FieldError::forbidden("spec.ephemeralContainers", why));
+    }
+    let is_gated = !value::list_at(spec, &["schedulingGates"]).is_empty();
+    if is_gated && !value::str_at(spec, &["nodeName"]).is_empty() {
+        let why = "cannot be set until all schedulingGates have been cleared";
+        errors.push(FieldError::forbidden("spec.nodeName", why));
+    }
+}
+
+/// What who makes or changes a pod is to be told, though it is stored.
+pub fn warnings(spec: &Value) -> Vec<String> {
+    let grace = value::int_at(spec, &["terminationGracePeriodSeconds"]);
+    let is_negative = grace.is_some_and(|seconds| seconds < 0);
+    let warning = "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1";
+    is_negative
+        .then(|| warning.to_owned())
+        .into_iter()
+        .collect()
 }
 
 /// Names that the spec gives, or by which it names others.
@@ -81,18 +124,12 @@ fn check_times(spec: &Value, at: &str, errors: &mut Vec<FieldError>) {
         let why = "must be between 1 and 2147483647, inclusive";
         errors.push(FieldError::invalid(field, seconds, why));
     }
-    let grace = value::int_at(spec, &["terminationGracePeriodSeconds"]);
-    if let Some(seconds) = grace.filter(|seconds| *seconds < 0) {
-        let field = format!("{at}.terminationGracePeriodSeconds");
-        let why = "must be greater than or equal to 0";
-        errors.push(FieldError::invalid(field, seconds, why));
-    }
 }
 
 fn check_name<'a>(
     name: &'a str,
     field: String,
-    seen: &mut Vec<&'a str>,
+    seen: &mut HashSet<&'a str>,
     errors: &mut Vec<FieldError>,
 ) {
     if name.is_empty() {
@@ -102,10 +139,9 @@ fn check_name<'a>(
     for problem in names::dns_label(name) {
         errors.push(FieldError::invalid(field.as_str(), name, problem));
     }
-    if seen.contains(&name) {
+    if !seen.insert(name) {
         errors.push(FieldError::duplicate(field, name));
     }
-    seen.push(name);
 }
 
 /// A field that must be given.

@@ -1,5 +1,7 @@
 //! What holds for where a pod may run.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::one_of;
@@ -28,6 +30,22 @@ pub(super) fn validate(spec: &Value, at: &str, errors: &mut Vec<FieldError>) {
     }
     for (index, toleration) in value::list_at(spec, &["tolerations"]).iter().enumerate() {
         check_toleration(toleration, &format!("{at}.tolerations[{index}]"), errors);
+    }
+    let mut gates = HashSet::new();
+    for (index, gate) in value::list_at(spec, &["schedulingGates"])
+        .iter()
+        .enumerate()
+    {
+        let (name, field) = (
+            value::str_at(gate, &["name"]),
+            format!("{at}.schedulingGates[{index}]"),
+        );
+        for problem in names::qualified_name(name) {
+            errors.push(FieldError::invalid(field.as_str(), name, problem));
+        }
+        if !gates.insert(name) {
+            errors.push(FieldError::duplicate(field, name));
+        }
     }
     let spread = value::list_at(spec, &["topologySpreadConstraints"]);
     for (index, constraint) in spread.iter().enumerate() {

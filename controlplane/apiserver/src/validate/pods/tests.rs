@@ -4,7 +4,7 @@ use super::*;
 
 fn errors(spec: Value) -> Vec<String> {
     let mut errors = Vec::new();
-    validate_spec(&spec, "spec", &mut errors);
+    validate_spec(&spec, SpecOf::Pod, "spec", &mut errors);
     errors.iter().map(FieldError::to_string).collect()
 }
 
@@ -97,6 +97,14 @@ fn a_container_is_refused_where_and_as_kubernetes_does() {
             "resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1500m",
         ),
         (
+            json!({"resources": {"requests": {"example.com/gpu": "1"}}}),
+            "resources.limits: Required value: Limit must be set for non overcommitable resources",
+        ),
+        (
+            json!({"resources": {"requests": {"example.com/gpu": "1"}, "limits": {"example.com/gpu": "2"}}}),
+            "resources.requests: Invalid value: \"1\": must be equal to example.com/gpu limit of 2",
+        ),
+        (
             json!({"resources": {"limits": {"memory": "-1Gi"}}}),
             "resources.limits[memory]: Invalid value: \"-1Gi\": must be greater than or equal to 0",
         ),
@@ -170,6 +178,10 @@ fn a_pod_is_refused_where_and_as_kubernetes_does() {
         ),
         (
             json!({"dnsPolicy": "None"}),
+            "spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None",
+        ),
+        (
+            json!({"dnsPolicy": "None", "dnsConfig": {"searches": ["a"]}}),
             "spec.dnsConfig.nameservers: Required value: must provide at least one DNS nameserver when `dnsPolicy` is None",
         ),
         (
@@ -190,6 +202,18 @@ fn a_pod_is_refused_where_and_as_kubernetes_does() {
             json!({"affinity": {"podAffinity": {REQUIRED: [{"labelSelector": {"matchLabels": {"a": "b"}}}]}}}),
             "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey: Required value: can not be \
              empty",
+        ),
+        (
+            json!({"schedulingGates": [{"name": "example.com/a"}, {"name": "example.com/a"}]}),
+            "spec.schedulingGates[1]: Duplicate value: \"example.com/a\"",
+        ),
+        (
+            json!({"affinity": {"podAffinity": {REQUIRED: [{"topologyKey": "a", "labelSelector":
+                {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b", "c d"]}]}}]}}}),
+            "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].labelSelector.matchExpressions[0].\
+             values[1]: Invalid value: \"c d\": a valid label must be an empty string or consist of alphanumeric characters, \
+             '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or \
+             '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
         ),
         (
             json!({"topologySpreadConstraints": [{"maxSkew": 0, "topologyKey": "a", "whenUnsatisfiable": "DoNotSchedule"}]}),
@@ -216,7 +240,7 @@ fn a_port_of_the_node_is_wanted_once() {
     assert_eq!(
         errors(json!({"hostNetwork": true, "containers": [other]})),
         [
-            "spec.containers[0].ports[0].containerPort: Invalid value: 80: must match `hostPort` when `hostNetwork` is true"
+            "spec.containers[0].ports[0].hostPort: Invalid value: 81: must match `containerPort` when `hostNetwork` is true"
         ]
     );
 }
@@ -240,4 +264,69 @@ fn a_pods_containers_are_not_added_and_its_time_does_not_grow() {
             "spec.activeDeadlineSeconds: Invalid value: 11: must be less than or equal to previous value"
         ]
     );
+}
+
+#[test]
+fn a_template_may_leave_the_nodes_ports_to_its_pods() {
+    let port = |host: i64| json!({"containerPort": 80, "hostPort": host});
+    let with = |host: i64| json!({"hostNetwork": true, "containers": [{"name": "a", "image": "a", "ports": [port(host)]}]});
+    let of = |host: i64, of: SpecOf| {
+        let mut errors = Vec::new();
+        validate_spec(&with(host), of, "spec", &mut errors);
+        errors.len()
+    };
+    assert_eq!((of(0, SpecOf::Template), of(80, SpecOf::Template)), (0, 0));
+    assert_eq!((of(81, SpecOf::Template), of(0, SpecOf::Pod)), (1, 1));
+}
+
+#[test]
+fn a_new_pod_has_no_ephemeral_containers_nor_a_node_while_it_is_held_back() {
+    let mut errors = Vec::new();
+    let spec = json!({"ephemeralContainers": [{"name": "a"}], "schedulingGates": [{"name": "a"}], "nodeName": "n1"});
+    validate_new(&spec, &mut errors);
+    let said: Vec<String> = errors.iter().map(FieldError::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "spec.ephemeralContainers: Forbidden: cannot be set on create",
+            "spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared"
+        ]
+    );
+}
+
+#[test]
+fn a_negative_grace_period_is_warned_of_and_stored() {
+    let spec = |seconds: i64| {
+        json!({"terminationGracePeriodSeconds": seconds,
+        "containers": [{"name": "a", "image": "a"}]})
+    };
+    assert_eq!(errors(spec(-1)), Vec::<String>::new());
+    assert_eq!(
+        (warnings(&spec(-1)).len(), warnings(&spec(0)).len()),
+        (1, 0)
+    );
+}
+
+#[test]
+fn as_many_as_a_request_has_room_for_are_judged_in_no_time() {
+    const MANY: usize = 100_000;
+    let all = |of: fn(usize) -> Value| (0..MANY).map(of).collect::<Vec<Value>>();
+    let container = json!({"name": "a", "image": "a",
+        "ports": all(|n| json!({"name": format!("p{n}"), "containerPort": 80, "hostPort": n % 65_000 + 1})),
+        "volumeMounts": all(|n| json!({"name": format!("v{n}"), "mountPath": format!("/{n}")}))});
+    let mut containers = all(|n| json!({"name": format!("c{n}"), "image": "a"}));
+    containers.push(container);
+    let volumes = all(|n| json!({"name": format!("v{n}"), "emptyDir": {}}));
+    let began = std::time::Instant::now();
+    // Ports of the node are wanted twice; nothing else is.
+    let wrong = errors(json!({"containers": containers, "volumes": volumes}));
+    assert!(
+        wrong
+            .iter()
+            .all(|error| error.contains("hostPort: Duplicate value"))
+    );
+    assert!(wrong.len() >= MANY - 65_000);
+    // Each with each, it takes a minute.
+    let took = began.elapsed();
+    assert!(took < std::time::Duration::from_secs(10), "{took:?}");
 }

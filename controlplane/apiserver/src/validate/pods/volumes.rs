@@ -1,5 +1,7 @@
 //! What holds for a pod's volumes.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::{check_inner_path, check_name, one_of, required};
@@ -22,8 +24,8 @@ pub(super) fn validate<'a>(
     spec: &'a Value,
     at: &str,
     errors: &mut Vec<FieldError>,
-) -> Vec<&'a str> {
-    let mut names = Vec::new();
+) -> HashSet<&'a str> {
+    let mut names = HashSet::new();
     for (index, volume) in value::list_at(spec, &["volumes"]).iter().enumerate() {
         let here = format!("{at}.volumes[{index}]");
         let name = value::str_at(volume, &["name"]);
