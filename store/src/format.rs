@@ -15,7 +15,7 @@ use crate::{LeaseId, MemberId, Revision};
 pub(crate) use log::{Change, RawLog};
 
 /// The format that this version writes, and the newest it reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Length of a key of the log family.
 const LOG_KEY_LEN: usize = 12;

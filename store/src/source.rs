@@ -71,7 +71,7 @@ type Map = BTreeMap<Bytes, Option<Bytes>>;
 pub(crate) struct Pending {
     families: [Map; Family::ALL.len()],
     /// Log records of the view below this key are gone.
-    log_from: Option<Bytes>,
+    pub log_from: Option<Bytes>,
 }
 
 impl Pending {

@@ -12,11 +12,11 @@ use crate::apply::{Base, Work};
 use crate::cache::Cache;
 use crate::counts::CountTree;
 use crate::engine::{Batch, Cursor, Engine, EngineError, Family, View};
-use crate::format::{self, RawLog, meta, prefix_end};
+use crate::format::{self, RawLog, log_key, meta, prefix_end};
 use crate::published::{Generation, Published, Reader};
 use crate::roots::Roots;
 use crate::state::{applied, first_state, read_state};
-use crate::{Entry, Event, LeaseId, LogId, LogIndex, OpenError, Outcome, Revision};
+use crate::{Entry, Event, EventKind, LeaseId, LogId, LogIndex, OpenError, Outcome, Revision};
 
 /// How a store is set up. Nothing here changes what applying gives: members may differ in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub struct Store<E: Engine> {
 
 impl<E: Engine> Store<E> {
     /// Opens the state that the engine holds, or an empty one. Reads nothing that is proportional to the keys but their
-    /// counts, one record for about 128 of them. Writes nothing.
+    /// counts, one record for about 128 of them, and the last few MiB of the log. Writes nothing.
     pub fn open(engine: Arc<E>, options: Options) -> Result<Store<E>, OpenError> {
         let (view, base) = load(&*engine, options)?;
         let generation = Arc::new(Generation {
@@ -176,7 +176,7 @@ impl<E: Engine> Store<E> {
     /// A planted bug: puts on the disk that entries are applied, now and then, before what they change is there.
     fn persist_applied_first(&self, next: &Base) -> Result<(), EngineError> {
         let applied = next.state.applied;
-        if self.base.fresh || applied.is_none_or(|id| !id.index.is_multiple_of(8)) {
+        if self.base.unversioned || applied.is_none_or(|id| !id.index.is_multiple_of(8)) {
             return Ok(());
         }
         let state = State {
@@ -231,9 +231,12 @@ impl<E: Engine> Store<E> {
 fn load<E: Engine>(engine: &E, options: Options) -> Result<(E::View, Base), OpenError> {
     let view = engine.view()?;
     let found = read_state(|family, key| view.get(family, key))?;
-    let fresh = found.is_none();
-    let state: State = found.unwrap_or_else(first_state);
-    let counts = CountTree::load(&view)?;
+    let mut state: State = found.unwrap_or_else(first_state);
+    let unversioned = state.counted == 0;
+    if unversioned {
+        state.counted = state.revision;
+    }
+    let (counts, counted_end) = load_counts(&view, &state)?;
     if counts.total() != state.keys {
         let what = format!("{} keys, but {} are counted", state.keys, counts.total());
         return Err(OpenError::Damaged { what });
@@ -256,14 +259,33 @@ fn load<E: Engine>(engine: &E, options: Options) -> Result<(E::View, Base), Open
     }
     let base = Base {
         state,
-        fresh,
+        unversioned,
         counts,
+        counted_end,
         roots: Roots::default(),
         cache: Arc::new(Cache::new(options.cache_bytes)),
         alarms,
         log_start,
     };
     Ok((view, base))
+}
+
+/// The counts as they were written, and then what was logged since: from where, too.
+fn load_counts<V: View>(view: &V, state: &State) -> Result<(CountTree, u64), EngineError> {
+    let mut counts = CountTree::load(view)?;
+    let mut counted_end = None;
+    let from = log_key(Revision(state.counted).next(), 0);
+    let mut log = view.cursor(Family::Log, &from, None);
+    while let Some((key, value)) = log.next()? {
+        let record = RawLog::parse(key, value)?;
+        counted_end.get_or_insert(record.position);
+        if record.kind == EventKind::Delete {
+            counts.remove(record.key);
+        } else if record.creates() {
+            counts.add(record.key);
+        }
+    }
+    Ok((counts, counted_end.unwrap_or(state.log_end)))
 }
 
 fn published<V: View>(base: &Base, view: &V, generation: Arc<Generation>) -> Published<V> {

@@ -266,16 +266,16 @@ fn with_meta(key: &'static [u8], value: Option<&[u8]>) -> Arc<MemoryEngine> {
 
 #[test]
 fn a_newer_format_is_refused() {
-    let engine = with_meta(b"f", Some(&2_u32.to_be_bytes()));
+    let engine = with_meta(b"f", Some(&3_u32.to_be_bytes()));
     let error = Store::open(engine, Options::default()).err().unwrap();
     assert!(matches!(
         error,
-        OpenError::NewerFormat { found: 2, known: 1 }
+        OpenError::NewerFormat { found: 3, known: 2 }
     ));
     let text = error.to_string();
     assert_eq!(
         text,
-        "the data is in format 2, and this version reads formats up to 1: use a newer version"
+        "the data is in format 3, and this version reads formats up to 2: use a newer version"
     );
 }
 

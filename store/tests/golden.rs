@@ -1,9 +1,9 @@
-//! The format that is on disks: records written by version 1 still open, and are still what is written.
+//! The format that is on disks: records written by every version still open, and the last one is still what is written.
 
 mod common;
 
 use common::*;
-use keelson_proto::commandpb::{ClusterInit, MemberAttributes, Membership, Voters};
+use keelson_proto::commandpb::{ClusterInit, MemberAttributes, Membership, State, Voters};
 use keelson_proto::etcdserverpb::{AlarmRequest, PutRequest};
 use keelson_store::engine::{Batch, Cursor, Engine, Family, View};
 use keelson_store::memory::MemoryEngine;
@@ -11,7 +11,9 @@ use keelson_store::*;
 use std::fmt::Write;
 use std::sync::Arc;
 
-const GOLDEN: &str = include_str!("golden/v1.txt");
+const GOLDEN: &str = include_str!("golden/v2.txt");
+/// What version 1 wrote of the same.
+const GOLDEN_V1: &str = include_str!("golden/v1.txt");
 
 /// A bit of everything that leaves a record.
 fn populated() -> Fixture {
@@ -113,9 +115,34 @@ fn what_is_written_is_the_format_as_it_was_released() {
 #[test]
 fn a_store_in_the_released_format_opens_and_goes_on() {
     let expected = populated().now();
-    let mut store = Store::open(Arc::new(load(GOLDEN)), Options::default()).unwrap();
+    opens_and_goes_on(GOLDEN, expected.state());
+}
+
+#[test]
+fn a_store_in_an_older_format_opens_and_goes_on_in_the_new_one() {
+    let expected = populated().now();
+    // Its counts were always those of the state.
+    let state = State {
+        counted: 9,
+        ..expected.state().clone()
+    };
+    let engine = opens_and_goes_on(GOLDEN_V1, &state);
+    let format = engine.view().unwrap().get(Family::Meta, b"f").unwrap();
+    assert_eq!(format.unwrap(), [0, 0, 0, 2][..]);
+    let mut store = Store::open(engine, Options::default()).unwrap();
+    assert_eq!(store.reader().now().state().keys, 4);
+    let mut f = populated();
+    f.entry(delete("b", ""));
+    let entry = f.entry(delete("x", ""));
+    store.apply(&[entry]).unwrap();
+}
+
+fn opens_and_goes_on(golden: &str, state: &State) -> Arc<MemoryEngine> {
+    let expected = populated().now();
+    let engine = Arc::new(load(golden));
+    let mut store = Store::open(engine.clone(), Options::default()).unwrap();
     let now = store.reader().now();
-    assert_eq!(now.state(), expected.state());
+    assert_eq!(now.state(), state);
     assert_eq!((now.revision, now.compacted), (Revision(9), Revision(5)));
     for at in 5..=9 {
         let all = range_at("a", "\0", at);
@@ -138,4 +165,5 @@ fn a_store_in_the_released_format_opens_and_goes_on() {
     let mut f = populated();
     let entry = f.entry(delete("b", ""));
     assert_eq!(store.apply(&[entry]).unwrap().revision, Revision(10));
+    engine
 }

@@ -30,13 +30,19 @@ use crate::{
     Entry, Event, LeaseChange, LogId, Outcome, Payload, ReadError, Refusal, Reply, Revision,
 };
 
+/// Bytes that are logged before the counts are written again: what a start reads to know them, at most. A batch would change
+/// as many of their records as it has keys.
+const UNCOUNTED_BYTES: u64 = 4 << 20;
+
 /// What a state is beside what the engine holds of it.
 #[derive(Clone)]
 pub(crate) struct Base {
     pub state: State,
-    /// Nothing is in the engine yet: the first batch writes the format version.
-    pub fresh: bool,
+    /// Nothing is in the engine yet, or what an older version wrote: the first batch writes the format version.
+    pub unversioned: bool,
     pub counts: CountTree,
+    /// Where the log ended when the counts were written.
+    pub counted_end: u64,
     pub roots: Roots,
     pub cache: Arc<Cache>,
     /// Type and member.
@@ -252,7 +258,15 @@ impl<'a, V: View> Work<'a, V> {
     /// Ends the batch.
     pub fn finish(mut self) -> Result<Done, EngineError> {
         let mut batch = Batch::default();
-        self.write_counts(&mut batch)?;
+        self.cut_counts()?;
+        // Compaction takes away what tells how to go on from older ones.
+        let compacted = self.pending.log_from.is_some();
+        let base = &mut self.base;
+        if compacted || base.state.log_end - base.counted_end >= UNCOUNTED_BYTES {
+            base.counts.write_changes(&mut batch);
+            base.state.counted = base.state.revision;
+            base.counted_end = base.state.log_end;
+        }
         let Work {
             mut base,
             mut pending,
@@ -282,7 +296,7 @@ impl<'a, V: View> Work<'a, V> {
         } else {
             meta(meta::STATE, base.state.encode_to_vec());
         }
-        if std::mem::take(&mut base.fresh) {
+        if std::mem::take(&mut base.unversioned) {
             meta(meta::FORMAT, format::VERSION.to_be_bytes().to_vec());
         }
         pending.write(&mut batch);
@@ -295,7 +309,7 @@ impl<'a, V: View> Work<'a, V> {
         })
     }
 
-    fn write_counts(&mut self, batch: &mut Batch) -> Result<(), EngineError> {
+    fn cut_counts(&mut self) -> Result<(), EngineError> {
         let Base { counts, cache, .. } = &mut self.base;
         let base = Cached {
             view: self.view,
@@ -306,7 +320,7 @@ impl<'a, V: View> Work<'a, V> {
             base,
             pending: &self.pending,
         };
-        counts.write_changes(batch, &mut |from, to| {
+        counts.cut(&mut |from, to| {
             let mut keys = Vec::new();
             let mut cursor = source.cursor(Family::Latest, from, to);
             while let Some((key, _)) = cursor.next()? {

@@ -7,13 +7,13 @@
 //! - A clone costs one reference count and never sees a later change: a published state keeps its own.
 //! - `add` and `remove` cost O(log n) and read nothing. The first change after a clone copies one path of nodes
 //!   (three for a million keys, 3 KiB together); later ones on the same path copy nothing.
-//! - The same loads, adds, removes and writes give the same blocks: nothing depends on the shape of the inner nodes,
+//! - The same loads, adds, removes, cuts and writes give the same blocks: nothing depends on the shape of the inner nodes,
 //!   which a restart rebuilds. (Members that cut their batches differently may cut blocks differently; counts agree.)
 //!
 //! **On disk** ([`Family::Counts`]), one record a block: the block's first key (empty for the first block) → the number
-//! of its live keys, 4 bytes, big-endian. Blocks are cut and joined only in [`CountTree::write_changes`]: above 256 keys
-//! a block is cut into blocks of 128 to 255; a block that has fallen below 32 is joined with a neighbour if both
-//! make less than 128 together; an empty one goes.
+//! of its live keys, 4 bytes, big-endian. A block that has grown above 256 keys is cut into blocks of 128 to 255 by
+//! [`CountTree::cut`], soon, so that edges stay small. [`CountTree::write_changes`] is asked seldom: it joins a block that has
+//! fallen below 32 with a neighbour if both make less than 128 together; an empty one goes.
 //!
 //! **Memory**: a million keys of 40 bytes make 7,812 blocks if they came in order, and fewer otherwise. A block costs
 //! 24 bytes in its leaf, 32 of bookkeeping and its first key: about 0.9 MB for the million.
@@ -31,7 +31,7 @@ use std::sync::Arc;
 use crate::engine::{Batch, Cursor, EngineError, Family, View};
 use node::{Found, Key, Node};
 
-/// A block with more keys than this is cut.
+/// A block with more keys than this is to be cut.
 const KEYS_MAX: u32 = 256;
 /// What a block is cut into at least, and what joined blocks stay below. Half of [`KEYS_MAX`]: a block is not cut and joined
 /// again by a few keys coming and going.
@@ -43,8 +43,10 @@ const KEYS_MIN: u32 = 32;
 #[derive(Clone, Debug)]
 pub struct CountTree {
     root: Arc<Node>,
-    /// The first key of a block that lost more keys than it had. Reported by [`CountTree::write_changes`], so that
-    /// `remove` can stay infallible.
+    /// Keys of blocks that have grown too large since the last cut.
+    large: Vec<Key>,
+    /// The first key of a block that lost more keys than it had. Reported by [`CountTree::cut`], so that `remove` can stay
+    /// infallible.
     underflow: Option<Key>,
 }
 
@@ -80,6 +82,7 @@ impl CountTree {
         }
         Ok(CountTree {
             root: Node::build(blocks),
+            large: Vec::new(),
             underflow: None,
         })
     }
@@ -95,41 +98,53 @@ impl CountTree {
     }
 
     fn adjust(&mut self, key: &[u8], up: bool) {
-        if self.root.adjust(key, up).is_err() {
-            self.underflow = Some(self.block_of(key).first);
+        match self.root.adjust(key, up) {
+            // Once for each time that it outgrows the limit.
+            Ok(count) if up && count == KEYS_MAX + 1 => self.large.push(Key::from(key)),
+            Ok(_) => {}
+            Err(_) => self.underflow = Some(self.block_of(key).first),
         }
     }
 
-    /// Puts into `batch` what has changed since the last call, and cuts and joins blocks that have grown too large
-    /// or too small. `keys_of_block` gives the live keys of a range, all changes so far included, in order;
-    /// it is asked only for blocks that must be cut.
+    /// Cuts the blocks that have grown too large since the last call. `keys_of_block` gives the live keys of a range, all
+    /// changes so far included, in order.
     ///
     /// After an error the tree is of no more use.
     #[allow(clippy::type_complexity)]
-    pub fn write_changes(
+    pub fn cut(
         &mut self,
-        batch: &mut Batch,
         keys_of_block: &mut dyn FnMut(&[u8], Option<&[u8]>) -> Result<Vec<Bytes>, EngineError>,
     ) -> Result<(), EngineError> {
         if let Some(first) = &self.underflow {
             return Err(disagree(first, "more keys were removed than it held"));
         }
+        for key in std::mem::take(&mut self.large) {
+            let block = self.block_of(&key);
+            if block.count > KEYS_MAX {
+                let keys = keys_of_block(&block.first, block.next.as_deref())?;
+                self.cut_block(&block, &keys)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts into `batch` what has changed since the last call, and joins blocks that have become too small. What has grown too
+    /// large has been cut.
+    pub fn write_changes(&mut self, batch: &mut Batch) {
+        debug_assert!(self.large.is_empty(), "cut first");
         let mut changed = Vec::new();
         self.root.take_changed(&mut changed);
 
         let mut records: BTreeMap<Key, Option<u32>> = BTreeMap::new();
         for first in changed {
             let block = self.block_of(&first);
-            if block.first != first {
-                continue; // Joined with its left neighbour, which came before.
-            }
-            if block.count > KEYS_MAX {
-                let keys = keys_of_block(&block.first, block.next.as_deref())?;
-                self.cut(&block, &keys, &mut records)?;
-            } else {
+            // Otherwise it was joined with its left neighbour, which came before.
+            if block.first == first {
                 self.join(block, &mut records);
             }
         }
+        // What joining has changed is among the records.
+        self.root.take_changed(&mut Vec::new());
         for (first, count) in records {
             let first = Bytes::copy_from_slice(&first);
             match count {
@@ -137,7 +152,6 @@ impl CountTree {
                 None => batch.delete(Family::Counts, first),
             }
         }
-        Ok(())
     }
 
     /// How many keys live.
@@ -190,12 +204,7 @@ impl CountTree {
     }
 
     /// Cuts a block evenly. The first piece keeps the block's first key, which need not be a live one.
-    fn cut(
-        &mut self,
-        block: &Found,
-        keys: &[Bytes],
-        records: &mut BTreeMap<Key, Option<u32>>,
-    ) -> Result<(), EngineError> {
+    fn cut_block(&mut self, block: &Found, keys: &[Bytes]) -> Result<(), EngineError> {
         if keys.len() != block.count as usize {
             let why = format!(
                 "its count is {}, but {} keys live in it",
@@ -213,9 +222,7 @@ impl CountTree {
             } else {
                 Key::from(&keys[start][..])
             };
-            let count = (end - start) as u32;
-            self.root.set(&first, count);
-            records.insert(first, Some(count));
+            self.root.set(&first, (end - start) as u32);
             start = end;
         }
         Ok(())

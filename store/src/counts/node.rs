@@ -150,8 +150,8 @@ impl Node {
         }
     }
 
-    /// One key more or less in the block that holds `key`.
-    pub fn adjust(self: &mut Arc<Node>, key: &[u8], up: bool) -> Result<(), Underflow> {
+    /// One key more or less in the block that holds `key`. Gives the block's new count.
+    pub fn adjust(self: &mut Arc<Node>, key: &[u8], up: bool) -> Result<u32, Underflow> {
         match Arc::make_mut(self) {
             Node::Leaf(blocks) => {
                 let at = position(blocks, key);
@@ -163,16 +163,17 @@ impl Node {
                 };
                 block.count = count.ok_or(Underflow)?;
                 block.changed = true;
+                Ok(block.count)
             }
             Node::Inner(children) => {
                 let at = position(children, key);
                 let child = &mut children[at];
-                child.node.adjust(key, up)?;
+                let count = child.node.adjust(key, up)?;
                 child.sum = if up { child.sum + 1 } else { child.sum - 1 };
                 child.changed = true;
+                Ok(count)
             }
         }
-        Ok(())
     }
 
     /// Lists the first keys of the changed blocks in order, and forgets that they are changed.
@@ -201,7 +202,8 @@ impl Node {
         }
     }
 
-    /// Sets the count of the block that begins at `first`, cutting the block that holds `first` if there is none.
+    /// Sets the count of the block that begins at `first`, cutting the block that holds `first` if there is none. It counts as
+    /// changed.
     pub fn set(self: &mut Arc<Node>, first: &Key, count: u32) {
         if let Some(right) = self.set_below(first, count) {
             let left = Child::of(self.clone());
@@ -216,13 +218,14 @@ impl Node {
                 let at = position(blocks, first);
                 if blocks[at].first == *first {
                     blocks[at].count = count;
+                    blocks[at].changed = true;
                 } else {
                     blocks.insert(
                         at + 1,
                         Block {
                             first: first.clone(),
                             count,
-                            changed: false,
+                            changed: true,
                         },
                     );
                 }
@@ -232,6 +235,7 @@ impl Node {
                 let at = position(children, first);
                 let right = children[at].node.set_below(first, count);
                 children[at].refresh();
+                children[at].changed = true;
                 if let Some(right) = right {
                     children.insert(at + 1, Child::of(right));
                 }

@@ -9,7 +9,7 @@
 mod commands;
 mod naive;
 
-use keelson_proto::commandpb::{Command, Membership, Voters};
+use keelson_proto::commandpb::{Command, Membership, State, Voters};
 use keelson_proto::etcdserverpb::RangeRequest;
 use keelson_proto::mvccpb;
 use proptest::prelude::*;
@@ -244,9 +244,14 @@ impl<S: Subject> Run<S> {
             prop_assert_eq!(&applied.outcomes.remove(0), outcome);
             prop_assert_eq!(&applied.events, events);
         }
+        // When the counts are written depends on the batches.
+        let but_that = |state: &State| State {
+            counted: 0,
+            ..state.clone()
+        };
         let first = self.store().reader().now();
         let second = self.second.reader().now();
-        prop_assert_eq!(first.state(), second.state());
+        prop_assert_eq!(but_that(first.state()), but_that(second.state()));
         Ok(())
     }
 
@@ -276,9 +281,14 @@ impl<S: Subject> Run<S> {
             let events: Vec<&Event> = before.iter().flat_map(|(_, events)| events).collect();
             prop_assert_eq!(again.events.iter().collect::<Vec<_>>(), events);
         }
+        // When the counts are written depends on the batches.
+        let but_that = |state: &State| State {
+            counted: 0,
+            ..state.clone()
+        };
         let first = self.store().reader().now();
         let second = self.second.reader().now();
-        prop_assert_eq!(first.state(), second.state());
+        prop_assert_eq!(but_that(first.state()), but_that(second.state()));
         Ok(())
     }
 
