@@ -312,3 +312,6 @@ fn differs(old: &Pod, new: &Pod) -> bool {
         || node_name(old) != node_name(new)
         || status(old) != status(new)
 }
+
+#[cfg(test)]
+mod tests;

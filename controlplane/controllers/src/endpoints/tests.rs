@@ -1,6 +1,7 @@
 //! One rule of endpoints a test, for slices and for the old form.
 
 mod old_form;
+mod pods;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

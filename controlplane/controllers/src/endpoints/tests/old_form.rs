@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::EndpointAddress;
 
 use super::*;
 
-fn legacy_of(service: &Service, pods: &[Pod]) -> Endpoints {
+pub fn legacy_of(service: &Service, pods: &[Pod]) -> Endpoints {
     let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
     match legacy::reconcile(service, &pods, None, None) {
         Some(legacy::Action::Create(endpoints)) => *endpoints,
@@ -84,6 +84,76 @@ fn of_several_subsets_each_keeps_its_share_of_the_thousand() {
             }
         }
         assert_eq!(sizes(&legacy_of(&by_name(), &pods)), kept, "{given:?}");
+    }
+}
+
+/// What is written where these endpoints are already; `None` if nothing is.
+fn rewritten(service: &Service, pods: &[Pod], existing: Endpoints) -> Option<Endpoints> {
+    let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
+    match legacy::reconcile(service, &pods, Some(&Arc::new(existing)), None) {
+        None => None,
+        Some(legacy::Action::Update { new, .. }) => Some(*new),
+        Some(other) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn labels_of_the_old_form_follow_the_service_and_its_address() {
+    let mut service = service();
+    let told = |endpoints: &Endpoints| endpoints.labels().clone();
+    let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        let managed = ("endpoints.kubernetes.io/managed-by", "endpoint-controller");
+        let pairs = pairs.iter().chain([&managed]);
+        pairs
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    };
+    let endpoints = legacy_of(&service, &pods(1));
+    assert_eq!(told(&endpoints), labels(&[("team", "a")]));
+    // That label is the endpoints' own.
+    service.metadata.labels = Some([("owner".into(), "b".into())].into());
+    service
+        .labels_mut()
+        .insert(HEADLESS_LABEL.into(), "bad".into());
+    let endpoints = rewritten(&service, &pods(1), endpoints).unwrap();
+    assert_eq!(told(&endpoints), labels(&[("owner", "b")]));
+    service.spec.as_mut().unwrap().cluster_ip = Some("None".into());
+    let endpoints = rewritten(&service, &pods(1), endpoints).unwrap();
+    assert_eq!(
+        told(&endpoints),
+        labels(&[("owner", "b"), (HEADLESS_LABEL, "")])
+    );
+    service.spec.as_mut().unwrap().cluster_ip = Some("10.0.0.1".into());
+    let endpoints = rewritten(&service, &pods(1), endpoints).unwrap();
+    assert_eq!(told(&endpoints), labels(&[("owner", "b")]));
+    assert_eq!(rewritten(&service, &pods(1), endpoints), None);
+}
+
+#[test]
+fn whatever_was_said_of_too_many_addresses_is_put_right_though_they_stay() {
+    let over = "endpoints.kubernetes.io/over-capacity";
+    for said in ["warning", "invalid"] {
+        let mut endpoints = legacy_of(&service(), &pods(1001));
+        endpoints.annotations_mut().insert(over.into(), said.into());
+        let subsets = endpoints.subsets.clone();
+        let new = rewritten(&service(), &pods(1001), endpoints).unwrap();
+        assert_eq!(new.annotations()[over], "truncated");
+        assert_eq!(new.subsets, subsets);
+        let mut endpoints = legacy_of(&service(), &pods(1000));
+        endpoints.annotations_mut().insert(over.into(), said.into());
+        let subsets = endpoints.subsets.clone();
+        let new = rewritten(&service(), &pods(1000), endpoints).unwrap();
+        assert!(!new.annotations().contains_key(over));
+        assert_eq!(new.subsets, subsets);
+    }
+}
+
+#[test]
+fn no_subsets_and_an_empty_list_of_them_are_the_same() {
+    let mut endpoints = legacy_of(&service(), &[]);
+    for subsets in [None, Some(vec![])] {
+        endpoints.subsets = subsets;
+        assert_eq!(rewritten(&service(), &[], endpoints.clone()), None);
     }
 }
 
