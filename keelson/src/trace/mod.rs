@@ -10,7 +10,7 @@ mod object;
 mod story;
 mod writer;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -86,6 +86,8 @@ struct Teller {
     streams: SelectAll<BoxStream<'static, Seen>>,
     /// Kinds whose objects have not all been seen yet.
     unlisted: HashSet<String>,
+    /// What a list of a kind that is under way has named so far, by uid.
+    listing: HashMap<String, HashSet<String>>,
     /// Kinds that cannot be watched at the moment.
     troubled: HashSet<String>,
     held: Held,
@@ -112,6 +114,7 @@ impl Teller {
                 .map(|kind| watch(client, kind, namespace))
                 .collect(),
             unlisted: watched().map(|kind| kind.resource.kind.clone()).collect(),
+            listing: HashMap::new(),
             troubled: HashSet::new(),
             held: Held::default(),
             since: Instant::now(),
@@ -126,7 +129,7 @@ impl Teller {
                 .next()
                 .await
                 .context("nothing can be watched")?;
-            self.take(seen);
+            self.take(seen)?;
         }
         let mut last = Instant::now();
         // All that is there is there: nothing of an earlier revision can still come.
@@ -141,7 +144,7 @@ impl Teller {
             let settled = self.held.next_settled();
             let idle = until_idle.map(|idle| last + idle);
             tokio::select! {
-                Some(seen) = self.streams.next() => self.take(seen),
+                Some(seen) = self.streams.next() => self.take(seen)?,
                 () = sleep_until(settled.unwrap_or(last)), if settled.is_some() => {
                     if self.say(Instant::now())? {
                         last = Instant::now();
@@ -153,17 +156,31 @@ impl Teller {
         }
     }
 
-    fn take(&mut self, seen: Seen) {
+    fn take(&mut self, seen: Seen) -> anyhow::Result<()> {
         let Seen { kind, what } = seen;
         let is_first = self.unlisted.contains(&kind);
         let (object, is_gone) = match what {
-            Ok(Event::Init) => return,
+            Ok(Event::Init) => {
+                self.listing.insert(kind, HashSet::new());
+                return Ok(());
+            }
             Ok(Event::InitDone) => {
                 self.unlisted.remove(&kind);
                 self.troubled.remove(&kind);
-                return;
+                let listed = self.listing.remove(&kind).unwrap_or_default();
+                if !is_first {
+                    // What is held back is older than the list.
+                    self.say(Instant::now() + held::SETTLE)?;
+                    self.story.are_all(&kind.to_ascii_lowercase(), &listed);
+                }
+                return Ok(());
             }
-            Ok(Event::InitApply(object) | Event::Apply(object)) => (object, false),
+            Ok(Event::InitApply(object)) => {
+                let listing = self.listing.entry(kind.clone()).or_default();
+                listing.extend(object.metadata.uid.clone());
+                (object, false)
+            }
+            Ok(Event::Apply(object)) => (object, false),
             Ok(Event::Delete(object)) => (object, true),
             Err(error) => {
                 self.unlisted.remove(&kind);
@@ -172,12 +189,10 @@ impl Teller {
                         "keelson: cannot watch objects of kind {kind} at the moment: {error}"
                     );
                 }
-                return;
+                return Ok(());
             }
         };
-        let Ok(value) = serde_json::to_value(object) else {
-            return;
-        };
+        let value = serde_json::to_value(object).context("an object that was read")?;
         let now = Instant::now();
         let change = Change {
             at: (!is_first).then(|| now - self.since),
@@ -185,6 +200,7 @@ impl Teller {
             is_gone,
         };
         self.held.hold(change, now);
+        Ok(())
     }
 
     /// Tells of what has settled by then; says whether anything was told.
@@ -213,4 +229,60 @@ fn watch(client: &Client, kind: &Kind, namespace: Option<&str>) -> BoxStream<'st
             what,
         })
         .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_vanished_while_the_stream_was_broken_is_not_counted_any_more() {
+        let mut teller = Teller {
+            story: Story::of("replicaset", "web"),
+            streams: SelectAll::new(),
+            unlisted: ["ReplicaSet".into(), "Pod".into()].into(),
+            listing: HashMap::new(),
+            troubled: HashSet::new(),
+            held: Held::default(),
+            since: Instant::now(),
+        };
+        let object = |name: &str, revision: u64, owner: Option<&str>| {
+            let owner =
+                owner.map(|owner| json!({"kind": "ReplicaSet", "name": owner, "uid": owner}));
+            let owners: Vec<_> = owner.into_iter().collect();
+            serde_json::from_value::<DynamicObject>(json!({
+                "metadata": {
+                    "name": name, "uid": name, "resourceVersion": revision.to_string(),
+                    "ownerReferences": owners,
+                },
+                "spec": {"replicas": 1},
+            }))
+            .unwrap()
+        };
+        let mut list = |kind: &str, objects: Vec<DynamicObject>| {
+            let objects = objects.into_iter().map(Event::InitApply);
+            let all = [Event::Init]
+                .into_iter()
+                .chain(objects)
+                .chain([Event::InitDone]);
+            for event in all {
+                let (kind, what) = (kind.to_owned(), Ok(event));
+                teller.take(Seen { kind, what }).unwrap();
+            }
+        };
+        let pod = |name: &str, revision: u64| object(name, revision, Some("web"));
+        list("ReplicaSet", vec![object("web", 1, None)]);
+        list("Pod", vec![pod("a", 2), pod("b", 3)]);
+        list("Pod", vec![pod("b", 3)]);
+        let value = serde_json::to_value(pod("b", 4)).unwrap();
+        let told = teller.story.take(Change {
+            at: None,
+            object: Object::new("Pod", value),
+            is_gone: true,
+        });
+        // It has the one pod that it wants: somebody deleted it.
+        assert!(!told.unwrap().to_string().contains("because"));
+    }
 }

@@ -59,6 +59,12 @@ impl Object {
         !self.text("/metadata/deletionTimestamp").is_empty()
     }
 
+    /// Whether it is a pod that has not run to its end.
+    pub fn is_running_pod(&self) -> bool {
+        let ended = ["Succeeded", "Failed"].contains(&self.text("/status/phase"));
+        self.kind == "pod" && !ended
+    }
+
     /// Those who own it.
     pub fn owners(&self) -> impl Iterator<Item = Reference<'_>> {
         self.list("/metadata/ownerReferences").iter().map(reference)

@@ -15,7 +15,7 @@
 //!
 //! - the end of what was asked to end follows from what was written to it last;
 //! - what an owner leaves behind is deleted because the owner ended;
-//! - what an owner has too many of, by its `spec.replicas`, because of the write that wants fewer.
+//! - a pod of which an owner has too many, by its `spec.replicas`, because of the write that wants fewer.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -76,6 +76,8 @@ struct Known {
     object: Object,
     /// The latest last.
     writes: VecDeque<Write>,
+    /// It is gone, and nobody saw by which write.
+    is_lost: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -161,6 +163,13 @@ impl Story {
         line
     }
 
+    /// Of this kind there are only these, by uid: whatever else was known of it has gone while nobody looked.
+    pub fn are_all(&mut self, kind: &str, uids: &HashSet<String>) {
+        for (uid, known) in &mut self.known {
+            known.is_lost |= known.object.kind() == kind && !uids.contains(uid);
+        }
+    }
+
     /// Whether the object whose story this is was seen.
     pub fn has_begun(&self) -> bool {
         !self.members.is_empty()
@@ -184,6 +193,7 @@ impl Story {
         match self.known.get_mut(&uid) {
             Some(known) => {
                 known.object = object;
+                known.is_lost = false;
                 known.writes.push_back(write);
                 if known.writes.len() > WRITES_MAX {
                     known.writes.pop_front();
@@ -191,7 +201,12 @@ impl Story {
             }
             None => {
                 let writes = VecDeque::from([write]);
-                self.known.insert(uid, Known { object, writes });
+                let known = Known {
+                    object,
+                    writes,
+                    is_lost: false,
+                };
+                self.known.insert(uid, known);
             }
         }
     }
@@ -311,7 +326,7 @@ impl Story {
             .filter_map(|owner| self.known.get(owner.uid));
         let causes = owners.map(|owner| match owner.has_ended() {
             true => owner.latest(|other| other.ends),
-            false if self.has_too_many(owner, object.kind()) => {
+            false if object.is_running_pod() && self.has_too_many_pods(owner) => {
                 owner.latest(|other| other.touched.wanted)
             }
             false => None,
@@ -319,19 +334,17 @@ impl Story {
         latest(causes.collect(), write)
     }
 
-    /// Whether an owner has more of a kind than it wants.
-    fn has_too_many(&self, owner: &Known, kind: &str) -> bool {
+    /// Whether an owner has more pods than it wants. Those that have run to their end do not count.
+    fn has_too_many_pods(&self, owner: &Known) -> bool {
         let wanted = owner.object.value().pointer("/spec/replicas");
         let Some(wanted) = wanted.and_then(Value::as_u64) else {
             return false;
         };
         let is_its_own = |known: &&Known| {
-            known.object.kind() == kind
+            let mut owners = known.object.owners();
+            known.object.is_running_pod()
                 && !known.has_ended()
-                && known
-                    .object
-                    .owners()
-                    .any(|one| one.uid == owner.object.uid())
+                && owners.any(|one| one.uid == owner.object.uid())
         };
         self.known.values().filter(is_its_own).count() as u64 > wanted
     }
@@ -354,7 +367,7 @@ impl Write {
 impl Known {
     /// Whether it is gone, or was asked to go.
     fn has_ended(&self) -> bool {
-        self.object.is_deleting() || self.writes.iter().any(|write| write.ends)
+        self.is_lost || self.object.is_deleting() || self.writes.iter().any(|write| write.ends)
     }
 
     /// The latest write that is such, and to what.

@@ -232,6 +232,31 @@ fn what_is_too_much_or_left_behind_is_deleted_because_of_its_owner() {
 }
 
 #[test]
+fn what_a_person_may_have_deleted_has_no_cause() {
+    let mut story = Teller::of("deployment", "web");
+    let wants = |replicas: u64| json!({"metadata": {}, "spec": {"replicas": replicas}});
+    let set = |replicas: u64| {
+        let mut set = wants(replicas);
+        set["metadata"] = owned_by("Deployment", "web");
+        set
+    };
+    let pod = |phase: &str| json!({"metadata": owned_by("ReplicaSet", "web-2"), "status": {"phase": phase}});
+    story.written("Deployment", "web", "kubectl", wants(1));
+    // An old one, and the one that is in use: a deployment does not want one replica set.
+    story.written("ReplicaSet", "web-1", KCM, set(0));
+    story.written("ReplicaSet", "web-2", KCM, set(1));
+    let old = story.change("ReplicaSet", "web-1", KCM, set(0), true);
+    assert!(!old.as_ref().unwrap().contains("because"), "{old:?}");
+    // One that has failed beside one that runs are not too many, and which of them goes is nobody's need.
+    story.written("Pod", "web-2-a", KCM, pod("Failed"));
+    story.written("Pod", "web-2-b", KCM, pod("Running"));
+    for (name, phase) in [("web-2-b", "Running"), ("web-2-a", "Failed")] {
+        let gone = story.change("Pod", name, KCM, pod(phase), true);
+        assert!(!gone.as_ref().unwrap().contains("because"), "{gone:?}");
+    }
+}
+
+#[test]
 fn a_stream_that_begins_again_repeats_nothing() {
     let mut story = Teller::of("deployment", "web");
     let body = || json!({"metadata": {}});
