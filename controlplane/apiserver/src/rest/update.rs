@@ -3,6 +3,8 @@
 //! The first attempt works on the cached object, which saves a read; whatever is not a plain success on it is tried
 //! again on what the store has. A change that changes nothing writes nothing.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::api::{Guess, shown, stored_form, unshown};
@@ -358,7 +360,8 @@ fn check_content(resource: &Resource, old: &Value, new: &Value, errors: &mut Vec
     if value::same(&content(new), &content(old)) {
         let mut known = Vec::new();
         resource.rules.validate(old, &mut known);
-        faults.retain(|fault| !known.contains(fault));
+        let known: HashSet<String> = known.iter().map(FieldError::to_string).collect();
+        faults.retain(|fault| !known.contains(&fault.to_string()));
     }
     errors.append(&mut faults);
 }

@@ -320,9 +320,9 @@ impl Store {
         }
     }
 
-    /// Writes a key of the API server's own, whatever is there.
+    /// Writes a key of the API server's own, whatever is there. Many wait for it.
     pub async fn put(&self, key: &str, value: Vec<u8>) -> Result<Revision, StoreError> {
-        let reply = timed(self.kv.clone().put(key, value, None)).await?;
+        let reply = soon(timed(self.kv.clone().put(key, value, None))).await?;
         Ok(reply.header().map_or(0, |header| header.revision()))
     }
 }

@@ -1,5 +1,7 @@
 //! What holds for the metadata of every object.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::names;
@@ -162,7 +164,8 @@ pub fn validate_update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
         }
     }
     if value::is_deleting(old) {
-        let known = value::list_at(old, &["metadata", "finalizers"]);
+        let known = value::list_at(old, &["metadata", "finalizers"]).iter();
+        let known: HashSet<&Value> = known.collect();
         let added: Vec<&Value> = value::list_at(new, &["metadata", "finalizers"])
             .iter()
             .filter(|one| !known.contains(one))

@@ -1,5 +1,7 @@
 //! The words that a strategic merge patch has for what a plain merge cannot say.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::Error;
@@ -51,7 +53,8 @@ pub(super) fn retain_keys(
     let Value::Array(keys) = keys else {
         return Err(malformed());
     };
-    let retained = |key: &String| keys.iter().any(|retained| retained.as_str() == Some(key));
+    let keys: HashSet<&str> = keys.iter().filter_map(Value::as_str).collect();
+    let retained = |key: &String| keys.contains(key.as_str());
     let is_written = |(key, value): &(&String, &Value)| {
         !value.is_null() && !key.starts_with(DELETE_FROM_LIST) && !key.starts_with(SET_ORDER)
     };
@@ -81,6 +84,7 @@ pub(super) fn special_items(
     merge_key: &str,
 ) -> Result<Special, Error> {
     let mut plain = Vec::new();
+    let mut deleted = HashSet::new();
     let mut replace = false;
     for item in patch {
         match item.get(PATCH).and_then(Value::as_str) {
@@ -89,7 +93,7 @@ pub(super) fn special_items(
                 let key = item
                     .get(merge_key)
                     .ok_or_else(|| no_merge_key(&item, merge_key))?;
-                original.retain(|known| known.get(merge_key) != Some(key));
+                deleted.insert(key.clone());
             }
             Some("replace") => replace = true,
             Some("merge") => {
@@ -100,6 +104,11 @@ pub(super) fn special_items(
             _ => return Err(unknown_patch(&item)),
         }
     }
+    original.retain(|known| {
+        known
+            .get(merge_key)
+            .is_none_or(|key| !deleted.contains(key))
+    });
     let (original, patch) = if replace {
         (plain, Vec::new())
     } else {

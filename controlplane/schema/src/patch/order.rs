@@ -1,4 +1,8 @@
 //! The order of a merged list.
+//!
+//! A list may be as long as a request, so its items are looked up, and not looked for.
+
+use std::collections::HashMap;
 
 use serde_json::Value;
 
@@ -13,18 +17,28 @@ pub(super) enum Identity<'a> {
 }
 
 impl Identity<'_> {
-    /// Whether two items are the same one. Items without the key are none.
-    pub fn same(self, left: &Value, right: &Value) -> bool {
+    /// Whether two items are the same one.
+    fn same(self, left: &Value, right: &Value) -> bool {
+        self.of(left).is_some() && self.of(left) == self.of(right)
+    }
+
+    /// What an item is told apart by. Items without the key are none.
+    fn of(self, item: &Value) -> Option<&Value> {
         match self {
-            Identity::Key(key) => left
-                .get(key)
-                .is_some_and(|value| right.get(key) == Some(value)),
-            Identity::Itself => left == right,
+            Identity::Key(key) => item.get(key),
+            Identity::Itself => Some(item),
         }
     }
 
-    fn position(self, item: &Value, of: &[Value]) -> Option<usize> {
-        of.iter().position(|other| self.same(item, other))
+    /// Where each item of a list stands: of those that are the same one, the first.
+    fn places(self, list: &[Value]) -> HashMap<&Value, usize> {
+        let mut places = HashMap::with_capacity(list.len());
+        for (place, item) in list.iter().enumerate() {
+            if let Some(identity) = self.of(item) {
+                places.entry(identity).or_insert(place);
+            }
+        }
+        places
     }
 
     fn require(self, items: &[Value]) -> Result<(), Error> {
@@ -45,20 +59,24 @@ pub(super) fn arrange(
     identity: Identity<'_>,
 ) -> Result<Vec<Value>, Error> {
     identity.require(&merged)?;
+    let (in_patch, in_server) = (identity.places(patch), identity.places(server));
+    let place = |item: &Value, places: &HashMap<&Value, usize>| {
+        identity.of(item).and_then(|one| places.get(one).copied())
+    };
     let (mut named, mut only_server): (Vec<_>, Vec<_>) = merged
         .into_iter()
-        .partition(|item| identity.position(item, patch).is_some());
-    named.sort_by_key(|item| identity.position(item, patch));
-    only_server.sort_by_key(|item| identity.position(item, server));
+        .partition(|item| place(item, &in_patch).is_some());
+    named.sort_by_key(|item| place(item, &in_patch));
+    only_server.sort_by_key(|item| place(item, &in_server));
 
     let mut arranged = Vec::with_capacity(named.len() + only_server.len());
     let mut only_server = only_server.into_iter().peekable();
     for item in named {
-        let place = identity.position(&item, server);
+        let own = place(&item, &in_server);
         // What stood in front of this item stays in front of it. A new item has no place to compare with, and comes first.
-        while let Some(before) = only_server.next_if(|other| {
-            place.is_some_and(|place| identity.position(other, server) < Some(place))
-        }) {
+        while let Some(before) =
+            only_server.next_if(|other| own.is_some_and(|own| place(other, &in_server) < Some(own)))
+        {
             arranged.push(before);
         }
         arranged.push(item);

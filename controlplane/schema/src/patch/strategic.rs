@@ -1,5 +1,7 @@
 //! Strategic merge patches: objects are merged field by field, and lists as their fields say, item by item.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
 use super::Error;
@@ -87,12 +89,9 @@ fn merge_list(
     }
     match identity(field, &original, &patch)? {
         Identity::Itself => {
-            let mut merged: Vec<Value> = Vec::new();
-            for item in original.iter().chain(&patch) {
-                if !merged.contains(item) {
-                    merged.push(item.clone());
-                }
-            }
+            let mut seen = HashSet::new();
+            let all = original.iter().chain(&patch);
+            let merged: Vec<Value> = all.filter(|item| seen.insert(*item)).cloned().collect();
             let items = order::arrange(merged, &patch, &original, Identity::Itself)?;
             Ok(Merged {
                 items,
@@ -122,13 +121,21 @@ fn merge_items(
     key: &str,
 ) -> Result<Vec<Value>, Error> {
     let mut merged = special.original;
+    // Of those that have the same key, the first.
+    let mut places: HashMap<Value, usize> = HashMap::with_capacity(merged.len());
+    for (place, item) in merged.iter().enumerate() {
+        if let Some(value) = item.get(key) {
+            places.entry(value.clone()).or_insert(place);
+        }
+    }
     for item in special.patch {
         let value = item
             .get(key)
             .ok_or_else(|| directives::no_merge_key(&item, key))?;
-        let at = merged
-            .iter()
-            .position(|known| known.get(key) == Some(value));
+        let at = places.get(value).copied();
+        if at.is_none() {
+            places.insert(value.clone(), merged.len());
+        }
         match (at.map(|at| (at, std::mem::take(&mut merged[at]))), item) {
             (Some((at, Value::Object(before))), Value::Object(patch)) => {
                 merged[at] = Value::Object(merge(object_type(field), before, patch)?);
@@ -203,6 +210,7 @@ fn delete_from_list(original: &mut Object, list: &str, items: Value) -> Result<(
         ));
     };
     if let Some(Value::Array(list)) = original.get_mut(list) {
+        let items: HashSet<&Value> = items.iter().collect();
         list.retain(|item| !items.contains(item));
     }
     Ok(())
