@@ -24,6 +24,8 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
 
 const SECONDS: u64 = 15;
+/// So long a run is surely one in which a node with pods falls silent.
+const LONG: u64 = 60;
 const NODES: usize = 3;
 const REPLICAS_MAX: i32 = 8;
 const IMAGES: u8 = 5;
@@ -113,6 +115,10 @@ async fn roll_outs_keep_their_bounds_and_end_as_asked_whatever_is_killed() {
     assert!(
         kills > 5 && tally.pods > 10 && tally.scaled_down > 5 && tally.slices > 5,
         "too little has happened to prove anything"
+    );
+    assert!(
+        tally.taken > 0 || seconds < LONG,
+        "no pod was lost to a fault"
     );
 }
 

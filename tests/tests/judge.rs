@@ -118,7 +118,10 @@ impl Tale {
         );
         let addresses: Vec<Value> = pods
             .iter()
-            .map(|(set, number)| json!({"ip": address_of(set, *number)}))
+            .map(|(set, number)| {
+                let pod = json!({"kind": "Pod", "uid": format!("{set}-{number}")});
+                json!({"ip": address_of(set, *number), "targetRef": pod})
+            })
             .collect();
         self.put(
             "services/endpoints/default/web",
@@ -294,6 +297,7 @@ fn a_replica_set_that_has_more_pods_than_it_ever_should_was_served_twice() {
 fn a_larger_size_allows_more_until_a_smaller_one_is_followed() {
     let mut tale = Tale::begin();
     tale.deployment(2, 2, "image:a", 1);
+    tale.pod(OLD, 0, State::Lost);
     tale.gone("pods/default/web-a-0");
     tale.start(OLD, 4);
     assert_eq!(
@@ -365,6 +369,85 @@ fn who_knew_of_a_lost_pod_is_not_excused_by_it() {
 }
 
 #[test]
+fn what_was_lost_and_is_replaced_excuses_nobody() {
+    let mut tale = Tale::begin();
+    for number in [0, 1] {
+        tale.pod(OLD, number, State::Lost);
+        tale.gone(&format!("pods/default/web-a-{number}"));
+        tale.start(OLD, 4 + number);
+    }
+    tale.set(OLD, 1, 4, "image:a", 1, 4);
+    tale.deployment(2, 3, "image:a", 1);
+    tale.set(OLD, 2, 3, "image:a", 1, 4);
+    tale.pod(OLD, 2, State::Terminating);
+    assert_eq!(tale.wrong(), []);
+    tale.pod(OLD, 3, State::Terminating);
+    assert_eq!(tale.wrong(), [Rule::TooFew], "three were asked for");
+}
+
+#[test]
+fn a_pod_that_nobody_wanted_away_may_not_be_taken_away_though_enough_are_left() {
+    let mut tale = Tale::begin();
+    tale.pod(OLD, 0, State::Lost);
+    tale.gone("pods/default/web-a-0");
+    tale.start(OLD, 4);
+    tale.set(OLD, 1, 4, "image:a", 1, 4);
+    tale.pod(OLD, 1, State::Terminating);
+    assert_eq!(
+        tale.wrong(),
+        [Rule::TooFew],
+        "three are enough for the deployment, but not for its replica set"
+    );
+}
+
+#[test]
+fn a_status_that_is_too_good_excuses_who_believes_it_though_another_is_too_bad() {
+    let mut tale = Tale::begin();
+    tale.pod(OLD, 0, State::Lost);
+    tale.gone("pods/default/web-a-0");
+    tale.set(OLD, 1, 4, "image:a", 1, 3);
+    tale.deployment(2, 4, "image:b", 2);
+    tale.set(NEW, 1, 1, "image:b", 1, 0);
+    // One more has lost a pod and another has got one, and neither says so yet: three in all, truly and as they say.
+    tale.start(NEW, 0);
+    tale.pod(OLD, 1, State::Lost);
+    tale.set(NEW, 2, 2, "image:b", 1, 0);
+    tale.deployment(3, 4, "image:c", 3);
+    // So who sees three of the one and none of the other may take away all of the other.
+    tale.set(NEW, 3, 0, "image:b", 1, 0);
+    tale.pod(NEW, 0, State::Terminating);
+    assert_eq!(tale.wrong(), []);
+}
+
+#[test]
+fn a_deployment_that_stops_all_before_it_starts_any_may_be_without_pods() {
+    let mut tale = Tale::begin();
+    let mut recreated = json!({
+        "metadata": {"name": "web", "namespace": "default", "uid": "web", "generation": 2},
+        "spec": {
+            "replicas": 4, "selector": {}, "strategy": {"type": "Recreate"}, "template": template("image:b"),
+        },
+        "status": {"observedGeneration": 2},
+    });
+    tale.put("deployments/default/web", recreated.clone());
+    tale.set(OLD, 2, 0, "image:a", 1, 4);
+    for number in 0..4 {
+        tale.pod(OLD, number, State::Terminating);
+    }
+    assert_eq!(tale.wrong(), []);
+    tale.set(OLD, 2, 0, "image:a", 2, 0);
+    tale.set(NEW, 1, 5, "image:b", 1, 0);
+    recreated["spec"]["paused"] = json!(true);
+    tale.put("deployments/default/web", recreated);
+    for number in 0..4 {
+        tale.pod(NEW, number, State::Created);
+    }
+    assert_eq!(tale.wrong(), []);
+    tale.pod(NEW, 4, State::Created);
+    assert_eq!(tale.wrong(), [Rule::TooMany], "there is no surge");
+}
+
+#[test]
 fn a_pod_that_is_evicted_from_a_silent_node_was_taken_by_the_fault() {
     let mut tale = Tale::begin();
     tale.node("n1", &["node.kubernetes.io/unreachable"]);
@@ -415,6 +498,32 @@ fn a_pod_that_is_gone_does_not_come_again() {
     tale.gone("pods/default/web-a-0");
     tale.pod(OLD, 0, State::Terminating);
     assert_eq!(tale.wrong(), [Rule::Twice]);
+}
+
+#[test]
+fn a_pod_that_never_got_anywhere_does_not_come_again_either() {
+    let mut tale = Tale::begin();
+    tale.deployment(2, 5, "image:a", 1);
+    tale.set(OLD, 2, 5, "image:a", 2, 4);
+    tale.pod(OLD, 4, State::Created);
+    tale.gone("pods/default/web-a-4");
+    assert_eq!(tale.wrong(), []);
+    tale.pod(OLD, 4, State::Created);
+    assert_eq!(tale.wrong(), [Rule::Twice]);
+}
+
+#[test]
+fn a_container_that_prepares_a_pod_is_started_once() {
+    let mut tale = Tale::begin();
+    for (container, expected) in [("c-1", vec![]), ("c-2", vec![Rule::Twice])] {
+        let mut prepared = pod(OLD, 0, State::Ready);
+        prepared["status"]["initContainerStatuses"] = json!([{
+            "name": "prepare", "containerID": container, "restartCount": 0, "ready": true,
+            "image": "", "imageID": "",
+        }]);
+        tale.put("pods/default/web-a-0", prepared);
+        assert_eq!(tale.wrong(), expected);
+    }
 }
 
 #[test]
@@ -496,7 +605,11 @@ fn an_endpoint_is_not_ready_before_its_pod() {
     tale.pod(NEW, 1, State::Bound);
     assert_eq!(tale.wrong(), []);
     tale.slice(&[(OLD, 2), (OLD, 3), (NEW, 0), (NEW, 1)]);
-    assert_eq!(tale.wrong(), [Rule::Endpoints]);
+    assert_eq!(
+        tale.wrong(),
+        [Rule::Endpoints, Rule::Endpoints],
+        "the slice, and the old form"
+    );
 }
 
 #[test]
@@ -526,6 +639,13 @@ fn in_the_end_there_is_what_was_asked_for_and_nothing_else() {
         tale.put("pods/default/orphan", orphan);
     });
     assert_eq!(leaks, [Rule::Leak]);
+    let systems = after(&|tale| {
+        let mut orphan = pod(NEW, 7, State::Bound);
+        orphan["metadata"]["ownerReferences"] = json!([]);
+        orphan["metadata"]["namespace"] = json!("kube-system");
+        tale.put("pods/kube-system/orphan", orphan);
+    });
+    assert_eq!(systems, []);
     let leaks = after(&|tale| tale.pod("web-of-yore", 7, State::Bound));
     assert_eq!(leaks, [Rule::Leak], "its owner is gone");
     let leaks = after(&|tale| tale.pod(OLD, 9, State::Terminating));

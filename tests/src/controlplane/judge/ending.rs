@@ -54,6 +54,9 @@ fn leaks(world: &World, wrong: &mut Vec<(Rule, String)>) {
     uids.extend(world.replica_sets.values().map(|set| uid(&set.metadata)));
     let mut look = |kind: &str, meta: &ObjectMeta, owned: bool| {
         let name = name(meta);
+        if meta.namespace.as_deref().is_some_and(is_system) {
+            return;
+        }
         if meta.deletion_timestamp.is_some() {
             wrong.push((Rule::Leak, format!("{kind} {name} is still terminating")));
         }
@@ -74,6 +77,11 @@ fn leaks(world: &World, wrong: &mut Vec<(Rule, String)>) {
     for pod in world.pods.values() {
         look("pod", &pod.metadata, true);
     }
+}
+
+/// Whether a namespace belongs to the cluster itself.
+fn is_system(namespace: &str) -> bool {
+    namespace.starts_with("kube-")
 }
 
 fn is_as_asked(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::api::core::v1;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::Rule;
@@ -33,17 +34,28 @@ impl Endpoints {
                 new: Some(slice), ..
             }) => {
                 self.changes += 1;
-                for (pod, address) in ready_in(slice) {
-                    if !self.ready.contains(&(pod.clone(), address.clone())) {
-                        let slice = name(&slice.metadata);
-                        say(
-                            Rule::Endpoints,
-                            format!("{slice} leads to {address}, where pod {pod} never was ready"),
-                        );
-                    }
-                }
+                self.are_known(name(&slice.metadata), ready_in(slice), say);
+            }
+            Changed::Endpoints(Step { new: Some(old), .. }) => {
+                self.are_known(name(&old.metadata), ready_in_old_form(old), say);
             }
             _ => {}
+        }
+    }
+
+    fn are_known(
+        &self,
+        who: &str,
+        pods: impl Iterator<Item = (String, String)>,
+        say: &mut dyn FnMut(Rule, String),
+    ) {
+        for (pod, address) in pods {
+            if !self.ready.contains(&(pod.clone(), address.clone())) {
+                say(
+                    Rule::Endpoints,
+                    format!("{who} leads to {address}, where pod {pod} never was ready"),
+                );
+            }
         }
     }
 }
@@ -56,5 +68,15 @@ pub fn ready_in(slice: &EndpointSlice) -> impl Iterator<Item = (String, String)>
         conditions.ready.filter(|ready| *ready)?;
         let pod = endpoint.target_ref.as_ref()?.uid.clone()?;
         Some((pod, endpoint.addresses.first()?.clone()))
+    })
+}
+
+/// The same of endpoints in the old form.
+fn ready_in_old_form(endpoints: &v1::Endpoints) -> impl Iterator<Item = (String, String)> {
+    let subsets = endpoints.subsets.iter().flatten();
+    let addresses = subsets.flat_map(|subset| subset.addresses.iter().flatten());
+    addresses.filter_map(|address| {
+        let pod = address.target_ref.as_ref()?.uid.clone()?;
+        Some((pod, address.ip.clone()))
     })
 }

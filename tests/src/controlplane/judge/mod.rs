@@ -8,11 +8,12 @@
 //!   size, nor a size that it has not seen), and the sum fits. There are never more active pods than the largest size in
 //!   force allows, surge included: a deployment's, and a replica set's own. As in Kubernetes a pod that is terminating or
 //!   has ended is not active.
-//! - **Never too few.** Whoever takes away an available pod leaves as many as the smallest size in force demands. Only a
-//!   pod that was scaled down counts as taken away so. One that a fault took (its node fell silent, so that it is not
-//!   ready any more, or was evicted) counts as if it were there, for whoever cannot have known: a replica set is shrunk
-//!   after what the deployment controller had seen when it sized that set before, so that pods which were lost since
-//!   then, or were not in the statuses yet, may be missing besides. Nobody else has that excuse.
+//! - **Never too few.** Whoever takes away an available pod leaves as many as the smallest size in force demands: of the
+//!   deployment, and of its replica set. Only a pod that was scaled down counts as taken away so. One that a fault took (its
+//!   node fell silent, so that it is not ready any more, or was evicted) and that nothing has replaced counts as if it were
+//!   there, for whoever cannot have known: a replica set is shrunk after what the deployment controller had seen when it
+//!   sized that set before, so that pods which were lost since then, or were not in the statuses yet, may be missing
+//!   besides. Nobody else has that excuse.
 //! - **Nothing twice.** A pod is bound once, has one address, which no other pod has, and runs each container once; a
 //!   replica set of one template and one revision is made once; an event tells one deed, once.
 //! - **Nothing leaks.** In the end every pod and replica set has an owner that is there, none is terminating, and all is
@@ -24,6 +25,7 @@ mod endpoints;
 mod force;
 mod once;
 mod sizes;
+mod unscaled;
 mod world;
 
 use super::history::History;

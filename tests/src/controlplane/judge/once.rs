@@ -1,6 +1,6 @@
 //! Nothing twice, and nothing undone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -19,8 +19,8 @@ const COMBINED: &str = "(combined from similar events)";
 /// What has been done, to compare with what is told of it.
 #[derive(Debug, Default)]
 pub struct Once {
-    /// Where a pod's UID was seen first.
-    keys: BTreeMap<String, String>,
+    /// The UIDs of pods that were there.
+    created: BTreeSet<String>,
     /// The nodes of pods, by UID.
     bound: BTreeMap<String, String>,
     /// How often a replica set of this name went from this size to that.
@@ -56,11 +56,7 @@ impl Once {
     fn pod(&mut self, world: &World, step: &Step<Pod>, say: Say<'_>) {
         let Some(new) = &step.new else { return };
         let (name, id) = (name(&new.metadata), uid(&new.metadata));
-        let first = self
-            .keys
-            .entry(id.to_owned())
-            .or_insert_with(|| name.to_owned());
-        if step.old.is_none() && (first.as_str() != name || self.bound.contains_key(id)) {
+        if step.old.is_none() && !self.created.insert(id.to_owned()) {
             say(Rule::Twice, format!("pod {name} was created a second time"));
         }
         if let Some(node) = node_of(new) {
@@ -214,7 +210,10 @@ fn undone(old: &Pod, new: &Pod, say: Say<'_>) {
 
 fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     let status = pod.status.iter();
-    status.flat_map(|status| status.container_statuses.iter().flatten())
+    status.flat_map(|status| {
+        let lists = [&status.init_container_statuses, &status.container_statuses];
+        lists.into_iter().flatten().flatten()
+    })
 }
 
 fn revision(set: &ReplicaSet) -> Option<&str> {

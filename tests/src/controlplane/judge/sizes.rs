@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::force::{Bounds, InForce};
+use super::unscaled::Unscaled;
 use super::world::{
     Changed, Step, World, controller, is_active, is_available, is_evicted, name, uid,
 };
@@ -24,9 +25,7 @@ pub struct Sizes {
 #[derive(Debug, Default)]
 struct Asked {
     force: InForce,
-    /// The revisions at which a fault took a pod.
-    taken: Vec<i64>,
-    /// The last revision at which the replica sets' statuses told of no more available pods than there were.
+    /// The last revision at which no replica set's status told of more available pods than it had.
     honest: i64,
 }
 
@@ -36,14 +35,17 @@ struct Sized {
     force: InForce,
     /// The writes of its size, oldest first: the size, and since when lost pods may not have been known at that write.
     writes: Vec<(i32, i64)>,
+    active: Unscaled,
+    available: Unscaled,
 }
 
 impl Sized {
-    /// Who shrank it last had seen all that was lost before this.
+    /// Who shrank it last had seen all that was lost before this. If nobody ever did, nobody may have taken anything
+    /// away, and who did has no excuse of what was lost before its size was written.
     fn known_until(&self) -> i64 {
         let shrunk = self.writes.windows(2).rposition(|two| two[1].0 < two[0].0);
         let before = shrunk.and_then(|position| self.writes.get(position));
-        before.map_or(0, |(_, known)| *known)
+        before.or(self.writes.last()).map_or(0, |(_, known)| *known)
     }
 }
 
@@ -100,7 +102,7 @@ impl Sizes {
         sized.force.ask(Bounds {
             generation: new.metadata.generation.unwrap_or_default(),
             most: size,
-            least: 0,
+            least: size,
         });
         if sized.writes.last().is_none_or(|(last, _)| *last != size) {
             sized.writes.push((size, honest));
@@ -121,21 +123,32 @@ impl Sizes {
         let is = |pod: &Option<std::sync::Arc<Pod>>, what: fn(&Pod) -> bool| {
             pod.as_deref().is_some_and(what)
         };
+        let goes = step
+            .new
+            .as_deref()
+            .is_none_or(|pod| pod.metadata.deletion_timestamp.is_some());
+        let by_fault = |old: &Pod| !goes || world.is_driven_away(old) || is_evicted(old);
+        let by_fault = step.old.as_deref().is_some_and(by_fault);
+        let sized = self.replica_sets.entry(set.to_owned()).or_default();
+        for (count, what) in [
+            (&mut sized.active, is_active as fn(&Pod) -> bool),
+            (&mut sized.available, is_available),
+        ] {
+            match (is(&step.old, what), is(&step.new, what)) {
+                (false, true) => count.one_came(revision),
+                (true, false) if by_fault => count.one_was_lost(revision),
+                (true, false) => count.one_was_scaled_down(),
+                _ => {}
+            }
+        }
         if is(&step.new, is_active) && !is(&step.old, is_active) {
             self.one_more(world, pod, set, deployment, say);
         }
         if is(&step.old, is_available) && !is(&step.new, is_available) {
-            let goes = step
-                .new
-                .as_deref()
-                .is_none_or(|pod| pod.metadata.deletion_timestamp.is_some());
-            let old = step.old.as_deref().expect("it was available");
-            if goes && !world.is_driven_away(old) && !is_evicted(old) {
-                self.one_fewer(world, old, set, deployment, say);
-            } else {
+            if by_fault {
                 self.tally.taken += 1;
-                let asked = self.deployments.entry(deployment.to_owned()).or_default();
-                asked.taken.push(revision);
+            } else {
+                self.one_fewer(world, pod, set, deployment, say);
             }
         }
     }
@@ -170,25 +183,37 @@ impl Sizes {
         let is_live = |known: &&std::sync::Arc<Deployment>| {
             uid(&known.metadata) == deployment && known.metadata.deletion_timestamp.is_none()
         };
-        let Some(asked) = self.deployments.get(deployment) else {
-            return;
-        };
         if !world.deployments.values().any(|known| is_live(&known)) {
             return;
         }
         self.tally.scaled_down += 1;
-        let left = available(world, deployment);
-        let known = self.replica_sets.get(set).map_or(0, Sized::known_until);
-        let excused = count(asked.taken.iter().filter(|at| **at > known).count());
+        let (Some(asked), Some(sized)) =
+            (self.deployments.get(deployment), self.replica_sets.get(set))
+        else {
+            return;
+        };
+        let name = name(&pod.metadata);
+        let known = sized.known_until();
+        let sets = world.sets_of(deployment);
+        let sets = sets.filter_map(|set| self.replica_sets.get(uid(&set.metadata)));
+        let left: i32 = sets.map(|set| set.available.for_who_knows(known)).sum();
         let least = asked.force.least();
-        if left + excused < least {
-            let name = name(&pod.metadata);
+        if left < least {
+            let really = available(world, deployment);
             say(
                 Rule::TooFew,
                 format!(
-                    "{name} was taken away, and of at least {least} available pods {left} were left \
-                     ({excused} were lost to faults)"
+                    "{name} was taken away, and of at least {least} available pods {really} were left: \
+                     {left} for who did not know better"
                 ),
+            );
+            return;
+        }
+        let (left, least) = (sized.active.for_who_knows(known), sized.force.least());
+        if left < least {
+            say(
+                Rule::TooFew,
+                format!("{name} was taken away, and its replica set had {left} pods of {least}"),
             );
         }
     }
@@ -209,21 +234,20 @@ impl Sizes {
             let Some(asked) = self.deployments.get_mut(id) else {
                 continue;
             };
-            let (mut told, mut sum, mut settled) = (0, 0, true);
-            let (mut all, mut available) = (0, 0);
+            let (mut honest, mut settled) = (true, true);
+            let (mut sum, mut all) = (0, 0);
             for set in world.sets_of(id) {
                 let pods: Vec<_> = world.active_of(uid(&set.metadata)).collect();
                 let generation = set.metadata.generation.unwrap_or_default();
                 settled &= observed(set) >= generation && count(pods.len()) <= size(set);
                 sum += size(set);
                 all += count(pods.len());
-                available += count(pods.iter().filter(|pod| is_available(pod)).count());
+                let available = count(pods.iter().filter(|pod| is_available(pod)).count());
                 let status = set.status.as_ref();
-                told += status
-                    .and_then(|status| status.available_replicas)
-                    .unwrap_or_default();
+                let told = status.and_then(|status| status.available_replicas);
+                honest &= told.unwrap_or_default() <= available;
             }
-            if told <= available {
+            if honest {
                 asked.honest = revision;
             }
             let status = deployment.status.as_ref();
@@ -269,10 +293,19 @@ fn observed(set: &ReplicaSet) -> i64 {
 fn bounds(deployment: &Deployment) -> Bounds {
     let spec = &deployment.spec;
     let replicas = spec.replicas.unwrap_or(1);
+    let generation = deployment.metadata.generation.unwrap_or_default();
     let rolling = spec
         .strategy
         .as_ref()
         .and_then(|strategy| strategy.rolling_update.as_ref());
+    let Some(rolling) = rolling else {
+        // It stops all before it starts any.
+        return Bounds {
+            generation,
+            most: replicas,
+            least: 0,
+        };
+    };
     let part = |value: Option<&IntOrString>, up: bool| match value {
         Some(IntOrString::Int(number)) => *number,
         Some(IntOrString::String(text)) => {
@@ -284,18 +317,15 @@ fn bounds(deployment: &Deployment) -> Bounds {
         }
         None => panic!("the API server gives every deployment its bounds"),
     };
-    let surge = part(rolling.and_then(|rolling| rolling.max_surge.as_ref()), true);
-    let missing = part(
-        rolling.and_then(|rolling| rolling.max_unavailable.as_ref()),
-        false,
-    );
+    let surge = part(rolling.max_surge.as_ref(), true);
+    let missing = part(rolling.max_unavailable.as_ref(), false);
     let missing = if surge == 0 && missing == 0 {
         1
     } else {
         missing
     };
     Bounds {
-        generation: deployment.metadata.generation.unwrap_or_default(),
+        generation,
         most: replicas + surge,
         least: replicas - missing.min(replicas),
     }

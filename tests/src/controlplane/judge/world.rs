@@ -34,7 +34,7 @@ pub enum Changed {
     ReplicaSet(Step<ReplicaSet>),
     Pod(Step<Pod>),
     Slice(Step<EndpointSlice>),
-    Endpoints,
+    Endpoints(Step<Endpoints>),
     Event(Step<Event>),
     Node,
 }
@@ -74,8 +74,7 @@ impl World {
                 Changed::Node
             }
             "services" if key.starts_with("services/endpoints/") => {
-                put(&mut self.endpoints, key, object)?;
-                Changed::Endpoints
+                Changed::Endpoints(put(&mut self.endpoints, key, object)?)
             }
             _ => return None,
         })
