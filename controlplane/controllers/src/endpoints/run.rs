@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{self, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::jiff::Timestamp;
-use keelson_component::error::{is_already_exists, is_namespace_terminating, is_not_found};
+use keelson_component::error::{is_namespace_terminating, is_not_found};
 use keelson_component::{Change, Key, Outcome, Queue, Store, merge_patch, work};
 use kube::ResourceExt;
 use kube::api::Patch;
@@ -274,8 +274,6 @@ impl Endpoints {
             Some(legacy::Action::Create(object)) => {
                 match api.create(&connect.post(), &object).await {
                     Err(error) if is_namespace_terminating(&error) => (),
-                    // By an earlier attempt; the watch will bring it.
-                    Err(error) if is_already_exists(&error) && existing.is_some() => (),
                     result => drop(result.context("creating endpoints")?),
                 }
             }
