@@ -34,8 +34,8 @@ pub(super) struct Coalesced<R, W> {
 struct Outbox<W> {
     writer: W,
     buffer: BytesMut,
-    /// The writer found the buffer full: it must be polled again once there is room.
-    waiting: bool,
+    /// The writer waits until there are fewer bytes in the buffer than so many: it must be polled again then.
+    waits_below: Option<usize>,
     broken: Option<io::ErrorKind>,
     sent: Counter,
 }
@@ -46,7 +46,7 @@ impl<R, W: AsyncWrite + Unpin> Coalesced<R, W> {
         let outbox = Outbox {
             writer,
             buffer: BytesMut::new(),
-            waiting: false,
+            waits_below: None,
             broken: None,
             sent,
         };
@@ -73,12 +73,14 @@ impl<W: AsyncWrite + Unpin> Handle<W> {
         self.outbox.lock().poll_drain(cx)
     }
 
-    /// Whether the writer waits for room, and there is some now. Says so once.
-    pub(super) fn has_made_room(&self) -> bool {
+    /// Whether what the writer waits for is there now: room, or that all has left. Says so once.
+    pub(super) fn lets_the_writer_go_on(&self) -> bool {
         let outbox = &mut *self.outbox.lock();
-        let made = outbox.waiting && outbox.buffer.len() < FULL_BYTES;
-        outbox.waiting &= !made;
-        made
+        let length = outbox.buffer.len();
+        outbox
+            .waits_below
+            .take_if(|below| length < *below)
+            .is_some()
     }
 }
 
@@ -121,7 +123,7 @@ impl<W: AsyncWrite + Unpin> Outbox<W> {
                 return Poll::Ready(Err(error));
             }
             if self.buffer.len() >= FULL_BYTES {
-                self.waiting = true;
+                self.waits_below = Some(FULL_BYTES);
                 return Poll::Pending;
             }
         }
@@ -179,7 +181,9 @@ impl<R: Unpin, W: AsyncWrite + Unpin> AsyncWrite for Coalesced<R, W> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outbox = &mut *self.outbox.lock();
-        ready!(outbox.poll_drain(cx))?;
+        let drained = outbox.poll_drain(cx);
+        outbox.waits_below = drained.is_pending().then_some(1);
+        ready!(drained)?;
         Pin::new(&mut outbox.writer).poll_shutdown(cx)
     }
 }

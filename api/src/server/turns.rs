@@ -126,7 +126,7 @@ where
         let drained = loop {
             this.take_turn(cx);
             let drained = this.outbox.poll_drain(cx);
-            if !this.outbox.has_made_room() {
+            if !this.outbox.lets_the_writer_go_on() {
                 break drained;
             }
             this.woken.wake(CONNECTION);
