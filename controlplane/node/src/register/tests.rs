@@ -97,3 +97,30 @@ async fn a_node_that_was_deleted_is_registered_again() {
         "its Lease belongs to the node that is there now"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_reaches_nobody_tries_less_and_less_often() {
+    let tries = Arc::<Mutex<usize>>::default();
+    let counted = tries.clone();
+    let answer = move |_: http::Request<kube::client::Body>| {
+        *counted.lock() += 1;
+        let error = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        std::future::ready(Err::<http::Response<kube::client::Body>, _>(error))
+    };
+    let connect = Connect {
+        client: kube::Client::new(tower::service_fn(answer), "default"),
+        name: "kubelet".into(),
+        ca_pem: None,
+    };
+    let (config, minute) = (config(), Duration::from_secs(60));
+    let registering = tokio::time::timeout(minute, register(&connect, &config));
+    assert!(registering.await.is_err());
+    let found = std::mem::take(&mut *tries.lock());
+    assert!((15..=25).contains(&found), "{found}");
+    // Each beat is two requests.
+    let (node, stop) = (Node::default(), CancellationToken::new());
+    let beating = tokio::time::timeout(minute, heartbeat(&connect, &config, &node, stop));
+    assert!(beating.await.is_err());
+    let found = *tries.lock();
+    assert!((30..=50).contains(&found), "{found}");
+}
