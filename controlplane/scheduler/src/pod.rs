@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{
-    NodeSelectorTerm, Pod, PodSpec, Toleration, TopologySpreadConstraint,
+    NodeSelectorTerm, Pod, PodCondition, PodSpec, Toleration, TopologySpreadConstraint,
 };
 
 use crate::affinity::{Labels, PodTerms, Terms};
@@ -74,6 +74,8 @@ pub struct PodInfo {
     pub spread: Vec<Constraint>,
     /// Which pods it must, must not, and should be together with.
     pub pod_terms: PodTerms,
+    /// What its status says of why it has no node.
+    pub told: Option<String>,
 }
 
 impl PodInfo {
@@ -123,9 +125,22 @@ impl PodInfo {
             tolerations: spec.tolerations.clone().unwrap_or_default(),
             spread,
             pod_terms: PodTerms::new(&affinity, &namespace, &labels),
+            told: told(pod),
             labels,
         }
     }
+}
+
+/// What a pod's user was told in its status of why it has no node.
+fn told(pod: &Pod) -> Option<String> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let unscheduled = conditions.iter().find(|known| is_unscheduled(known))?;
+    Some(unscheduled.message.clone().unwrap_or_default())
+}
+
+/// Whether a condition says that a pod has no node.
+pub fn is_unscheduled(condition: &PodCondition) -> bool {
+    condition.type_ == "PodScheduled" && condition.status == "False"
 }
 
 /// Whether nothing has changed that the scheduler looks at. Most news of pods that run is of this kind.

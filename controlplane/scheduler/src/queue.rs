@@ -128,7 +128,7 @@ impl Queue {
             }
             None => {
                 self.arrivals += 1;
-                (self.arrivals, 0, None, false)
+                (self.arrivals, 0, pod.told.clone(), false)
             }
         };
         self.remove(&key);

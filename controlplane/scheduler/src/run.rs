@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::pod::{PodInfo, is_no_news, key_of};
+use crate::pod::{PodInfo, is_no_news, is_unscheduled, key_of};
 use crate::scheduler::{Bound, Scheduler, Step};
 
 /// How many pods may be on their way to their nodes, or be told that they have none, at a time.
@@ -113,9 +113,12 @@ fn watch_pods(mind: &Arc<Mind>) -> Informer<Pod> {
     let mut informer = Informer::<Pod>::trimmed(|pod| {
         pod.metadata.annotations = None;
         if let Some(status) = &mut pod.status {
-            let phase = status.phase.take();
+            let (phase, conditions) = (status.phase.take(), status.conditions.take());
             *status = Default::default();
             status.phase = phase;
+            // Of a process before this one a user may have heard already.
+            let told = conditions.into_iter().flatten().find(is_unscheduled);
+            status.conditions = told.map(|told| vec![told]);
         }
     });
     let mind = mind.clone();

@@ -29,7 +29,7 @@ pub enum Step {
         pod: Arc<PodInfo>,
         /// Why.
         no_fit: NoFit,
-        /// What its user was told before, as far as [`Scheduler::told`] was told of it.
+        /// What its user was told before, as its status says, or [`Scheduler::told`] was told.
         told: Option<String>,
     },
 }
@@ -446,6 +446,21 @@ mod tests {
         let (before, message) = tells(0);
         assert_eq!(before, None);
         assert_eq!(tells(600_000), (Some(message.clone()), message));
+    }
+
+    #[test]
+    fn what_a_pods_user_heard_of_an_earlier_process_is_known() {
+        let mut world = World::new();
+        let message = "no nodes available to schedule pods";
+        let mut heard = pod("p").pod();
+        let condition = json!({"type": "PodScheduled", "status": "False", "message": message});
+        let status = json!({"phase": "Pending", "conditions": [condition]});
+        heard.status = serde_json::from_value(status).unwrap();
+        world.scheduler.pod_seen(&heard);
+        match world.step() {
+            Some(Step::Explain { told, .. }) => assert_eq!(told.as_deref(), Some(message)),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
