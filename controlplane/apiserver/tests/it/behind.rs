@@ -27,6 +27,7 @@ on_shared_servers!(
     nothing_is_made_in_a_namespace_whose_deletion_has_begun,
     a_namespace_that_has_changed_since_is_still_open,
     a_node_touches_no_pod_that_has_come_to_another,
+    an_account_that_is_as_new_as_its_pod_is_found,
 );
 
 /// The API on caches that have what the store had.
@@ -49,7 +50,7 @@ impl Behind {
             node_ports: 30_000..=30_100,
             event_ttl: Duration::from_secs(3_600),
             watch_at_least: Duration::from_secs(1),
-            service_accounts: false,
+            service_accounts: true,
         };
         Behind {
             api: Api::new(store, caches, options),
@@ -318,4 +319,30 @@ async fn a_node_touches_no_pod_that_has_come_to_another(at: Place) {
     let gone = of_node("n1", "", behind.request("gone", "", &Value::Null));
     let missing = behind.carry_out("delete", gone).await.unwrap_err();
     assert_eq!(missing.code(), 404);
+}
+
+async fn an_account_that_is_as_new_as_its_pod_is_found(at: Place) {
+    let behind = Behind::from_now_on(&at).await;
+    let account = json!({"metadata": {"name": "runner"}});
+    at.client
+        .post(&at.core("serviceaccounts"), &account)
+        .await
+        .ok();
+    let create = async |account: &str| {
+        let pod = json!({"metadata": {"generateName": "p-"}, "spec": {"serviceAccountName": account,
+            "containers": [{"name": "a", "image": "a"}]}});
+        let request = Request {
+            resource: resources::find("", "v1", "pods").expect("a resource"),
+            ..behind.request("", "", &pod)
+        };
+        behind.carry_out("create", request).await
+    };
+    let pod = create("runner").await.unwrap();
+    assert_eq!(pod["spec"]["serviceAccount"], "runner");
+    let refused = create("nobody").await.unwrap_err();
+    assert!(
+        refused
+            .message()
+            .ends_with("serviceaccount \"nobody\" not found")
+    );
 }
