@@ -158,6 +158,24 @@ impl<P: Parts> Shared<P> {
         })
     }
 
+    /// This member leads, nobody else votes, and it has applied an entry of its term, so all that came before. Nobody can lead
+    /// in its place without its own vote, and whatever was acknowledged is applied here: it may read without asking.
+    ///
+    /// That what openraft reports lags by a turn of its loop does no harm: another leader needs a vote, and each of its
+    /// commits an append, of this very loop.
+    pub(crate) fn leads_alone(&self) -> bool {
+        self.metrics(|metrics| {
+            let configs = metrics.membership_config.membership().get_joint_config();
+            metrics.state == ServerState::Leader
+                && metrics.running_state.is_ok()
+                && matches!(&configs[..], [voters] if voters.iter().eq([&self.id.0]))
+                && metrics
+                    .last_applied
+                    .as_ref()
+                    .is_some_and(|id| id.committed_leader_id().term == metrics.current_term)
+        })
+    }
+
     /// No word from a leader, or as a leader from a quorum, for an election timeout: openraft would go on naming it.
     pub(crate) fn leader_lost(&self) -> bool {
         let (leader, quorum_lost) =

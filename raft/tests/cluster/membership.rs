@@ -82,6 +82,24 @@ async fn a_cluster_of_one_grows_to_three() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_alone_reads_without_asking_and_no_longer_once_another_votes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut members = cluster(dir.path(), 1).await;
+    members[0].introduce().await;
+    assert_eq!(members[0].member.read_barrier().await, Ok(()));
+    grow(dir.path(), &mut members, 2, false).await;
+    let leads = leader(&members).await;
+    members[1 - leads].hang(true);
+    let read = members[leads].member.read_barrier().await;
+    assert!(read.is_err(), "it may have been deposed: {read:?}");
+    members[1 - leads].hang(false);
+    until_made(async || members[leads].member.read_barrier().await).await;
+    for running in members {
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_learner_of_a_cluster_of_one_can_be_promoted() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut members = cluster(dir.path(), 1).await;
