@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::common::meta::is_deleted;
+use crate::common::owner::controller_reference;
 
 /// How many requests of one kind of work are on their way at once.
 pub const IN_FLIGHT_MAX: usize = 32;
@@ -102,7 +103,7 @@ impl Context {
             bail!("{namespace}/{} has just been deleted", owner.name_any());
         }
         let mut owners = object.owner_references().to_vec();
-        owners.push(crate::common::meta::controller_reference(owner));
+        owners.push(controller_reference(owner));
         self.set_owners(object, &owners).await?;
         Ok(())
     }

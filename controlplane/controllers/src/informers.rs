@@ -14,25 +14,25 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::common::meta::controller_of;
+use crate::common::owner::Owner;
 use crate::common::pods;
 
-/// Finds objects by the UID of who manages them; those whom nobody does by [`orphans_of`] their namespace.
+/// Finds objects by the [`Owner`] who manages them; those whom nobody does by [`orphans_of`] their namespace.
 pub const BY_CONTROLLER: &str = "controller";
 /// Finds pods by their node.
 pub const BY_NODE: &str = "node";
 /// Finds endpoint slices by namespace and service.
 pub const BY_SERVICE: &str = "service";
 
-/// How the index says that an object belongs to nobody.
+/// How the index says that an object belongs to nobody. An [`Owner`] is longer by its kind, name and UID.
 pub fn orphans_of(namespace: &str) -> String {
-    format!("/{namespace}")
+    format!("{namespace}/")
 }
 
 fn by_controller<K: Resource>(object: &K) -> Vec<String> {
     let meta = object.meta();
-    vec![match controller_of(meta) {
-        Some(owner) => owner.uid.clone(),
+    vec![match Owner::named_by(meta) {
+        Some(owner) => owner.as_str().to_owned(),
         None => orphans_of(meta.namespace.as_deref().unwrap_or_default()),
     }]
 }

@@ -1,12 +1,14 @@
-//! Owners, selectors and other facts of an object's metadata.
+//! Selectors, claims and other facts of an object's metadata.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use k8s_openapi::jiff::Timestamp;
+use kube::Resource;
 use kube::api::ObjectMeta;
 use kube::core::{Selector, SelectorExt};
-use kube::{Resource, ResourceExt};
+
+use super::owner::is_controlled_by;
 
 /// The reference to the one owner that manages an object.
 pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
@@ -16,21 +18,9 @@ pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
         .find(|owner| owner.controller == Some(true))
 }
 
-/// Whether `owner` manages an object.
-pub fn is_controlled_by(meta: &ObjectMeta, owner: &ObjectMeta) -> bool {
-    owner.uid.is_some() && controller_of(meta).map(|owner| &owner.uid) == owner.uid.as_ref()
-}
-
-/// A reference that makes `owner` the one who manages.
-pub fn controller_reference<K: Resource<DynamicType = ()>>(owner: &K) -> OwnerReference {
-    OwnerReference {
-        api_version: K::api_version(&()).into_owned(),
-        kind: K::kind(&()).into_owned(),
-        name: owner.name_any(),
-        uid: owner.uid().unwrap_or_default(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
-    }
+/// The group of an API version: that of `apps/v1` is `apps`, and that of `v1` is empty.
+pub fn group_of(api_version: &str) -> &str {
+    api_version.rsplit_once('/').map_or("", |(group, _)| group)
 }
 
 /// Whether an object is being deleted.
@@ -81,44 +71,62 @@ pub enum Claim {
     Ignore,
 }
 
-/// Decides on one object. An owner or an object that is being deleted changes no ownership.
-pub fn claim(owner: &ObjectMeta, labels: &Labels, object: &ObjectMeta) -> Claim {
+/// Decides on one object. An owner or an object that is being deleted changes no ownership, and what is in another
+/// namespace is never ours.
+pub fn claim<K: Resource<DynamicType = ()>>(
+    owner: &K,
+    labels: &Labels,
+    object: &ObjectMeta,
+) -> Claim {
     let matches = labels.select(object);
+    let meta = owner.meta();
     match controller_of(object) {
-        Some(controller) if Some(&controller.uid) != owner.uid.as_ref() => Claim::Ignore,
+        Some(_) if !is_controlled_by(object, owner) => Claim::Ignore,
         Some(_) if matches => Claim::Keep,
-        Some(_) if is_deleted(owner) => Claim::Ignore,
+        Some(_) if is_deleted(meta) => Claim::Ignore,
         Some(_) => Claim::Release,
-        None if matches && !is_deleted(owner) && !is_deleted(object) => Claim::Adopt,
+        None if object.namespace != meta.namespace => Claim::Ignore,
+        None if matches && !is_deleted(meta) && !is_deleted(object) => Claim::Adopt,
         None => Claim::Ignore,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::apps::v1::ReplicaSet;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
+    use crate::common::owner::controller_reference;
 
-    fn owner(uid: &str, deleted: bool) -> ObjectMeta {
+    fn meta(uid: &str, deleted: bool) -> ObjectMeta {
         ObjectMeta {
+            namespace: Some("default".into()),
             uid: Some(uid.into()),
             deletion_timestamp: deleted.then_some(Time(Timestamp::UNIX_EPOCH)),
             ..ObjectMeta::default()
         }
     }
 
+    fn owner(uid: &str, deleted: bool) -> ReplicaSet {
+        ReplicaSet {
+            metadata: meta(uid, deleted),
+            ..ReplicaSet::default()
+        }
+    }
+
     fn object(label: &str, controller: Option<&str>, deleted: bool) -> ObjectMeta {
-        let reference = |uid: &str| OwnerReference {
-            uid: uid.into(),
-            controller: Some(true),
-            ..OwnerReference::default()
-        };
+        let reference = |uid: &str| controller_reference(&owner(uid, false));
         ObjectMeta {
             labels: Some([("app".into(), label.into())].into()),
             owner_references: controller.map(|uid| vec![reference(uid)]),
-            ..owner("pod", deleted)
+            ..meta("pod", deleted)
         }
+    }
+
+    fn elsewhere(mut object: ObjectMeta) -> ObjectMeta {
+        object.namespace = Some("other".into());
+        object
     }
 
     #[test]
@@ -151,6 +159,30 @@ mod tests {
                 "another's, though it matches",
                 &us,
                 object("web", Some("they"), false),
+                Claim::Ignore,
+            ),
+            (
+                "ours and matching, but deleted",
+                &us,
+                object("web", Some("us"), true),
+                Claim::Keep,
+            ),
+            (
+                "it says that it is ours, from another namespace",
+                &us,
+                elsewhere(object("web", Some("us"), false)),
+                Claim::Ignore,
+            ),
+            (
+                "the same, and not matching",
+                &us,
+                elsewhere(object("db", Some("us"), false)),
+                Claim::Ignore,
+            ),
+            (
+                "nobody's and matching, in another namespace",
+                &us,
+                elsewhere(object("web", None, false)),
                 Claim::Ignore,
             ),
             (

@@ -92,7 +92,7 @@ pub fn reconcile(observed: &Observed<'_>) -> Plan {
     }
     let mut owned = Vec::new();
     for replica_set in observed.replica_sets {
-        match claim(&deployment.metadata, &labels, &replica_set.metadata) {
+        match claim(deployment, &labels, &replica_set.metadata) {
             Claim::Ignore => continue,
             Claim::Release => plan.actions.push(Action::Release(replica_set.clone())),
             Claim::Adopt => {

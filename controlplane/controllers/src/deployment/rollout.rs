@@ -12,7 +12,8 @@ use kube::api::ObjectMeta;
 
 use super::size::{Fenceposts, replicas};
 use super::{Action, Plan};
-use crate::common::meta::{controller_reference, created_at};
+use crate::common::meta::created_at;
+use crate::common::owner::controller_reference;
 use crate::common::template::{self, HASH_LABEL};
 
 pub const REVISION: &str = "deployment.kubernetes.io/revision";

@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::rollout::{REVISION, size};
 use super::{Action, Observed, creation_failed, now_collided, reconcile};
-use crate::common::meta::{Labels, controller_of, is_controlled_by};
+use crate::common::meta::{Labels, controller_of};
+use crate::common::owner::{Owner, is_a, is_controlled_by};
 use crate::common::pods::is_terminal;
 use crate::common::template;
 use crate::common::writes::Writes;
@@ -56,8 +57,7 @@ impl Deployments {
             .on_change(move |change| match change {
                 Change::Applied { new, .. } => owner.queue.add(Key::of(&***new)),
                 Change::Deleted { last } => {
-                    let uid = last.uid().unwrap_or_default();
-                    owner.writes.lock().forget(&uid);
+                    owner.writes.lock().forget(&Owner::of(&***last));
                 }
             });
         let owner = this.clone();
@@ -82,8 +82,8 @@ impl Deployments {
     fn replica_set_changed(&self, change: &Change<'_, ReplicaSet>) {
         match change {
             Change::Deleted { last } => {
-                if let (Some(owner), Some(uid)) = (controller_of(&last.metadata), last.uid()) {
-                    self.writes.lock().saw_deletion(&owner.uid, &uid);
+                if let (Some(owner), Some(uid)) = (Owner::named_by(&last.metadata), last.uid()) {
+                    self.writes.lock().saw_deletion(&owner, &uid);
                 }
                 self.queue_owner(last);
             }
@@ -108,7 +108,7 @@ impl Deployments {
 
     fn queue_owner(&self, replica_set: &ReplicaSet) {
         if let Some(owner) = controller_of(&replica_set.metadata)
-            && owner.kind == "Deployment"
+            && is_a::<Deployment>(owner)
         {
             let namespace = replica_set.namespace().unwrap_or_default();
             self.queue.add(Key::new(namespace, &*owner.name));
@@ -117,8 +117,8 @@ impl Deployments {
 
     /// A deployment that recreates waits for the last pod of the old replica sets to go.
     fn pod_gone(&self, pod: &Pod) {
-        let Some(owner) = controller_of(&pod.metadata).filter(|owner| owner.kind == "ReplicaSet")
-        else {
+        let owner = controller_of(&pod.metadata).filter(|owner| is_a::<ReplicaSet>(owner));
+        let Some(owner) = owner else {
             return;
         };
         let key = Key::new(pod.namespace().unwrap_or_default(), &*owner.name);
@@ -131,18 +131,12 @@ impl Deployments {
         let Some(deployment) = self.deployments.get(&key) else {
             return Ok(Outcome::Done);
         };
-        let uid = deployment.uid().unwrap_or_default();
-        let owned = self.replica_sets.indexed(BY_CONTROLLER, &uid);
-        if !self.has_caught_up(&uid, &owned) {
+        let owner = Owner::of(&*deployment);
+        let owned = self.replica_sets.indexed(BY_CONTROLLER, owner.as_str());
+        if !self.has_caught_up(&owner, &owned) {
             return Ok(Outcome::After(CATCH_UP));
         }
-        let mut with_pods = Vec::new();
-        for uid in owned.iter().filter_map(|rs| rs.uid()) {
-            let pods = self.pods.indexed(BY_CONTROLLER, &uid);
-            if pods.iter().any(|pod| !is_terminal(pod)) {
-                with_pods.push(uid);
-            }
-        }
+        let with_pods = self.with_pods(&owned);
         let mut replica_sets = owned;
         replica_sets.extend(
             self.replica_sets
@@ -161,19 +155,31 @@ impl Deployments {
         Ok(plan.again_after.into())
     }
 
-    fn has_caught_up(&self, uid: &str, owned: &[Arc<ReplicaSet>]) -> bool {
+    /// The UIDs of those with pods that have not ended.
+    fn with_pods(&self, replica_sets: &[Arc<ReplicaSet>]) -> Vec<String> {
+        let has_pods = |replica_set: &&Arc<ReplicaSet>| {
+            let owner = Owner::of(&***replica_set);
+            let pods = self.pods.indexed(BY_CONTROLLER, owner.as_str());
+            pods.iter().any(|pod| !is_terminal(pod))
+        };
+        let with_pods = replica_sets.iter().filter(has_pods);
+        with_pods
+            .filter_map(|replica_set| replica_set.uid())
+            .collect()
+    }
+
+    fn has_caught_up(&self, owner: &Owner, owned: &[Arc<ReplicaSet>]) -> bool {
         let mut writes = self.writes.lock();
         for replica_set in owned {
             let generation = replica_set.metadata.generation.unwrap_or_default();
-            writes.saw(uid, &replica_set.uid().unwrap_or_default(), generation);
+            writes.saw(owner, &replica_set.uid().unwrap_or_default(), generation);
         }
-        writes.are_seen(uid, elapsed())
+        writes.are_seen(owner, elapsed())
     }
 
     fn wrote(&self, deployment: &Deployment, replica_set: &ReplicaSet) {
         let generation = replica_set.metadata.generation.unwrap_or_default();
-        let (owner, uid) = (deployment.uid(), replica_set.uid());
-        let (owner, uid) = (owner.unwrap_or_default(), uid.unwrap_or_default());
+        let (owner, uid) = (Owner::of(deployment), replica_set.uid().unwrap_or_default());
         self.writes
             .lock()
             .wrote(&owner, &uid, generation, elapsed());
@@ -286,7 +292,7 @@ impl Deployments {
                     .context("reading the replica set of that name")?;
                 let templates = (live.spec.template.as_ref(), &deployment.spec.template);
                 let same = matches!(templates, (Some(a), b) if template::are_equal(a, b));
-                if same && is_controlled_by(&live.metadata, &deployment.metadata) {
+                if same && is_controlled_by(&live.metadata, deployment) {
                     // An earlier attempt of ours, which the store has not seen yet.
                     self.wrote(deployment, &live);
                     return Ok(());
@@ -340,3 +346,6 @@ impl Deployments {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

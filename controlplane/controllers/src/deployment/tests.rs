@@ -17,7 +17,7 @@ use kube::api::ObjectMeta;
 use super::rollout::{DESIRED_REPLICAS, MAX_REPLICAS, REVISION, REVISION_HISTORY, Rollout, size};
 use super::*;
 use crate::common::conditions;
-use crate::common::meta::controller_reference;
+use crate::common::owner::controller_reference;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).unwrap()

@@ -17,7 +17,8 @@ use super::addresses::{
 };
 use super::triggers::stamp;
 use super::{HEADLESS_LABEL, is_headless, is_ours};
-use crate::common::meta::{controller_reference, is_controlled_by, is_deleted};
+use crate::common::meta::is_deleted;
+use crate::common::owner::{controller_reference, is_controlled_by};
 
 /// The label by which a service's slices are found.
 pub const SERVICE_LABEL: &str = "kubernetes.io/service-name";
@@ -80,7 +81,7 @@ pub fn reconcile(observed: &Observed<'_>) -> Vec<Action> {
             continue;
         }
         // Those of an earlier service of this name are about to go: nothing may be put there.
-        let is_own = is_controlled_by(&slice.metadata, &service.metadata);
+        let is_own = is_controlled_by(&slice.metadata, service);
         if is_own && families.contains(&slice.address_type) {
             let of_family = of_families.entry(&slice.address_type).or_default();
             of_family.push(slice);

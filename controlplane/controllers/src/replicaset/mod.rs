@@ -23,6 +23,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::common::meta::{Claim, Labels, claim, is_deleted};
+use crate::common::owner::controller_reference;
 use crate::common::pods::{available_in, is_active, is_terminal, node_name};
 
 pub use order::Rank;
@@ -117,7 +118,7 @@ fn claim_pods(observed: &Observed<'_>, plan: &mut Plan) -> Vec<Arc<Pod>> {
     let labels = Labels::new(&replica_set.spec.selector);
     let mut claimed = Vec::new();
     for pod in observed.pods {
-        let claim = claim(&replica_set.metadata, &labels, &pod.metadata);
+        let claim = claim(replica_set, &labels, &pod.metadata);
         if !is_active(pod) {
             let going = claim == Claim::Keep && is_deleted(&pod.metadata) && !is_terminal(pod);
             plan.terminating += usize::from(going);
@@ -187,7 +188,7 @@ pub fn pod_from_template(replica_set: &ReplicaSet) -> Pod {
             labels: meta.labels,
             annotations: meta.annotations,
             finalizers: meta.finalizers,
-            owner_references: Some(vec![crate::common::meta::controller_reference(replica_set)]),
+            owner_references: Some(vec![controller_reference(replica_set)]),
             ..Default::default()
         },
         spec: template.spec,

@@ -16,6 +16,7 @@ use super::writes::PodWrites;
 use super::{Action, Failure, Observed, reconcile, status};
 use crate::common::expectations::Expectations;
 use crate::common::meta::{Labels, controller_of, is_deleted};
+use crate::common::owner::{Owner, is_a};
 use crate::context::{Context, elapsed};
 use crate::informers::{BY_CONTROLLER, Informers, orphans_of};
 
@@ -42,20 +43,14 @@ impl ReplicaSets {
             expectations: writes.expectations(),
             writes,
         };
-        let owner = this.clone();
+        let own = this.clone();
         informers
             .replica_sets()
-            .on_change(move |change| match change {
-                Change::Applied { new, .. } => owner.queue.add(Key::of(&***new)),
-                Change::Deleted { last } => {
-                    let uid = last.uid().unwrap_or_default();
-                    owner.expectations.lock().forget(&uid);
-                }
-            });
-        let owner = this.clone();
+            .on_change(move |change| own.replica_set_changed(change));
+        let own = this.clone();
         informers
             .pods()
-            .on_change(move |change| owner.pod_changed(change));
+            .on_change(move |change| own.pod_changed(change));
         this
     }
 
@@ -65,21 +60,28 @@ impl ReplicaSets {
         work(self.queue.clone(), workers, stop, sync).await;
     }
 
+    fn replica_set_changed(&self, change: &Change<'_, ReplicaSet>) {
+        match change {
+            Change::Applied { new, .. } => self.queue.add(Key::of(&***new)),
+            Change::Deleted { last } => self.expectations.lock().forget(&Owner::of(&***last)),
+        }
+    }
+
     fn pod_changed(&self, change: &Change<'_, Pod>) {
         match change {
             Change::Deleted { last } => self.pod_gone(last),
             Change::Applied { old, new } => {
-                let owner = controller_of(&new.metadata);
-                let old_owner = old.and_then(|old| controller_of(&old.metadata));
-                if old_owner.map(|owner| &owner.uid) != owner.map(|owner| &owner.uid) {
+                let owner = Owner::named_by(&new.metadata);
+                let old_owner = old.and_then(|old| Owner::named_by(&old.metadata));
+                if old_owner != owner {
                     self.queue_owner(old.map(|old| &**old));
                 }
                 if is_deleted(&new.metadata) {
                     return self.pod_gone(new);
                 }
-                if owner.is_some() {
-                    if let (None, Some(owner)) = (old, owner) {
-                        self.expectations.lock().saw_creation(&owner.uid);
+                if let Some(owner) = owner {
+                    if old.is_none() {
+                        self.expectations.lock().saw_creation(&owner);
                     }
                     return self.queue_owner(Some(new));
                 }
@@ -92,8 +94,8 @@ impl ReplicaSets {
     }
 
     fn pod_gone(&self, pod: &Pod) {
-        if let (Some(owner), Some(uid)) = (controller_of(&pod.metadata), &pod.metadata.uid) {
-            self.expectations.lock().saw_deletion(&owner.uid, uid);
+        if let (Some(owner), Some(uid)) = (Owner::named_by(&pod.metadata), &pod.metadata.uid) {
+            self.expectations.lock().saw_deletion(&owner, uid);
         }
         self.queue_owner(Some(pod));
     }
@@ -101,7 +103,7 @@ impl ReplicaSets {
     fn queue_owner(&self, pod: Option<&Pod>) {
         let owner = pod.and_then(|pod| controller_of(&pod.metadata));
         if let (Some(pod), Some(owner)) = (pod, owner)
-            && owner.kind == "ReplicaSet"
+            && is_a::<ReplicaSet>(owner)
         {
             let namespace = pod.namespace().unwrap_or_default();
             self.queue.add(Key::new(namespace, &*owner.name));
@@ -123,12 +125,12 @@ impl ReplicaSets {
         let Some(replica_set) = self.replica_sets.get(&key) else {
             return Ok(Outcome::Done);
         };
-        let uid = replica_set.uid().unwrap_or_default();
-        self.writes.settle_doubts(&key.namespace, &uid).await?;
+        let owner = Owner::of(&*replica_set);
+        self.writes.settle_doubts(&replica_set).await?;
         let (pods, settled, creating) = {
             let mut expectations = self.expectations.lock();
-            let settled = expectations.are_met(&uid, elapsed());
-            let mut pods = self.pods.indexed(BY_CONTROLLER, &uid);
+            let settled = expectations.are_met(&owner, elapsed());
+            let mut pods = self.pods.indexed(BY_CONTROLLER, owner.as_str());
             pods.extend(
                 self.pods
                     .indexed(BY_CONTROLLER, &orphans_of(&key.namespace)),
@@ -136,9 +138,9 @@ impl ReplicaSets {
             // Those were asked to go: they are going, though the store may not know it yet.
             pods.retain(|pod| {
                 is_deleted(&pod.metadata)
-                    || !expectations.is_going(&uid, pod.uid().as_deref().unwrap_or_default())
+                    || !expectations.is_going(&owner, pod.uid().as_deref().unwrap_or_default())
             });
-            (pods, settled, expectations.creating(&uid))
+            (pods, settled, expectations.creating(&owner))
         };
         // Only who deletes asks where the others run.
         let wanted = usize::try_from(replica_set.spec.replicas.unwrap_or(1)).unwrap_or_default();
@@ -185,7 +187,7 @@ impl ReplicaSets {
             // They may run on, and who is told otherwise puts others in their place.
             let terminating = plan.terminating.saturating_sub(spared.len());
             let pods = [plan.remaining, spared].concat();
-            let creating = self.expectations.lock().creating(&uid);
+            let creating = self.expectations.lock().creating(&owner);
             let status = status(
                 &replica_set,
                 &pods,
@@ -200,7 +202,7 @@ impl ReplicaSets {
                 Failure::Delete(message) => bail!("deleting pods: {message}"),
             }
         }
-        let expiry = self.expectations.lock().expires_in(&uid, elapsed());
+        let expiry = self.expectations.lock().expires_in(&owner, elapsed());
         Ok(plan.again_after.into_iter().chain(expiry).min().into())
     }
 
@@ -218,14 +220,16 @@ impl ReplicaSets {
 
     /// The pods of all replica sets with the same controller, this one's too.
     fn related(&self, replica_set: &ReplicaSet) -> Vec<Arc<Pod>> {
-        let mut owners = vec![replica_set.uid().unwrap_or_default()];
-        if let Some(controller) = controller_of(&replica_set.metadata) {
-            let siblings = self.replica_sets.indexed(BY_CONTROLLER, &controller.uid);
-            owners = siblings.iter().filter_map(|rs| rs.uid()).collect();
+        let mut owners = vec![Owner::of(replica_set)];
+        if let Some(controller) = Owner::named_by(&replica_set.metadata) {
+            let siblings = self
+                .replica_sets
+                .indexed(BY_CONTROLLER, controller.as_str());
+            owners = siblings.iter().map(|set| Owner::of(&**set)).collect();
         }
         let pods = owners
             .iter()
-            .flat_map(|uid| self.pods.indexed(BY_CONTROLLER, uid));
+            .flat_map(|owner| self.pods.indexed(BY_CONTROLLER, owner.as_str()));
         pods.collect()
     }
 }

@@ -16,67 +16,100 @@ use crate::context::Context;
 pub struct Server {
     /// By name.
     pub pods: BTreeMap<String, Value>,
+    /// The replica set, as it really is.
+    pub set: Option<ReplicaSet>,
     /// Of the next creations, how many answers are lost although the pod is created.
     pub lost: usize,
-    /// Whether creations are refused.
-    pub full: bool,
+    /// How many pods more may be created, if that is limited.
+    pub room: Option<usize>,
     /// Whether every connection is cut off before a request arrives.
     pub cut: bool,
+    /// The codes with which writes to these names are refused.
+    pub refused: BTreeMap<String, u16>,
     /// What was written as the status.
     pub status: Value,
-    /// How many creations were asked for.
-    pub requests: usize,
+    /// What was asked for: the method and the path, and the body.
+    pub asked: Vec<(String, Value)>,
 }
 
 impl Server {
+    /// The bodies of the requests of this method for what has this in its path.
+    pub fn bodies(&self, method: &str, part: &str) -> Vec<&Value> {
+        let of_it =
+            |(request, _): &&(String, Value)| request.starts_with(method) && request.contains(part);
+        let asked = self.asked.iter().filter(of_it);
+        asked.map(|(_, body)| body).collect()
+    }
+
+    /// How many creations of pods were asked for.
+    pub fn creations(&self) -> usize {
+        self.bodies("POST", "/pods").len()
+    }
+
     fn answer(&mut self, method: &str, path: &str, body: Value) -> std::io::Result<(u16, Value)> {
-        let name = path.rsplit('/').next().unwrap_or_default();
+        self.asked.push((format!("{method} {path}"), body.clone()));
+        let is_status = path.ends_with("/status");
+        let name = path.trim_end_matches("/status").rsplit('/').next();
+        let name = name.unwrap_or_default();
+        if self.cut && !is_status {
+            return Err(std::io::Error::other("connection reset"));
+        }
+        if method != "GET"
+            && let Some(code) = self.refused.get(name)
+        {
+            return Ok(refusal(*code, "refused"));
+        }
         match method {
-            "PATCH" => {
+            "PATCH" if is_status => {
                 self.status = body["status"].clone();
                 let mut set = serde_json::to_value(replica_set())?;
                 set["status"] = body["status"].clone();
                 Ok((200, set))
             }
-            _ if self.cut => Err(std::io::Error::other("connection reset")),
-            "POST" => self.create(body),
+            "PATCH" => Ok((200, json!({"metadata": {"name": name}}))),
+            "POST" => Ok(self.create(body)?),
+            "GET" if path.contains("/replicasets/") => {
+                let set = self.set.as_ref().map(serde_json::to_value).transpose()?;
+                Ok(set.map_or_else(|| refusal(404, ""), |set| (200, set)))
+            }
             _ => {
-                let missing =
-                    json!({"kind": "Status", "code": 404, "reason": "NotFound", "message": ""});
                 let pod = if method == "DELETE" {
                     self.pods.remove(name)
                 } else {
                     self.pods.get(name).cloned()
                 };
-                Ok(pod.map_or((404, missing), |pod| (200, pod)))
+                Ok(pod.map_or_else(|| refusal(404, ""), |pod| (200, pod)))
             }
         }
     }
 
     fn create(&mut self, pod: Value) -> std::io::Result<(u16, Value)> {
-        self.requests += 1;
-        if self.full {
-            let message = "exceeded quota";
-            let refusal =
-                json!({"kind": "Status", "code": 403, "reason": "Forbidden", "message": message});
-            return Ok((403, refusal));
+        if self.room == Some(0) {
+            return Ok(refusal(403, "exceeded quota"));
         }
-        let name = pod["metadata"]["name"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        if self.pods.contains_key(&name) {
-            let taken =
-                json!({"kind": "Status", "code": 409, "reason": "AlreadyExists", "message": ""});
-            return Ok((409, taken));
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        if self.pods.contains_key(name) {
+            return Ok(refusal(409, ""));
         }
-        self.pods.insert(name, pod.clone());
+        self.room = self.room.map(|room| room - 1);
+        self.pods.insert(name.to_owned(), pod.clone());
         if self.lost > 0 {
             self.lost -= 1;
             return Err(std::io::Error::other("connection reset"));
         }
         Ok((201, pod))
     }
+}
+
+fn refusal(code: u16, message: &str) -> (u16, Value) {
+    let reason = match code {
+        403 => "Forbidden",
+        404 => "NotFound",
+        409 => "AlreadyExists",
+        _ => "InternalError",
+    };
+    let status = json!({"kind": "Status", "code": code, "reason": reason, "message": message});
+    (code, status)
 }
 
 /// A context whose API server that is.

@@ -16,12 +16,13 @@ use keelson_component::EventType;
 use keelson_component::error::{
     is_already_exists, is_conflict, is_namespace_terminating, is_not_found, message,
 };
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 use parking_lot::Mutex;
 use rand::Rng;
 
 use super::{Failure, batches, pod_from_template};
 use crate::common::expectations::{Doubt, Expectations};
+use crate::common::owner::Owner;
 use crate::context::{Context, IN_FLIGHT_MAX, delete_this, elapsed, may_have_happened};
 
 /// How often a request whose answer was lost is repeated; a creation under the same name.
@@ -54,24 +55,26 @@ impl PodWrites {
 
     /// Asks for the pods of which it is not known whether they were created or deleted. Until the server tells,
     /// nothing else can be decided.
-    pub async fn settle_doubts(&self, namespace: &str, owner: &str) -> anyhow::Result<()> {
-        let doubts = self.expectations.lock().doubts(owner);
+    pub async fn settle_doubts(&self, replica_set: &ReplicaSet) -> anyhow::Result<()> {
+        let owner = Owner::of(replica_set);
+        let doubts = self.expectations.lock().doubts(&owner);
+        let namespace = replica_set.namespace().unwrap_or_default();
         for doubt in doubts {
-            let api = self.context.api::<Pod>(namespace);
+            let api = self.context.api::<Pod>(&namespace);
             let live = api.get_opt(doubt.name()).await;
             let live = live.context("asking for a pod")?;
             let live = live.as_ref().map(|pod| &pod.metadata);
-            self.expectations.lock().settle(owner, &doubt, live);
+            self.expectations.lock().settle(&owner, &doubt, live);
         }
         Ok(())
     }
 
     /// Creates pods in growing batches. What fails ends it; those not tried are not expected any more.
     pub async fn create(&self, replica_set: &ReplicaSet, count: usize) -> Option<Failure> {
-        let uid = replica_set.uid().unwrap_or_default();
+        let owner = Owner::of(replica_set);
         self.expectations
             .lock()
-            .expect_creations(&uid, count, elapsed());
+            .expect_creations(&owner, count, elapsed());
         let mut tried = 0;
         let mut failure = None;
         for batch in batches(count) {
@@ -88,7 +91,7 @@ impl PodWrites {
             }
         }
         for _ in tried..count {
-            self.expectations.lock().saw_creation(&uid);
+            self.expectations.lock().saw_creation(&owner);
         }
         let error = failure?;
         if is_namespace_terminating(&error) {
@@ -100,7 +103,7 @@ impl PodWrites {
 
     /// Creates one pod, once: an answer that was lost is asked for again under the same name.
     async fn create_one(&self, replica_set: &ReplicaSet) -> kube::Result<()> {
-        let uid = replica_set.uid().unwrap_or_default();
+        let owner = Owner::of(replica_set);
         let api = self
             .context
             .api::<Pod>(&replica_set.namespace().unwrap_or_default());
@@ -135,9 +138,9 @@ impl PodWrites {
                 let mut expectations = self.expectations.lock();
                 if repeats > 0 {
                     let name = pod.name_any();
-                    expectations.doubt(&uid, Doubt::Creation { name });
+                    expectations.doubt(&owner, Doubt::Creation { name });
                 } else {
-                    expectations.saw_creation(&uid);
+                    expectations.saw_creation(&owner);
                 }
                 drop(expectations);
                 if !is_namespace_terminating(error) {
@@ -156,11 +159,11 @@ impl PodWrites {
         replica_set: &ReplicaSet,
         pods: &[Arc<Pod>],
     ) -> (Option<Failure>, Vec<Arc<Pod>>) {
-        let uid = replica_set.uid().unwrap_or_default();
+        let owner = Owner::of(replica_set);
         let uids = pods.iter().filter_map(|pod| pod.uid());
         self.expectations
             .lock()
-            .expect_deletions(&uid, uids, elapsed());
+            .expect_deletions(&owner, uids, elapsed());
         let deletions: Vec<_> = pods
             .iter()
             .map(|pod| async move { (pod, self.delete_one(replica_set, pod).await) })
@@ -200,7 +203,7 @@ impl PodWrites {
                 }
             }
         };
-        let owner = replica_set.meta().uid.clone().unwrap_or_default();
+        let owner = Owner::of(replica_set);
         let uid = pod.uid().unwrap_or_default();
         let message = format!("Error deleting: {}", message(&error));
         if repeats > 0 {
@@ -251,20 +254,31 @@ mod tests {
         assert_eq!(writes.create(&replica_set(), 8).await, None);
         assert_eq!(server.lock().pods.len(), 8);
         // They are all to be seen yet.
-        assert_eq!(writes.expectations.lock().creating("web-uid"), 8);
+        assert_eq!(
+            writes
+                .expectations
+                .lock()
+                .creating(&Owner::of(&replica_set())),
+            8
+        );
     }
 
     #[tokio::test]
     async fn what_is_refused_is_tried_once_and_expected_no_more() {
         let server = Arc::new(Mutex::new(Server {
-            full: true,
+            room: Some(0),
             ..Server::default()
         }));
         let writes = writes(&server);
         let failure = writes.create(&replica_set(), 8).await;
         assert_eq!(failure, Some(Failure::Create("exceeded quota".into())));
-        assert_eq!(server.lock().requests, 1);
-        assert!(writes.expectations.lock().are_met("web-uid", elapsed()));
+        assert_eq!(server.lock().creations(), 1);
+        assert!(
+            writes
+                .expectations
+                .lock()
+                .are_met(&Owner::of(&replica_set()), elapsed())
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -275,14 +289,23 @@ mod tests {
         }));
         let writes = writes(&server);
         assert!(writes.create(&replica_set(), 1).await.is_some());
-        writes
-            .settle_doubts("default", "web-uid")
-            .await
-            .unwrap_err();
-        assert_eq!(writes.expectations.lock().doubts("web-uid").len(), 1);
+        writes.settle_doubts(&replica_set()).await.unwrap_err();
+        assert_eq!(
+            writes
+                .expectations
+                .lock()
+                .doubts(&Owner::of(&replica_set()))
+                .len(),
+            1
+        );
         server.lock().cut = false;
-        writes.settle_doubts("default", "web-uid").await.unwrap();
-        assert!(writes.expectations.lock().are_met("web-uid", elapsed()));
+        writes.settle_doubts(&replica_set()).await.unwrap();
+        assert!(
+            writes
+                .expectations
+                .lock()
+                .are_met(&Owner::of(&replica_set()), elapsed())
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 use keelson_controllers::common::expectations::Expectations;
-use keelson_controllers::common::meta::{controller_of, is_controlled_by};
+use keelson_controllers::common::owner::{Owner, is_controlled_by};
 use keelson_controllers::common::pods::{is_active, is_ready};
 use keelson_controllers::common::writes::Writes;
 use keelson_controllers::{deployment, replicaset};
@@ -221,16 +221,16 @@ impl World {
         }
         for _ in 0..replica_sets {
             if let Some((Some(old), None)) = self.replica_sets.next() {
-                let uid = old.uid().unwrap();
-                self.expectations.forget(&uid);
-                self.writes.saw_deletion("web-uid", &uid);
+                self.expectations.forget(&Owner::of(&*old));
+                let owner = Owner::named_by(&old.metadata).unwrap();
+                self.writes.saw_deletion(&owner, &old.uid().unwrap());
             }
         }
         for _ in 0..pods {
             match self.pods.next() {
                 Some((None, Some(new))) if new.metadata.deletion_timestamp.is_none() => {
-                    let owner = controller_of(&new.metadata).unwrap();
-                    self.expectations.saw_creation(&owner.uid);
+                    let owner = Owner::named_by(&new.metadata).unwrap();
+                    self.expectations.saw_creation(&owner);
                 }
                 Some((old, new)) => {
                     let going = |pod: &&Arc<Pod>| pod.metadata.deletion_timestamp.is_some();
@@ -239,9 +239,8 @@ impl World {
                         Some(_) => None,
                     });
                     if let Some(pod) = gone {
-                        let owner = controller_of(&pod.metadata).unwrap();
-                        self.expectations
-                            .saw_deletion(&owner.uid, &pod.uid().unwrap());
+                        let owner = Owner::named_by(&pod.metadata).unwrap();
+                        self.expectations.saw_deletion(&owner, &pod.uid().unwrap());
                     }
                 }
                 None => return,
@@ -274,24 +273,25 @@ impl World {
             return;
         };
         let replica_sets: Vec<_> = self.replica_sets.seen.values().cloned().collect();
+        let owner = Owner::of(&*seen);
         for set in &replica_sets {
             let generation = set.metadata.generation.unwrap();
-            self.writes.saw("web-uid", &set.uid().unwrap(), generation);
+            self.writes.saw(&owner, &set.uid().unwrap(), generation);
         }
         let now = self.mono();
-        if !self.writes.are_seen("web-uid", now) {
+        if !self.writes.are_seen(&owner, now) {
             return;
         }
-        let owners = self
-            .pods
-            .seen
-            .values()
-            .map(|pod| controller_of(&pod.metadata).unwrap().uid.clone());
-        let with_pods: BTreeSet<_> = owners.collect();
+        let has_pods = |set: &&Arc<ReplicaSet>| {
+            let mut pods = self.pods.seen.values();
+            pods.any(|pod| is_controlled_by(&pod.metadata, &***set))
+        };
+        let with_pods = replica_sets.iter().filter(has_pods);
+        let with_pods: Vec<_> = with_pods.filter_map(|set| set.uid()).collect();
         let plan = deployment::reconcile(&deployment::Observed {
             deployment: &seen,
             replica_sets: &replica_sets,
-            with_pods: &with_pods.into_iter().collect::<Vec<_>>(),
+            with_pods: &with_pods,
             now: self.time(),
         });
         let mut left = kill_after;
@@ -318,7 +318,7 @@ impl World {
             Action::Create(new) => {
                 self.write(left)?;
                 if let Some(live) = self.replica_sets.live.get(&new.name_any()).cloned() {
-                    assert!(is_controlled_by(&live.metadata, &seen.metadata));
+                    assert!(is_controlled_by(&live.metadata, seen));
                     self.wrote(&live);
                     return Ok(true);
                 }
@@ -383,8 +383,9 @@ impl World {
 
     fn wrote(&mut self, set: &ReplicaSet) {
         let (uid, generation) = (set.uid().unwrap(), set.metadata.generation.unwrap());
+        let owner = Owner::named_by(&set.metadata).unwrap();
         let now = self.mono();
-        self.writes.wrote("web-uid", &uid, generation, now);
+        self.writes.wrote(&owner, &uid, generation, now);
     }
 
     pub fn look_at_replica_set(&mut self, n: usize, kill_after: Option<usize>) {
@@ -399,13 +400,13 @@ impl World {
             .nth(n % count)
             .unwrap()
             .clone();
-        let uid = set.uid().unwrap();
-        let settled = self.expectations.are_met(&uid, self.mono());
-        let owned = |pod: &&Arc<Pod>| is_controlled_by(&pod.metadata, &set.metadata);
+        let owner = Owner::of(&*set);
+        let settled = self.expectations.are_met(&owner, self.mono());
+        let owned = |pod: &&Arc<Pod>| is_controlled_by(&pod.metadata, &*set);
         let mut pods: Vec<_> = self.pods.seen.values().filter(owned).cloned().collect();
         pods.retain(|pod| {
             pod.metadata.deletion_timestamp.is_some()
-                || !self.expectations.is_going(&uid, &pod.uid().unwrap())
+                || !self.expectations.is_going(&owner, &pod.uid().unwrap())
         });
         let related: Vec<_> = self.pods.seen.values().cloned().collect();
         let plan = replicaset::reconcile(&replicaset::Observed {
@@ -413,7 +414,7 @@ impl World {
             pods: &pods,
             related: &related,
             settled,
-            creating: self.expectations.creating(&uid),
+            creating: self.expectations.creating(&owner),
             now: self.time(),
         });
         let mut left = kill_after;
@@ -431,11 +432,11 @@ impl World {
         left: &mut Option<usize>,
     ) -> Result<(), Killed> {
         use replicaset::Action;
-        let uid = set.uid().unwrap();
+        let owner = Owner::of(set);
         let now = self.mono();
         match action {
             Action::Create(count) => {
-                self.expectations.expect_creations(&uid, count, now);
+                self.expectations.expect_creations(&owner, count, now);
                 for _ in 0..count {
                     self.write(left)?;
                     self.created += 1;
@@ -449,7 +450,7 @@ impl World {
             }
             Action::Delete(victims) => {
                 let uids = victims.iter().map(|pod| pod.uid().unwrap());
-                self.expectations.expect_deletions(&uid, uids, now);
+                self.expectations.expect_deletions(&owner, uids, now);
                 for victim in victims {
                     self.write(left)?;
                     let live = self.pods.live.get(&victim.name_any()).cloned();

@@ -1,6 +1,9 @@
 //! What the loop sees, whom it looks at because of that, and what it does when the API server fails.
 
 use super::super::pod_from_template;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use kube::api::ObjectMeta;
+
 use super::super::testing::{Server, context, replica_set};
 use super::*;
 
@@ -31,6 +34,10 @@ fn queued(controller: &ReplicaSets) -> Vec<String> {
     names
 }
 
+fn web_owner() -> Owner {
+    Owner::of(&named("web", "web"))
+}
+
 fn idle() -> ReplicaSets {
     controller(&Arc::default())
 }
@@ -40,15 +47,15 @@ async fn a_pod_that_appears_or_goes_is_seen_by_its_replica_set() {
     let (controller, web) = (idle(), named("web", "web"));
     let pod = Arc::new(owned("a", &web));
     let mut expectations = controller.expectations.lock();
-    expectations.expect_creations("web-uid", 1, elapsed());
-    expectations.expect_deletions("web-uid", ["a-uid".to_owned()], elapsed());
+    expectations.expect_creations(&web_owner(), 1, elapsed());
+    expectations.expect_deletions(&web_owner(), ["a-uid".to_owned()], elapsed());
     drop(expectations);
     controller.pod_changed(&Change::Applied {
         old: None,
         new: &pod,
     });
     assert_eq!(queued(&controller), ["web"]);
-    assert_eq!(controller.expectations.lock().creating("web-uid"), 0);
+    assert_eq!(controller.expectations.lock().creating(&web_owner()), 0);
     // A deletion timestamp is as good as the end.
     let mut going = (*pod).clone();
     going.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
@@ -59,7 +66,12 @@ async fn a_pod_that_appears_or_goes_is_seen_by_its_replica_set() {
         old: Some(&pod),
         new: &going,
     });
-    assert!(controller.expectations.lock().are_met("web-uid", elapsed()));
+    assert!(
+        controller
+            .expectations
+            .lock()
+            .are_met(&web_owner(), elapsed())
+    );
 }
 
 #[tokio::test]
@@ -68,7 +80,7 @@ async fn a_pod_that_was_going_when_it_was_first_seen_is_a_deletion_and_no_creati
     controller
         .expectations
         .lock()
-        .expect_creations("web-uid", 1, elapsed());
+        .expect_creations(&web_owner(), 1, elapsed());
     let mut going = owned("a", &web);
     going.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
         Timestamp::UNIX_EPOCH,
@@ -77,7 +89,7 @@ async fn a_pod_that_was_going_when_it_was_first_seen_is_a_deletion_and_no_creati
         old: None,
         new: &Arc::new(going),
     });
-    assert_eq!(controller.expectations.lock().creating("web-uid"), 1);
+    assert_eq!(controller.expectations.lock().creating(&web_owner()), 1);
 }
 
 #[tokio::test]
@@ -146,7 +158,7 @@ async fn a_creation_that_did_not_happen_is_made_good_when_the_server_is_back() {
     for _ in 0..3 {
         controller.sync(key.clone()).await.unwrap_err();
     }
-    assert_eq!(controller.expectations.lock().creating("web-uid"), 1);
+    assert_eq!(controller.expectations.lock().creating(&web_owner()), 1);
     server.lock().cut = false;
     let outcome = controller.sync(key.clone()).await.unwrap();
     assert_eq!(server.lock().pods.len(), 1);
@@ -174,9 +186,62 @@ async fn a_pod_that_could_not_be_deleted_still_counts_and_is_no_reason_to_delete
     assert_eq!(server.lock().status["replicas"], 2);
     // It is not known whether it is gone.
     controller.sync(key.clone()).await.unwrap_err();
-    assert_eq!(controller.expectations.lock().doubts("web-uid").len(), 1);
+    assert_eq!(controller.expectations.lock().doubts(&web_owner()).len(), 1);
     server.lock().cut = false;
     controller.sync(key.clone()).await.unwrap();
     controller.sync(key).await.unwrap();
     assert_eq!(server.lock().pods.len(), 1);
+}
+
+fn sized(replicas: i32) -> ReplicaSet {
+    let mut set = named("web", "web");
+    set.spec.replicas = Some(replicas);
+    set.spec.template = Some(PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: set.spec.selector.match_labels.clone(),
+            ..ObjectMeta::default()
+        }),
+        spec: None,
+    });
+    set
+}
+
+fn web() -> Key {
+    Key::new("default", "web")
+}
+
+/// Somebody who may write in another namespace can write any UID there.
+#[tokio::test]
+async fn a_pod_of_another_namespace_is_none_of_ours_whatever_it_says() {
+    for (wanted, creations) in [(0, 0), (1, 0), (2, 1)] {
+        let server = Arc::<Mutex<Server>>::default();
+        let set = sized(wanted);
+        let mut pods = vec![Arc::new(owned("a", &set))];
+        pods.truncate(wanted.unsigned_abs() as usize);
+        let mut foreign = owned("b", &set);
+        foreign.metadata.namespace = Some("other".into());
+        let foreign = Arc::new(foreign);
+        pods.push(foreign.clone());
+        let controller = with_store(&server, set, &pods);
+        controller.sync(web()).await.unwrap();
+        {
+            let server = server.lock();
+            assert_eq!(server.creations(), creations, "{:?}", server.asked);
+            assert_eq!(server.bodies("DELETE", "").len(), 0);
+            assert_eq!(server.bodies("PATCH", "/pods/").len(), 0);
+            assert_eq!(server.status["replicas"], wanted);
+        }
+        // Nor does it stand for one that was asked for, or for one that was asked to go.
+        let mut expectations = controller.expectations.lock();
+        expectations.forget(&web_owner());
+        expectations.expect_creations(&web_owner(), 1, elapsed());
+        expectations.expect_deletions(&web_owner(), ["b-uid".to_owned()], elapsed());
+        drop(expectations);
+        let (old, new) = (None, &foreign);
+        controller.pod_changed(&Change::Applied { old, new });
+        controller.pod_changed(&Change::Deleted { last: &foreign });
+        let expectations = controller.expectations.lock();
+        assert_eq!(expectations.creating(&web_owner()), 1);
+        assert!(expectations.is_going(&web_owner(), "b-uid"));
+    }
 }
