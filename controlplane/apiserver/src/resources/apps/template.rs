@@ -25,6 +25,8 @@ pub fn validate(object: &Value, kind: &str, errors: &mut Vec<FieldError>) {
         }
     }
     metadata::labels(labels, "spec.template.labels", errors);
+    let annotations = value::at(template, &["metadata", "annotations"]);
+    pods::validate_annotations(annotations, "spec.template.annotations", errors);
     let spec = value::at(template, &["spec"]);
     pods::validate_spec(spec, SpecOf::Template, "spec.template.spec", errors);
     let policy = value::str_at(template, &["spec", "restartPolicy"]);

@@ -125,6 +125,8 @@ impl Rules for PodRules {
     }
 
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
+        let annotations = value::at(object, &["metadata", "annotations"]);
+        pods::validate_annotations(annotations, "metadata.annotations", errors);
         let spec = value::at(object, &["spec"]);
         pods::validate_spec(spec, SpecOf::Pod, "spec", errors);
     }

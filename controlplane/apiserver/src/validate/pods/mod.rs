@@ -1,5 +1,6 @@
 //! What holds for a pod's spec, in a pod or in a template: in the words, and at the paths, in which Kubernetes says so.
 
+mod annotations;
 mod containers;
 mod probes;
 mod scheduling;
@@ -15,6 +16,7 @@ use super::names;
 use crate::status::FieldError;
 use crate::value;
 
+pub use annotations::validate as validate_annotations;
 pub use update::validate_update;
 
 const PORT_RANGE: &str = "must be between 1 and 65535, inclusive";

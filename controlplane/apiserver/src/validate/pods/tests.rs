@@ -330,3 +330,54 @@ fn as_many_as_a_request_has_room_for_are_judged_in_no_time() {
     let took = began.elapsed();
     assert!(took < std::time::Duration::from_secs(10), "{took:?}");
 }
+
+#[test]
+fn what_a_pods_deletion_costs_is_a_plain_integer_of_32_bits() {
+    let key = "controller.kubernetes.io/pod-deletion-cost";
+    let wrong = |cost: &str| {
+        let mut errors = Vec::new();
+        validate_annotations(&json!({key: cost}), "metadata.annotations", &mut errors);
+        errors.iter().map(FieldError::to_string).collect::<Vec<_>>()
+    };
+    for cost in ["0", "10", "-10", "2147483647", "-2147483648"] {
+        assert_eq!(wrong(cost), [""; 0], "{cost}");
+    }
+    for cost in [
+        "",
+        "+10",
+        "007",
+        "1.5",
+        " 1",
+        "cheap",
+        "2147483648",
+        "99999999999",
+    ] {
+        let expected = format!(
+            "metadata.annotations[{key}]: Invalid value: {cost:?}: must be a 32bit integer"
+        );
+        assert_eq!(wrong(cost), [expected]);
+    }
+}
+
+#[test]
+fn pods_and_templates_are_asked_what_their_deletion_costs() {
+    use crate::resources;
+    let pod = json!({
+        "metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": "cheap"}},
+        "spec": {"containers": [{"name": "a", "image": "a"}]},
+    });
+    let set = json!({"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": pod}});
+    let sets = resources::find("apps", "v1", "replicasets").unwrap();
+    for (resource, object, at) in [
+        (resources::pods(), &pod, "metadata.annotations["),
+        (sets, &set, "spec.template.annotations["),
+    ] {
+        let mut errors = Vec::new();
+        resource.rules.validate(object, &mut errors);
+        let errors: Vec<_> = errors.iter().map(FieldError::to_string).collect();
+        assert!(
+            errors.iter().any(|error| error.starts_with(at)),
+            "{errors:?}"
+        );
+    }
+}
