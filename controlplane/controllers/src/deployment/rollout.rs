@@ -75,8 +75,10 @@ impl Slot {
         (generation <= 1 || observed >= Some(generation)) && pods <= self.size()
     }
 
+    /// A size that was noted, if it can be one.
     pub fn annotation(&self, name: &str) -> Option<i32> {
-        self.get().annotations().get(name)?.parse().ok()
+        let size = self.get().annotations().get(name)?.parse().ok();
+        size.filter(|size| *size >= 0)
     }
 
     fn annotate(&mut self, name: &str, value: String) {

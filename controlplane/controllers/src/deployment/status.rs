@@ -78,6 +78,19 @@ fn sum(slots: &mut dyn Iterator<Item = &Slot>, of: fn(&ReplicaSetStatus) -> Opti
     statuses.filter_map(of).sum()
 }
 
+/// The pods that are going, if all replica sets say how many. Those that nobody has looked at yet have none.
+fn terminating(slots: &mut dyn Iterator<Item = &Slot>) -> Option<i32> {
+    let mut sum = 0;
+    for status in slots.filter_map(|slot| slot.get().status.as_ref()) {
+        match status.terminating_replicas {
+            Some(count) => sum += count,
+            None if status.observed_generation.unwrap_or_default() == 0 => (),
+            None => return None,
+        }
+    }
+    Some(sum)
+}
+
 fn nonzero(count: i32) -> Option<i32> {
     (count != 0).then_some(count)
 }
@@ -129,7 +142,7 @@ impl Rollout<'_> {
         let total = sum(&mut self.all(), |status| Some(status.replicas));
         let available = sum(&mut self.all(), |status| status.available_replicas);
         let ready = sum(&mut self.all(), |status| status.ready_replicas);
-        let terminating = sum(&mut self.all(), |status| status.terminating_replicas);
+        let terminating = terminating(&mut self.all());
         let updated = sum(&mut self.new.iter(), |status| Some(status.replicas));
         let status = &mut self.status;
         status.observed_generation = self.deployment.metadata.generation;
@@ -139,7 +152,7 @@ impl Rollout<'_> {
         status.ready_replicas = nonzero(ready);
         status.available_replicas = nonzero(available);
         status.unavailable_replicas = nonzero((total - available).max(0));
-        status.terminating_replicas = nonzero(terminating);
+        status.terminating_replicas = terminating;
         let replicas = size::replicas(self.spec);
         let enough = available >= replicas - self.posts.missing(replicas);
         let (value, reason, message) = if enough {

@@ -19,6 +19,10 @@ use super::*;
 use crate::common::conditions;
 use crate::common::owner::controller_reference;
 
+mod history;
+mod progress;
+mod shares;
+
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).unwrap()
 }
@@ -412,7 +416,14 @@ fn a_change_of_size_is_noticed_by_the_replica_sets_that_have_pods() {
             false,
         ),
     ];
-    for (name, set, expected) in cases {
+    // What is no size was not noted.
+    let noted = ["x", "", "-1", "2147483648", "0"].map(|text| {
+        let mut set = replica_set("new", 0, 1, 1);
+        let annotations = set.annotations_mut();
+        annotations.insert(DESIRED_REPLICAS.into(), text.into());
+        (text, set, text == "0")
+    });
+    for (name, set, expected) in cases.into_iter().chain(noted) {
         let deployment = deployment(1, 0, 0);
         assert_eq!(
             look(&deployment, &[set]).is_scaling_event(),

@@ -69,7 +69,8 @@ pub fn status(
         fully_labeled_replicas: nonzero(count(&fully_labeled)),
         ready_replicas: nonzero(count(&is_ready)),
         available_replicas: nonzero(count(&|pod| is_available(pod, min_ready_seconds, now))),
-        terminating_replicas: nonzero(number(terminating)),
+        // This one is a pointer: absent means that nobody has counted.
+        terminating_replicas: Some(number(terminating)),
         observed_generation: replica_set.metadata.generation,
         conditions,
     }
