@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::meta::is_deleted;
@@ -60,16 +60,38 @@ pub fn is_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bool {
     available_in(pod, min_ready_seconds, now) == Some(Duration::ZERO)
 }
 
-/// How often the container of the pod that was restarted most was restarted.
-pub fn restarts(pod: &Pod) -> i32 {
-    let containers = pod
-        .status
-        .iter()
-        .flat_map(|status| &status.container_statuses);
-    let counts = containers
-        .flatten()
-        .map(|container| container.restart_count);
-    counts.max().unwrap_or_default()
+/// How often those containers of a pod were restarted that were restarted most. The first counts, before the second.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Restarts {
+    /// Of the ordinary ones.
+    pub ordinary: i32,
+    /// Of the sidecars: init containers that run on beside them.
+    pub sidecar: i32,
+}
+
+/// How often a pod's containers were restarted.
+pub fn restarts(pod: &Pod) -> Restarts {
+    let Some(status) = &pod.status else {
+        return Restarts::default();
+    };
+    let spec = pod.spec.as_ref();
+    let init_containers = spec.and_then(|spec| spec.init_containers.as_ref());
+    let is_sidecar = |status: &&ContainerStatus| {
+        let mut all = init_containers.into_iter().flatten();
+        all.any(|one| one.name == status.name && one.restart_policy.as_deref() == Some("Always"))
+    };
+    let ordinary = status.container_statuses.iter().flatten();
+    let sidecars = status.init_container_statuses.iter().flatten();
+    let most = |count: Option<i32>| count.unwrap_or_default();
+    Restarts {
+        ordinary: most(ordinary.map(|one| one.restart_count).max()),
+        sidecar: most(
+            sidecars
+                .filter(is_sidecar)
+                .map(|one| one.restart_count)
+                .max(),
+        ),
+    }
 }
 
 /// The node that a pod was given.

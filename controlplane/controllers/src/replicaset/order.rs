@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::common::meta::created_at;
-use crate::common::pods::{is_ready, node_name, phase, ready_since, restarts};
+use crate::common::pods::{Restarts, is_ready, node_name, phase, ready_since, restarts};
 
 /// What a pod's deletion costs, as its owner's users say: cheaper pods go first.
 const COST_ANNOTATION: &str = "controller.kubernetes.io/pod-deletion-cost";
@@ -24,7 +24,7 @@ pub struct Rank {
     beside: Reverse<usize>,
     /// For about how long it has been ready: the shortest goes first, and of two that are about equal, any.
     ready_for: u32,
-    restarts: Reverse<i32>,
+    restarts: Reverse<Restarts>,
     age: u32,
     uid: String,
 }
@@ -63,6 +63,8 @@ fn magnitude(since: Timestamp, now: Timestamp) -> u32 {
 
 fn deletion_cost(pod: &Pod) -> i32 {
     let cost = pod.annotations().get(COST_ANNOTATION);
-    // What is not a number counts as nothing; admission refuses it anyhow.
-    cost.and_then(|cost| cost.parse().ok()).unwrap_or_default()
+    // Kubernetes reads no plus and no leading zeros, and what it cannot read as nothing. The API server refuses it.
+    let plain = |cost: &&String| *cost == "0" || !cost.starts_with(['+', '0']);
+    let cost = cost.filter(plain).and_then(|cost| cost.parse().ok());
+    cost.unwrap_or_default()
 }

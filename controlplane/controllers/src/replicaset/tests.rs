@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::{
-    ContainerStatus, Pod, PodCondition, PodSpec, PodStatus, PodTemplateSpec,
+    Container, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus, PodTemplateSpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -241,6 +241,28 @@ fn the_cheapest_pod_to_lose_goes_first() {
             pod.status.as_mut().unwrap().container_statuses = Some(vec![status]);
         }
     };
+    let restarted_each = |ordinary: &'static [i32], sidecars: &'static [i32]| {
+        let statuses = |counts: &[i32]| {
+            let status = |(n, count): (usize, &i32)| ContainerStatus {
+                name: n.to_string(),
+                restart_count: *count,
+                ..ContainerStatus::default()
+            };
+            counts.iter().enumerate().map(status).collect()
+        };
+        move |pod: &mut Pod| {
+            let sidecar = |n: usize| Container {
+                name: n.to_string(),
+                restart_policy: Some("Always".into()),
+                ..Container::default()
+            };
+            let all = (0..sidecars.len()).map(sidecar).collect();
+            pod.spec.as_mut().unwrap().init_containers = Some(all);
+            let status = pod.status.as_mut().unwrap();
+            status.container_statuses = Some(statuses(ordinary));
+            status.init_container_statuses = Some(statuses(sidecars));
+        }
+    };
     let cost = |cost: &'static str| {
         move |pod: &mut Pod| {
             let key = "controller.kubernetes.io/pod-deletion-cost";
@@ -278,6 +300,36 @@ fn the_cheapest_pod_to_lose_goes_first() {
             named("a", &cost("1")),
         ),
         (
+            "one with a plus",
+            named("b", &cost("+10")),
+            named("a", &cost("1")),
+        ),
+        (
+            "with leading zeros",
+            named("b", &cost("007")),
+            named("a", &cost("1")),
+        ),
+        (
+            "with a fraction",
+            named("b", &cost("1.5")),
+            named("a", &cost("1")),
+        ),
+        (
+            "too large",
+            named("b", &cost("99999999999")),
+            named("a", &cost("1")),
+        ),
+        (
+            "zero is a number",
+            named("b", &cost("0")),
+            named("a", &cost("1")),
+        ),
+        (
+            "and so is what is below",
+            named("b", &cost("-10")),
+            named("a", &cost("0")),
+        ),
+        (
             "ready for a much shorter time",
             ready(pod("b"), 98),
             ready(pod("a"), 0),
@@ -286,6 +338,30 @@ fn the_cheapest_pod_to_lose_goes_first() {
             "more restarts",
             named("b", &restarted(3)),
             named("a", &restarted(1)),
+        ),
+        (
+            "the container that was restarted most counts, and not all of them",
+            named("b", &restarted_each(&[3, 0], &[])),
+            named("a", &restarted_each(&[2, 2], &[])),
+        ),
+        (
+            "of equal ones, more restarts of a sidecar",
+            named("b", &restarted_each(&[1], &[2])),
+            named("a", &restarted_each(&[1], &[1])),
+        ),
+        (
+            "ordinary ones before sidecars",
+            named("b", &restarted_each(&[2], &[0])),
+            named("a", &restarted_each(&[1], &[9])),
+        ),
+        (
+            "what ends before the others start is no sidecar",
+            named("b", &restarted_each(&[1], &[1])),
+            named("a", &|pod| {
+                restarted_each(&[1], &[9])(pod);
+                let init = pod.spec.as_mut().unwrap().init_containers.as_mut();
+                init.unwrap()[0].restart_policy = None;
+            }),
         ),
         (
             "much younger",
@@ -310,6 +386,78 @@ fn the_cheapest_pod_to_lose_goes_first() {
         ] {
             assert_eq!(words(&plan(1, &pods)), ["delete b"], "{name}");
         }
+    }
+}
+
+/// Pods in the order in which they go, each for one reason.
+fn ranked() -> Vec<Rank> {
+    let on = |mut pod: Pod, node: Option<&str>| {
+        pod.spec.as_mut().unwrap().node_name = node.map(Into::into);
+        pod
+    };
+    let aged = |mut pod: Pod, created: i64, restarts: i32| {
+        pod.metadata.creation_timestamp = Some(Time(at(created)));
+        pod.status.as_mut().unwrap().container_statuses = Some(vec![ContainerStatus {
+            restart_count: restarts,
+            ..ContainerStatus::default()
+        }]);
+        pod
+    };
+    let costly = |mut pod: Pod, cost: &str| {
+        let key = "controller.kubernetes.io/pod-deletion-cost";
+        pod.annotations_mut().insert(key.into(), cost.into());
+        pod
+    };
+    let hours = |hours: i64| -hours * 3600;
+    // And how many pods there are beside each.
+    let pods = [
+        (in_phase(on(pod("z"), None), "Pending"), 0),
+        (in_phase(pod("y"), "Pending"), 9),
+        (in_phase(pod("x"), "Unknown"), 0),
+        (pod("w"), 0),
+        (costly(ready(pod("v"), hours(9)), "-1"), 0),
+        (ready(pod("u"), hours(9)), 3),
+        (ready(pod("t"), hours(2)), 2),
+        (aged(ready(pod("s"), hours(9)), hours(9), 5), 2),
+        (aged(ready(pod("r"), hours(9)), hours(2), 4), 2),
+        (aged(ready(pod("p"), hours(9)), hours(9), 4), 2),
+        (aged(ready(pod("q"), hours(9)), hours(9), 4), 2),
+        (ready(pod("o"), hours(1)), 1),
+        (costly(ready(pod("n"), 0), "1"), 9),
+    ];
+    let rank = |(pod, beside): &(Pod, usize)| Rank::of(pod, *beside, at(0));
+    pods.iter().map(rank).collect()
+}
+
+#[test]
+fn each_reason_to_go_first_counts_before_those_that_follow_it() {
+    let ranks = ranked();
+    for (at, pair) in ranks.windows(2).enumerate() {
+        assert!(pair[0] < pair[1], "{at}: {pair:?}");
+    }
+    assert!(ranks.is_sorted());
+}
+
+#[test]
+fn of_two_that_are_about_equal_the_lower_uid_goes() {
+    let hours = |hours: i64| -hours * 3600;
+    let ready_for = |name: &str, time: i64| ready(pod(name), hours(time));
+    let created = |name: &str, time: i64| {
+        let mut pod = pod(name);
+        pod.metadata.creation_timestamp = Some(Time(at(hours(time))));
+        pod
+    };
+    type Make<'a> = &'a dyn Fn(&str, i64) -> Pod;
+    for make in [&ready_for as Make<'_>, &created] {
+        let first = |pods: [Pod; 2]| {
+            let uid = |pod: &Pod| pod.uid().unwrap();
+            let least = pods.iter().min_by_key(|pod| Rank::of(pod, 0, at(0)));
+            uid(least.unwrap())
+        };
+        assert_eq!(first([make("a", 5), make("b", 8)]), "a");
+        assert_eq!(first([make("b", 5), make("a", 8)]), "a");
+        assert_eq!(first([make("a", 5), make("b", 2)]), "b");
+        assert_eq!(first([make("b", 5), make("a", 2)]), "a");
     }
 }
 
@@ -370,6 +518,47 @@ fn pods_that_were_just_asked_to_go_are_not_counted_as_available() {
     let status = written(&plan(1, &pods));
     assert_eq!((status.replicas, status.available_replicas), (1, Some(1)));
     assert_eq!(status.terminating_replicas, Some(2));
+}
+
+#[test]
+fn the_pods_that_are_going_are_counted_and_none_is_a_number() {
+    let anothers = || {
+        let mut pod = deleted(pod("f"));
+        pod.owner_references_mut()[0].uid = "other".into();
+        pod
+    };
+    let pods = [
+        pod("a"),
+        deleted(pod("b")),
+        deleted(in_phase(pod("c"), "Pending")),
+        deleted(in_phase(pod("d"), "Failed")),
+        in_phase(pod("e"), "Succeeded"),
+        anothers(),
+        deleted(orphan("g")),
+    ];
+    let status = written(&plan(1, &pods));
+    assert_eq!((status.replicas, status.terminating_replicas), (1, Some(2)));
+    // What is absent would be not known.
+    assert_eq!(written(&plan(1, &pods[..1])).terminating_replicas, Some(0));
+}
+
+#[test]
+fn a_failed_deletion_is_the_same_condition_for_another_reason() {
+    let mut replica_set = replica_set(1);
+    let failed = |set: &ReplicaSet, failure: Failure, second| {
+        status(set, &[], 0, 0, Some(&failure), at(second))
+    };
+    let known = |status: &ReplicaSetStatus| {
+        assert_eq!(status.conditions.as_ref().unwrap().len(), 1);
+        let known = conditions::get(&status.conditions, "ReplicaFailure").unwrap();
+        let text = [&known.reason, &known.message, &known.status].map(|text| text.clone().unwrap());
+        (text, known.last_transition_time.clone())
+    };
+    let first = failed(&replica_set, Failure::Create("quota".into()), 3);
+    replica_set.status = Some(first);
+    let second = failed(&replica_set, Failure::Delete("no".into()), 9);
+    let expected = ["FailedDelete", "no", "True"].map(str::to_owned);
+    assert_eq!(known(&second), (expected, Some(Time(at(3)))));
 }
 
 #[test]
