@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use keelson_component::error::is_not_found;
 use keelson_component::{Connect, EventType, Recorder, changes, reference};
 use kube::api::{DeleteParams, Patch, Preconditions};
 use kube::{Api, Resource, ResourceExt};
@@ -79,8 +80,8 @@ impl Context {
     }
 
     /// Makes `owner` the one who manages an object that has none, if the owner really still is there: the store may be
-    /// behind, and a deleted owner must not take on anything.
-    pub async fn adopt<O, K>(&self, owner: &O, object: &K) -> anyhow::Result<()>
+    /// behind, and a deleted owner must not take on anything. Says whether the object was still there.
+    pub async fn adopt<O, K>(&self, owner: &O, object: &K) -> anyhow::Result<bool>
     where
         O: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + DeserializeOwned
@@ -102,10 +103,14 @@ impl Context {
         if is_deleted(live.meta()) {
             bail!("{namespace}/{} has just been deleted", owner.name_any());
         }
+        // Who is named already, and does not manage it, is named once.
         let mut owners = object.owner_references().to_vec();
+        owners.retain(|reference| Some(&reference.uid) != owner.meta().uid.as_ref());
         owners.push(controller_reference(owner));
-        self.set_owners(object, &owners).await?;
-        Ok(())
+        match self.set_owners(object, &owners).await {
+            Err(error) if is_not_found(&error) => Ok(false),
+            result => Ok(result.map(|_| true)?),
+        }
     }
 
     /// Takes `owner` out of an object's owner references.

@@ -148,8 +148,19 @@ impl Deployments {
             with_pods: &with_pods,
             now: Timestamp::now(),
         });
+        let is_claim = |action: &Action| matches!(action, Action::Adopt(_) | Action::Release(_));
+        let (claims, actions): (Vec<_>, _) = plan.actions.into_iter().partition(is_claim);
         let mut version = deployment.resource_version();
-        for action in plan.actions {
+        // All of these, whatever becomes of one: one that cannot be written keeps nobody from the rest.
+        let mut refused = None;
+        for claim in claims {
+            let done = self.act(&deployment, &mut version, claim).await;
+            refused = refused.or(done.err());
+        }
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        for action in actions {
             self.act(&deployment, &mut version, action).await?;
         }
         Ok(plan.again_after.into())
@@ -193,11 +204,15 @@ impl Deployments {
     ) -> anyhow::Result<()> {
         let namespace = deployment.namespace().unwrap_or_default();
         match action {
-            Action::Adopt(replica_set) => self
-                .context
-                .adopt(deployment, &*replica_set)
-                .await
-                .with_context(|| format!("adopting replica set {}", replica_set.name_any())),
+            Action::Adopt(replica_set) => {
+                let name = replica_set.name_any();
+                match self.context.adopt(deployment, &*replica_set).await {
+                    Ok(true) => Ok(()),
+                    // Nothing would tell that it is: it belonged to nobody.
+                    Ok(false) => bail!("the replica set {name} is gone: looking again"),
+                    Err(error) => Err(error.context(format!("adopting replica set {name}"))),
+                }
+            }
             Action::Release(replica_set) => {
                 match self.context.release(deployment, &*replica_set).await {
                     Err(error) if is_not_found(&error) => Ok(()),

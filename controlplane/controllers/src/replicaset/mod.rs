@@ -50,7 +50,7 @@ pub struct Observed<'a> {
     pub now: Timestamp,
 }
 
-/// Something to do. Adopting comes first: if it fails, nothing else may be done.
+/// Something to do. Adopting and releasing come first: if any of it fails, nothing else may be done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Take on a pod that belongs to nobody, if the replica set really still is there.

@@ -127,21 +127,7 @@ impl ReplicaSets {
         };
         let owner = Owner::of(&*replica_set);
         self.writes.settle_doubts(&replica_set).await?;
-        let (pods, settled, creating) = {
-            let mut expectations = self.expectations.lock();
-            let settled = expectations.are_met(&owner, elapsed());
-            let mut pods = self.pods.indexed(BY_CONTROLLER, owner.as_str());
-            pods.extend(
-                self.pods
-                    .indexed(BY_CONTROLLER, &orphans_of(&key.namespace)),
-            );
-            // Those were asked to go: they are going, though the store may not know it yet.
-            pods.retain(|pod| {
-                is_deleted(&pod.metadata)
-                    || !expectations.is_going(&owner, pod.uid().as_deref().unwrap_or_default())
-            });
-            (pods, settled, expectations.creating(&owner))
-        };
+        let (mut pods, settled, creating) = self.look(&owner, &key.namespace);
         // Only who deletes asks where the others run.
         let wanted = usize::try_from(replica_set.spec.replicas.unwrap_or(1)).unwrap_or_default();
         let related = if pods.len() > wanted {
@@ -150,29 +136,28 @@ impl ReplicaSets {
             Vec::new()
         };
         let now = Timestamp::now();
-        let plan = reconcile(&Observed {
-            replica_set: &replica_set,
-            pods: &pods,
-            related: &related,
-            settled,
-            creating,
-            now,
-        });
+        let plan_for = |pods: &[Arc<Pod>]| {
+            reconcile(&Observed {
+                replica_set: &replica_set,
+                pods,
+                related: &related,
+                settled,
+                creating,
+                now,
+            })
+        };
+        let mut plan = plan_for(&pods);
+        let gone = self.claim(&replica_set, &plan.actions).await?;
+        if !gone.is_empty() {
+            // Nothing will tell that they are: they belonged to nobody. Others are missing in their place.
+            pods.retain(|pod| !gone.contains(&pod.uid()));
+            plan = plan_for(&pods);
+        }
         let mut failure = None;
         let mut spared = Vec::new();
         for action in plan.actions {
             match action {
-                Action::Adopt(pod) => self
-                    .context
-                    .adopt(&*replica_set, &*pod)
-                    .await
-                    .with_context(|| format!("adopting pod {}", pod.name_any()))?,
-                Action::Release(pod) => match self.context.release(&*replica_set, &*pod).await {
-                    Err(error) if is_not_found(&error) => (),
-                    result => {
-                        result.with_context(|| format!("releasing pod {}", pod.name_any()))?
-                    }
-                },
+                Action::Adopt(_) | Action::Release(_) => (),
                 Action::Create(count) => failure = self.writes.create(&replica_set, count).await,
                 Action::Delete(pods) => {
                     (failure, spared) = self.writes.delete(&replica_set, &pods).await;
@@ -204,6 +189,51 @@ impl ReplicaSets {
         }
         let expiry = self.expectations.lock().expires_in(&owner, elapsed());
         Ok(plan.again_after.into_iter().chain(expiry).min().into())
+    }
+
+    /// The pods of an owner and those of nobody, whether all that was asked for has been seen, and how many pods have not.
+    fn look(&self, owner: &Owner, namespace: &str) -> (Vec<Arc<Pod>>, bool, usize) {
+        let mut expectations = self.expectations.lock();
+        let settled = expectations.are_met(owner, elapsed());
+        let mut pods = self.pods.indexed(BY_CONTROLLER, owner.as_str());
+        pods.extend(self.pods.indexed(BY_CONTROLLER, &orphans_of(namespace)));
+        // Those were asked to go: they are going, though the store may not know it yet.
+        pods.retain(|pod| {
+            is_deleted(&pod.metadata)
+                || !expectations.is_going(owner, pod.uid().as_deref().unwrap_or_default())
+        });
+        (pods, settled, expectations.creating(owner))
+    }
+
+    /// Takes on pods and lets go of others: all of them, whatever becomes of one, so that one that cannot be written keeps
+    /// nobody from the rest. Returns the UIDs of those that were to be taken on, and are gone.
+    async fn claim(
+        &self,
+        replica_set: &ReplicaSet,
+        actions: &[Action],
+    ) -> anyhow::Result<Vec<Option<String>>> {
+        let (mut gone, mut refused) = (Vec::new(), None);
+        for action in actions {
+            let done = match action {
+                Action::Adopt(pod) => match self.context.adopt(replica_set, &**pod).await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => {
+                        gone.push(pod.uid());
+                        Ok(())
+                    }
+                    Err(error) => Err(error.context(format!("adopting pod {}", pod.name_any()))),
+                },
+                Action::Release(pod) => match self.context.release(replica_set, &**pod).await {
+                    Err(error) if is_not_found(&error) => Ok(()),
+                    result => result.with_context(|| format!("releasing pod {}", pod.name_any())),
+                },
+                _ => Ok(()),
+            };
+            if let Err(error) = done {
+                refused.get_or_insert(error);
+            }
+        }
+        refused.map_or(Ok(gone), Err)
     }
 
     async fn set_status(

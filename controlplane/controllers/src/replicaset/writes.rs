@@ -281,6 +281,37 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn what_is_refused_from_some_pod_on_ends_the_batch_in_which_that_is() {
+        // Wanted, room, and then the requests and the pods.
+        let cases = [(10, 5, 7, 5), (100, 10, 15, 10), (10, 10, 10, 10)];
+        for (wanted, room, requests, pods) in cases {
+            let server = Arc::new(Mutex::new(Server {
+                room: Some(room),
+                ..Server::default()
+            }));
+            let writes = writes(&server);
+            let failure = writes.create(&replica_set(), wanted).await;
+            assert_eq!(failure.is_some(), room < wanted);
+            let server = server.lock();
+            assert_eq!((server.creations(), server.pods.len()), (requests, pods));
+            let creating = writes.expectations.lock();
+            assert_eq!(creating.creating(&Owner::of(&replica_set())), pods);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_is_gone_already_is_no_failure_and_not_waited_for() {
+        let writes = writes(&Arc::default());
+        let mut pod = pod_from_template(&replica_set());
+        pod.metadata.name = Some("a".into());
+        pod.metadata.uid = Some("a-uid".into());
+        let done = writes.delete(&replica_set(), &[Arc::new(pod)]).await;
+        assert_eq!(done, (None, Vec::new()));
+        let owner = Owner::of(&replica_set());
+        assert!(writes.expectations.lock().are_met(&owner, elapsed()));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_never_arrived_is_in_doubt_until_the_server_says_that_it_is_not_there() {
         let server = Arc::new(Mutex::new(Server {
