@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
 
 use super::{FOREGROUND, ORPHAN};
-use crate::common::meta::is_deleted;
+use crate::common::meta::{group_of, is_deleted};
 
 /// Where an object is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -192,18 +192,27 @@ impl Graph {
     ///
     /// A reference whose kind, name or namespace is not that of the object of its UID names nobody.
     pub fn owner(&self, dependent: &Identity, reference: &OwnerReference) -> Option<&Node> {
-        let owner = self.nodes.get(&reference.uid)?;
-        let identity = &owner.identity;
-        let group = |version: &str| {
-            version
-                .rsplit_once('/')
-                .map_or("", |(group, _)| group)
-                .to_owned()
-        };
+        let owner = self.named(reference)?;
+        let namespace = &owner.identity.namespace;
+        let in_reach = namespace.is_empty() || *namespace == dependent.namespace;
+        in_reach.then_some(owner)
+    }
+
+    /// Whether a reference means an object that is in another namespace than the dependent, where no owner can be.
+    pub fn is_out_of_reach(&self, dependent: &Identity, reference: &OwnerReference) -> bool {
+        self.named(reference).is_some() && self.owner(dependent, reference).is_none()
+    }
+
+    /// The object that a reference means by kind, name and UID.
+    fn named(&self, reference: &OwnerReference) -> Option<&Node> {
+        let node = self.nodes.get(&reference.uid)?;
+        let identity = &node.identity;
         let same = identity.kind == reference.kind
             && identity.name == reference.name
-            && group(&identity.api_version) == group(&reference.api_version)
-            && (identity.namespace.is_empty() || identity.namespace == dependent.namespace);
-        same.then_some(owner)
+            && group_of(&identity.api_version) == group_of(&reference.api_version);
+        same.then_some(node)
     }
 }
+
+#[cfg(test)]
+mod tests;

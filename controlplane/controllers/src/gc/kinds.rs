@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use crate::common::meta::group_of;
 use crate::discovery::Resource;
 
 /// The kinds that are known, by group and kind.
@@ -47,8 +48,7 @@ impl Kinds {
 
 /// Of whatever version: an owner may be named by an older one.
 fn key(api_version: &str, kind: &str) -> (String, String) {
-    let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
-    (group.to_owned(), kind.to_owned())
+    (group_of(api_version).to_owned(), kind.to_owned())
 }
 
 #[cfg(test)]

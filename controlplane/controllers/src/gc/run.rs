@@ -165,16 +165,12 @@ impl Collector {
             Some(why) => warn!(why, "going on with what is known"),
         }
         for resource in found.resources {
+            self.serve(&resource);
             let needed = ["list", "watch", "delete"];
             // Events have no owners, and there are many.
             if !needed.iter().all(|verb| resource.can(verb)) || resource.api.plural == "events" {
                 continue;
             }
-            let waited = self.kinds.lock().serve(resource.clone());
-            waited
-                .into_iter()
-                .map(Work::Consider)
-                .for_each(|work| self.queue.add(work));
             let name = resource.name();
             let plural = (resource.api.group.clone(), resource.api.plural.clone());
             if self.shared.contains(&plural) || watched.contains(&name) {
@@ -194,6 +190,16 @@ impl Collector {
             watches.spawn(informer.run(api, stop.clone()));
         }
         Ok(())
+    }
+
+    /// A kind is served: those who have an owner of it can look for that one, whether the kind is watched or not.
+    fn serve(&self, resource: &Resource) {
+        if !resource.can("get") {
+            return;
+        }
+        let waited = self.kinds.lock().serve(resource.clone());
+        let work = waited.into_iter().map(Work::Consider);
+        work.for_each(|work| self.queue.add(work));
     }
 
     /// Whether all kinds are known, and the graph has every object that there was when its kind began to be watched.
@@ -288,8 +294,10 @@ impl Collector {
             Action::Delete { policy, unblock } => {
                 let mut version = node.version.clone();
                 if unblock {
-                    let unblock =
-                        |owner: &mut OwnerReference| owner.block_owner_deletion = Some(false);
+                    let unblock = |owner: &mut OwnerReference| {
+                        let blocks = &mut owner.block_owner_deletion;
+                        *blocks = blocks.map(|_| false);
+                    };
                     version = self.set_owners(&node, |_| true, unblock).await?;
                 }
                 self.delete(&node.identity, version, policy).await
@@ -312,14 +320,17 @@ impl Collector {
         let object = ObjectReference {
             api_version: Some(dependent.api_version.clone()),
             kind: Some(dependent.kind.clone()),
+            namespace: Some(dependent.namespace.clone()).filter(|namespace| !namespace.is_empty()),
             name: Some(dependent.name.clone()),
             uid: Some(dependent.uid.clone()),
             ..ObjectReference::default()
         };
-        let message = format!(
-            "its owner {} {} lives in a namespace, and it does not",
-            owner.kind, owner.name
-        );
+        let place = if dependent.namespace.is_empty() {
+            "a namespace, and it does not"
+        } else {
+            "another namespace"
+        };
+        let message = format!("its owner {} {} lives in {place}", owner.kind, owner.name);
         let recorder = &self.context.recorder;
         recorder.record(
             object,
@@ -356,6 +367,9 @@ impl Collector {
             // It is in no namespace where its owner could be looked for; that is a mistake, and no reason to delete it.
             self.tell_of_namespace(dependent, reference);
             return Ok(Some(OwnerState::Solid));
+        }
+        if self.graph.lock().is_out_of_reach(dependent, reference) {
+            self.tell_of_namespace(dependent, reference);
         }
         let name = format!(
             "{} {} {}",

@@ -42,17 +42,38 @@ fn owners(meta: &ObjectMeta) -> &[OwnerReference] {
 
 impl World {
     fn create(&mut self, uid: &str, owners: &[(String, bool)]) {
-        let references: Vec<_> = owners
-            .iter()
-            .map(|(uid, blocks)| reference(uid, *blocks))
-            .collect();
+        let references = owners.iter();
+        let references = references.map(|(uid, blocks)| reference(uid, *blocks));
+        self.create_held(uid, references.collect(), &[]);
+    }
+
+    /// An object that these finalizers hold when it is deleted.
+    fn create_held(&mut self, uid: &str, owners: Vec<OwnerReference>, finalizers: &[&str]) {
+        let finalizers = finalizers.iter().map(|name| (*name).into());
         self.put(ObjectMeta {
             name: Some(uid.into()),
             uid: Some(uid.into()),
             namespace: Some("default".into()),
-            owner_references: (!references.is_empty()).then_some(references),
+            owner_references: (!owners.is_empty()).then_some(owners),
+            finalizers: Some(finalizers.collect()),
             ..ObjectMeta::default()
         });
+    }
+
+    /// Whoever put this finalizer on an object takes it away.
+    fn let_go(&mut self, uid: &str, finalizer: &str) {
+        let mut meta = self.live[uid].clone();
+        let finalizers = meta.finalizers.get_or_insert_default();
+        finalizers.retain(|name| name != finalizer);
+        self.put(meta);
+    }
+
+    fn finalizers(&self, uid: &str) -> &[String] {
+        self.live[uid].finalizers.as_deref().unwrap_or_default()
+    }
+
+    fn is_going(&self, uid: &str) -> bool {
+        self.live[uid].deletion_timestamp.is_some()
     }
 
     fn put(&mut self, mut meta: ObjectMeta) {
@@ -205,8 +226,10 @@ impl World {
                 }
                 if unblock {
                     let all = live.owner_references.as_mut().unwrap();
-                    all.iter_mut()
-                        .for_each(|owner| owner.block_owner_deletion = Some(false));
+                    all.iter_mut().for_each(|owner| {
+                        let blocks = &mut owner.block_owner_deletion;
+                        *blocks = blocks.map(|_| false);
+                    });
                     self.put(live);
                 }
                 self.delete(uid, policy);
@@ -375,10 +398,64 @@ fn foreground_deletion_takes_the_owner_last() {
 fn foreground_deletion_does_not_wait_for_who_does_not_block_it() {
     let mut world = World::default();
     world.create("owner", &[]);
-    world.create("dependent", &[("owner".into(), false)]);
+    let mut unsaid = reference("owner", false);
+    unsaid.block_owner_deletion = None;
+    world.create_held("said", vec![reference("owner", false)], &["x/y"]);
+    world.create_held("unsaid", vec![unsaid], &["x/y"]);
+    world.settle();
     world.delete("owner", Policy::Foreground);
     world.settle();
+    // The owner is gone although both are there still.
+    assert_eq!(world.gone, ["owner"]);
+    for dependent in ["said", "unsaid"] {
+        assert!(world.is_going(dependent));
+        world.let_go(dependent, "x/y");
+    }
     assert_eq!(world.live.len(), 0);
+}
+
+#[test]
+fn foreground_deletion_waits_for_who_blocks_it_until_that_is_gone() {
+    let mut world = World::default();
+    world.create("owner", &[]);
+    world.create_held("dependent", vec![reference("owner", true)], &["x/y"]);
+    world.settle();
+    world.delete("owner", Policy::Foreground);
+    world.settle();
+    assert!(world.is_going("owner") && world.is_going("dependent"));
+    assert_eq!(world.gone, [""; 0]);
+    world.let_go("dependent", "x/y");
+    world.settle();
+    assert_eq!(world.gone, ["dependent", "owner"]);
+}
+
+#[test]
+fn who_is_deleted_twice_waits_for_whoever_holds_it_and_for_nobody_else() {
+    let mut world = World::default();
+    world.create_held("held", vec![], &["x/y"]);
+    for _ in 0..2 {
+        world.delete("held", Policy::Foreground);
+        world.settle();
+        assert_eq!(world.finalizers("held"), ["x/y"]);
+    }
+    world.let_go("held", "x/y");
+    assert_eq!(world.gone, ["held"]);
+}
+
+#[test]
+fn who_has_another_owner_stays_and_does_not_hold_up_the_one_that_goes() {
+    let mut world = World::default();
+    world.create("goes", &[]);
+    world.create("stays", &[]);
+    world.create(
+        "dependent",
+        &[("goes".into(), true), ("stays".into(), true)],
+    );
+    world.settle();
+    world.delete("goes", Policy::Foreground);
+    world.settle();
+    assert_eq!(world.gone, ["goes"]);
+    assert_eq!(owners(&world.live["dependent"]), [reference("stays", true)]);
 }
 
 #[test]
