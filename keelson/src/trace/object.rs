@@ -70,6 +70,13 @@ impl Object {
         self.list("/metadata/ownerReferences").iter().map(reference)
     }
 
+    /// Whether it owns that one, which must name it, and from where it can: what is in a namespace owns nothing in another,
+    /// whatever UID is written there.
+    pub fn owns(&self, other: &Object) -> bool {
+        let in_reach = self.namespace().is_empty() || self.namespace() == other.namespace();
+        in_reach && other.owners().any(|owner| owner.uid == self.uid())
+    }
+
     /// Whom it is about, if it is an event.
     pub fn regarding(&self) -> Option<Reference<'_>> {
         let about = ["/involvedObject", "/regarding"];

@@ -215,9 +215,8 @@ impl Story {
     fn belongs(&self, object: &Object) -> bool {
         let is_root = object.kind() == self.root_kind && object.name() == self.root_name;
         let is_owned = || {
-            object
-                .owners()
-                .any(|owner| self.members.contains(owner.uid))
+            let mut owners = self.owners_of(object);
+            owners.any(|owner| self.members.contains(owner.object.uid()))
         };
         is_root
             || is_owned()
@@ -240,6 +239,13 @@ impl Story {
                 _ => false,
             }
             || (self.root_kind == "namespace" && object.namespace() == self.root_name)
+    }
+
+    /// Those who own it, as far as they are known.
+    fn owners_of<'a>(&'a self, object: &'a Object) -> impl Iterator<Item = &'a Known> {
+        let named = object.owners();
+        let known = named.filter_map(|owner| self.known.get(owner.uid));
+        known.filter(|owner| owner.object.owns(object))
     }
 
     fn is_about_member(&self, event: &Object) -> bool {
@@ -286,24 +292,22 @@ impl Story {
         let by_others = itself.and_then(|known| known.latest(|other| other.who != write.who));
         let mut causes = vec![by_others];
         if write.touched.wanted {
-            let owners = object
-                .owners()
-                .filter_map(|owner| self.known.get(owner.uid));
+            let owners = self.owners_of(object);
             causes.extend(owners.map(|owner| owner.latest(|other| other.touched.wanted)));
         }
         if itself.is_none() {
             let is_sibling = |known: &&Known| {
                 let mut owners = known.object.owners();
-                owners.any(|one| object.owners().any(|own| own.uid == one.uid))
+                known.object.namespace() == object.namespace()
+                    && owners.any(|one| object.owners().any(|own| own.uid == one.uid))
             };
             let siblings = self.known.values().filter(is_sibling);
             causes.extend(siblings.map(|sibling| sibling.latest(|other| other.ends)));
         }
         if write.touched.status {
-            let dependents = self.known.values().filter(|known| {
-                known.object.kind() != "event"
-                    && known.object.owners().any(|owner| owner.uid == object.uid())
-            });
+            let dependents = self.known.values();
+            let dependents = dependents
+                .filter(|known| known.object.kind() != "event" && object.owns(&known.object));
             causes.extend(dependents.map(|dependent| dependent.latest(|_| true)));
         }
         if let Some(service) = self.service_of(object) {
@@ -321,9 +325,7 @@ impl Story {
         if let Some(asked) = itself.filter(|known| known.has_ended()) {
             return asked.latest(|_| true);
         }
-        let owners = object
-            .owners()
-            .filter_map(|owner| self.known.get(owner.uid));
+        let owners = self.owners_of(object);
         let causes = owners.map(|owner| match owner.has_ended() {
             true => owner.latest(|other| other.ends),
             false if object.is_running_pod() && self.has_too_many_pods(owner) => {
@@ -341,10 +343,7 @@ impl Story {
             return false;
         };
         let is_its_own = |known: &&Known| {
-            let mut owners = known.object.owners();
-            known.object.is_running_pod()
-                && !known.has_ended()
-                && owners.any(|one| one.uid == owner.object.uid())
+            known.object.is_running_pod() && !known.has_ended() && owner.object.owns(&known.object)
         };
         self.known.values().filter(is_its_own).count() as u64 > wanted
     }

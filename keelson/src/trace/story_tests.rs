@@ -57,6 +57,27 @@ fn owned_by(kind: &str, name: &str) -> Value {
 const KCM: &str = "kube-controller-manager";
 
 #[test]
+fn what_is_in_another_namespace_belongs_to_nobody_here_whatever_it_says() {
+    let placed = |namespace: &str| {
+        let mut metadata = owned_by("Deployment", "web");
+        metadata["namespace"] = json!(namespace);
+        json!({ "metadata": metadata })
+    };
+    let mut story = Teller::of("deployment", "web");
+    let web = json!({"metadata": {"namespace": "default"}});
+    story.written("Deployment", "web", "kubectl-create", web);
+    assert_eq!(
+        story.written("ReplicaSet", "foreign", KCM, placed("other")),
+        None
+    );
+    assert!(
+        story
+            .written("ReplicaSet", "web-1", KCM, placed("default"))
+            .is_some()
+    );
+}
+
+#[test]
 fn what_is_wanted_flows_down_and_how_it_goes_flows_back_up() {
     let mut story = Teller::of("deployment", "web");
     let replicas =
