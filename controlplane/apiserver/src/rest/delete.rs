@@ -323,6 +323,22 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_that_was_written_as_a_finalizer_holds_until_another_is_asked_for() {
+        let object = json!({"metadata": {"name": "a", "finalizers": [ORPHAN]}});
+        let services = resources::services();
+        let kept = marked(next(services, &object, &asked(None)));
+        assert_eq!(kept["metadata"]["finalizers"], json!([ORPHAN]));
+        let background = DeleteOptions {
+            propagation: Some(Propagation::Background),
+            ..DeleteOptions::default()
+        };
+        assert!(matches!(
+            next(services, &object, &background),
+            Step::Remove(_)
+        ));
+    }
+
+    #[test]
     fn the_propagation_policy_becomes_a_finalizer() {
         let object = json!({"metadata": {"name": "a"}});
         let with = |propagation| DeleteOptions {

@@ -109,3 +109,82 @@ pub fn remove<C: Condition>(conditions: &mut Option<Vec<C>>, kind: &str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::*;
+
+    fn condition(kind: &str, status: &str, reason: &str, second: i64) -> PodCondition {
+        let time = Timestamp::from_second(second).unwrap();
+        PodCondition {
+            type_: kind.into(),
+            status: status.into(),
+            reason: Some(reason.into()),
+            message: Some(format!("at {second}")),
+            last_transition_time: Some(Time(time)),
+            ..PodCondition::default()
+        }
+    }
+
+    /// Types, reasons and messages, and when they changed.
+    fn told(conditions: &Option<Vec<PodCondition>>) -> Vec<(&str, &str, &str, i64)> {
+        let all = conditions.iter().flatten();
+        let told = all.map(|one| {
+            let time = one.last_transition_time.as_ref().unwrap();
+            (one.kind(), one.reason(), one.message(), time.0.as_second())
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn there_is_one_of_each_type_and_the_last_that_was_set_is_the_last() {
+        let mut all = None;
+        set(&mut all, condition("A", "True", "One", 1));
+        set(&mut all, condition("B", "True", "One", 2));
+        assert_eq!(
+            told(&all),
+            [("A", "One", "at 1", 1), ("B", "One", "at 2", 2)]
+        );
+        // Of the same status, for another reason: it has been so since then.
+        set(&mut all, condition("A", "True", "Two", 3));
+        assert_eq!(
+            told(&all),
+            [("B", "One", "at 2", 2), ("A", "Two", "at 3", 1)]
+        );
+        set(&mut all, condition("B", "False", "Two", 4));
+        assert_eq!(
+            told(&all),
+            [("A", "Two", "at 3", 1), ("B", "Two", "at 4", 4)]
+        );
+    }
+
+    #[test]
+    fn what_is_known_is_not_told_again_unless_the_message_counts() {
+        let mut all = Some(vec![condition("A", "True", "One", 1)]);
+        set(&mut all, condition("A", "True", "One", 2));
+        assert_eq!(told(&all), [("A", "One", "at 1", 1)]);
+        assert!(set_with_message(&mut all, condition("A", "True", "One", 2)));
+        assert_eq!(told(&all), [("A", "One", "at 2", 1)]);
+        assert!(!set_with_message(
+            &mut all,
+            condition("A", "True", "One", 2)
+        ));
+    }
+
+    #[test]
+    fn where_the_last_is_removed_none_are_left() {
+        let mut all: Option<Vec<PodCondition>> = None;
+        remove(&mut all, "A");
+        assert_eq!(all, None);
+        set(&mut all, condition("A", "True", "One", 1));
+        set(&mut all, condition("B", "True", "One", 2));
+        remove(&mut all, "C");
+        remove(&mut all, "A");
+        assert_eq!(told(&all), [("B", "One", "at 2", 2)]);
+        assert!(get(&all, "A").is_none() && get(&all, "B").is_some());
+        remove(&mut all, "B");
+        assert_eq!(all, None);
+    }
+}

@@ -207,6 +207,24 @@ mod tests {
     }
 
     #[test]
+    fn what_one_expects_is_nothing_to_another() {
+        let mut expectations = Expectations::default();
+        let other = Owner::called("other");
+        expectations.expect_deletions(&rs(), ["a".into(), "b".into()], NOW);
+        expectations.expect_deletions(&other, ["b".into(), "c".into()], NOW);
+        expectations.saw_deletion(&rs(), "c");
+        expectations.saw_deletion(&other, "a");
+        for pod in ["b", "c"] {
+            expectations.saw_deletion(&other, pod);
+        }
+        assert!(expectations.are_met(&other, NOW));
+        assert!(!expectations.are_met(&rs(), NOW));
+        expectations.forget(&rs());
+        assert!(expectations.are_met(&rs(), NOW));
+        assert!(!expectations.is_going(&rs(), "a"));
+    }
+
+    #[test]
     fn a_creation_in_doubt_is_expected_only_if_the_pod_is_there() {
         let mut expectations = Expectations::default();
         expectations.expect_creations(&rs(), 2, NOW);

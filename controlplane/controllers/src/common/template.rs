@@ -132,6 +132,24 @@ mod tests {
                 false,
             ),
             (
+                "a hash here, and another label there",
+                vec![(HASH_LABEL, "1"), ("a", "b")],
+                vec![("c", "d"), ("a", "b")],
+                false,
+            ),
+            (
+                "nothing but a hash here, and another label there",
+                vec![(HASH_LABEL, "1")],
+                vec![("a", "b")],
+                false,
+            ),
+            (
+                "nothing but a hash here, and nothing there",
+                vec![(HASH_LABEL, "1")],
+                vec![],
+                true,
+            ),
+            (
                 "one label more",
                 vec![("a", "b")],
                 vec![("a", "b"), ("c", "d")],
@@ -143,7 +161,16 @@ mod tests {
             assert_eq!(are_equal(&a, &b), equal, "{name}");
             assert_eq!(are_equal(&b, &a), equal, "{name}");
         }
-        assert!(!are_equal(&template(&[], "i"), &template(&[], "j")));
+        let plain = template(&[], "i");
+        let mut annotated = plain.clone();
+        let meta = annotated.metadata.as_mut().unwrap();
+        meta.annotations = Some([("a".into(), "b".into())].into());
+        let mut placed = plain.clone();
+        placed.spec.as_mut().unwrap().node_name = Some("n".into());
+        for other in [template(&[], "j"), annotated, placed] {
+            assert!(!are_equal(&plain, &other), "{other:?}");
+            assert!(!are_equal(&other, &plain), "{other:?}");
+        }
     }
 
     #[test]
