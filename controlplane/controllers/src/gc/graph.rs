@@ -109,6 +109,16 @@ impl Graph {
         uids.filter_map(|uid| self.nodes.get(uid))
     }
 
+    /// The objects that a known one owns: they name it, from where they can. Whoever else has its UID in a reference neither
+    /// holds it up nor is left behind by it.
+    pub fn owned_by(&self, owner: &str) -> impl Iterator<Item = &Node> {
+        let names_it = move |node: &&Node| {
+            let mut owners = node.owners.iter().filter(|one| one.uid == owner);
+            owners.any(|reference| self.owner(&node.identity, reference).is_some())
+        };
+        self.dependents(owner).filter(names_it)
+    }
+
     /// An object is there, or has changed. What is to be looked at because of that.
     pub fn observe(&mut self, node: Node) -> Vec<Work> {
         let uid = node.identity.uid.clone();

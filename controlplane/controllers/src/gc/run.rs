@@ -282,8 +282,8 @@ impl Collector {
         }
         let (has_dependents, has_waiting) = {
             let graph = self.graph.lock();
-            let waiting = graph.dependents(uid).any(|dependent| dependent.foreground);
-            (graph.dependents(uid).next().is_some(), waiting)
+            let waiting = graph.owned_by(uid).any(|dependent| dependent.foreground);
+            (graph.owned_by(uid).next().is_some(), waiting)
         };
         match decide(&node.finalizers, &owners, has_dependents, has_waiting) {
             Action::Keep => Ok(()),
@@ -407,7 +407,7 @@ impl Collector {
         let blocking: Vec<Node> = {
             let graph = self.graph.lock();
             graph
-                .dependents(uid)
+                .owned_by(uid)
                 .filter(|dependent| dependent.blocks(uid))
                 .cloned()
                 .collect()
@@ -427,7 +427,7 @@ impl Collector {
             let Some(node) = graph.get(uid).filter(|node| node.orphaning) else {
                 return Ok(());
             };
-            let dependents: Vec<_> = graph.dependents(uid).cloned().collect();
+            let dependents: Vec<_> = graph.owned_by(uid).cloned().collect();
             (node.clone(), dependents)
         };
         let keep = |owner: &&OwnerReference| owner.uid != uid;

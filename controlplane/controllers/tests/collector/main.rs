@@ -180,7 +180,7 @@ impl World {
         if node.foreground {
             let blocking: Vec<Node> = self
                 .graph
-                .dependents(uid)
+                .owned_by(uid)
                 .filter(|node| node.blocks(uid))
                 .cloned()
                 .collect();
@@ -197,8 +197,8 @@ impl World {
             .iter()
             .map(|reference| (reference.clone(), self.owner_state(&node, reference)))
             .collect();
-        let has_dependents = self.graph.dependents(uid).next().is_some();
-        let has_waiting = self.graph.dependents(uid).any(|node| node.foreground);
+        let has_dependents = self.graph.owned_by(uid).next().is_some();
+        let has_waiting = self.graph.owned_by(uid).any(|node| node.foreground);
         match decide(&node.finalizers, &states, has_dependents, has_waiting) {
             Action::Keep => (),
             Action::DropOwners(uids) => {
@@ -242,7 +242,7 @@ impl World {
         let Some(node) = self.graph.get(uid).filter(|node| node.orphaning).cloned() else {
             return;
         };
-        let dependents: Vec<_> = self.graph.dependents(uid).cloned().collect();
+        let dependents: Vec<_> = self.graph.owned_by(uid).cloned().collect();
         for dependent in dependents {
             match self.current(&dependent, again.clone()) {
                 Some(mut live) => {

@@ -611,3 +611,75 @@ async fn an_owner_keeps_its_finalizer_until_every_dependent_has_been_let_go() {
         assert_eq!(finalizers, goes.then_some(&json!(["x/y", "z/z"])));
     }
 }
+
+#[tokio::test]
+async fn what_can_be_listed_watched_and_deleted_is_watched_and_stays_so() {
+    let requests = Requests::default();
+    let collector = collector(&requests);
+    let all = ["get", "list", "watch", "delete"];
+    let resource = |name: &str, kind: &str, verbs: &[&str]| json!({"name": name, "singularName": "", "namespaced": true, "kind": kind, "verbs": verbs});
+    let list = json!({"groupVersion": "v1", "resources": [
+        resource("configmaps", "ConfigMap", &all),
+        resource("secrets", "Secret", &all[..3]),
+        resource("bindings", "Binding", &["create"]),
+        resource("events", "Event", &all),
+        resource("configmaps/status", "ConfigMap", &all),
+        // The process watches these anyhow.
+        resource("pods", "Pod", &all),
+    ]});
+    let versions = json!({"versions": ["v1"], "serverAddressByClientCIDRs": []});
+    {
+        let there = &mut requests.lock().there;
+        there.insert("/api".into(), versions);
+        there.insert("/apis".into(), json!({"groups": []}));
+        there.insert("/api/v1".into(), list);
+    }
+    let (mut watches, mut watched) = (JoinSet::new(), Vec::new());
+    let stop = CancellationToken::new();
+    let found = collector.watch_new(&mut watches, &mut watched, &stop).await;
+    found.unwrap();
+    assert_eq!(watched, ["configmaps"]);
+    let reach = |kind: &str| collector.kinds.lock().get("v1", kind).is_some();
+    // Those that are not watched can still be looked for.
+    let kinds = ["ConfigMap", "Secret", "Event", "Pod", "Binding"].map(reach);
+    assert_eq!(kinds, [true, true, true, true, false]);
+    // What cannot be read for a while has not gone, and what is watched is not watched twice.
+    for missing in ["/api/v1", "/apis"] {
+        requests.lock().there.remove(missing);
+        let found = collector.watch_new(&mut watches, &mut watched, &stop).await;
+        assert_eq!(found.is_ok(), missing == "/api/v1");
+        assert_eq!(
+            (watched.as_slice(), watches.len()),
+            (["configmaps".to_owned()].as_slice(), 1)
+        );
+        assert!(reach("ConfigMap"));
+    }
+}
+
+#[tokio::test]
+async fn nobody_in_another_namespace_holds_up_an_owner_or_is_changed_by_its_end() {
+    let kinds = [
+        (FOREGROUND, Work::Consider as fn(String) -> Work),
+        (ORPHAN, Work::Orphan),
+    ];
+    for (finalizer, work) in kinds {
+        let requests = Requests::default();
+        let collector = collector(&requests);
+        serve::<Deployment>(&collector);
+        serve::<ReplicaSet>(&collector);
+        // A finalizer may hold it for as long as somebody there likes.
+        let mut foreign = set(
+            "other",
+            "foreign",
+            json!([owner("Deployment", "owner", "owner")]),
+        );
+        foreign.owners[0].block_owner_deletion = Some(true);
+        foreign.deleted = true;
+        for node in [going(finalizer), foreign] {
+            collector.graph.lock().observe(node);
+        }
+        collector.sync(work("owner".into())).await.unwrap();
+        let requests = requests.lock().requests();
+        assert_eq!(requests, ["PATCH default/deployments/owner"]);
+    }
+}
