@@ -75,8 +75,8 @@ pub struct NodeInfo {
     pub pods: HashMap<PodKey, Arc<PodInfo>>,
     /// The ports they take.
     pub ports: Vec<HostPort>,
-    /// How many of them each controller has made, by its UID, without those on their way out. Kept, because every
-    /// decision asks every node.
+    /// How many of them each controller has made, as [`PodInfo::controller`] names it, without those on their way out. Kept,
+    /// because every decision asks every node.
     pub of_controller: HashMap<String, i64>,
     /// How many of them are of each crowd. Kept for the same reason.
     pub crowds: Present,

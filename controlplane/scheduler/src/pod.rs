@@ -50,7 +50,8 @@ pub struct PodInfo {
     pub fingerprint: u64,
     /// Its labels.
     pub labels: Labels,
-    /// The UID of the controller that made it: its siblings should not all be on one node.
+    /// Its namespace and the UID of the controller that made it: its siblings should not all be on one node. The UID alone
+    /// can be written in any namespace.
     pub controller: Option<String>,
     /// It is on its way out: who is to be spread need not keep clear of it.
     pub terminating: bool,
@@ -91,7 +92,7 @@ impl PodInfo {
             .iter()
             .flatten()
             .find(|owner| owner.controller == Some(true))
-            .map(|owner| owner.uid.clone());
+            .map(|owner| format!("{namespace}/{}", owner.uid));
         let labels = meta.labels.clone().unwrap_or_default();
         let spread = spec
             .topology_spread_constraints

@@ -74,7 +74,7 @@ impl Constraint {
     /// Counts the pods of a namespace that are to be spread.
     pub fn counter(&self, cluster: &Cluster, namespace: &str) -> Counter<'_> {
         match &self.set {
-            // The UID of a controller is of one namespace.
+            // It names its namespace.
             Set::Siblings(ours) => Counter::Siblings(ours),
             Set::Selected(selector) => Counter::Picked(cluster.pick(|crowd| {
                 !crowd.terminating

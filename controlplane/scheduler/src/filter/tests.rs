@@ -297,7 +297,7 @@ fn pods_on_their_way_out_do_not_count_for_spreading() {
     let mut cluster = cluster_of(&[&a, &b]);
     cluster.set_pod("a", web("there").info());
     assert!(check_in(&spread, &a, &cluster).is_err());
-    assert_eq!(cluster.node("a").unwrap().of_controller["web"], 1);
+    assert_eq!(cluster.node("a").unwrap().of_controller["default/web"], 1);
     let mut going = web("there").pod();
     going.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
         k8s_openapi::jiff::Timestamp::UNIX_EPOCH,

@@ -116,6 +116,17 @@ fn siblings_in_the_zone_count_even_where_the_node_has_none() {
 }
 
 #[test]
+fn pods_of_another_namespace_are_no_siblings_whatever_they_say() {
+    let foreign = pod("foreign")
+        .in_namespace("other")
+        .of("web")
+        .asks("0", "0");
+    let cluster = with_pods(&[node("a"), node("b")], &[("b", foreign)]);
+    let totals = totals(pod("p").of("web"), &cluster);
+    assert_eq!(totals[0], totals[1]);
+}
+
+#[test]
 fn spreading_that_a_pod_asks_for_takes_the_place_of_the_default() {
     let cluster = with_pods(
         &[node("a").label("rack", "1"), node("b").label("rack", "2")],
