@@ -50,14 +50,11 @@ struct Machine<E: Engine> {
 
 type Job<E> = Box<dyn FnOnce(&mut Machine<E>) + Send>;
 
-enum Place<E: Engine> {
-    Thread(SyncSender<Job<E>>),
-    Caller(Box<Mutex<Machine<E>>>),
-}
-
-/// The handle to the one that applies.
+/// The handle to the one that applies. A thread does the jobs in turn; who finds the machine free may use it in between.
 pub(crate) struct Applier<E: Engine> {
-    place: Place<E>,
+    machine: Arc<Mutex<Machine<E>>>,
+    /// None: every caller does its jobs itself.
+    thread: Option<SyncSender<Job<E>>>,
 }
 
 impl<E: Engine> Applier<E> {
@@ -69,23 +66,24 @@ impl<E: Engine> Applier<E> {
         if let Some(id) = store.applied().0 {
             around.progress.advance(id.index);
         }
-        let mut machine = Machine { store, around };
-        let place = match on {
-            ApplyOn::Caller => Place::Caller(Box::new(Mutex::new(machine))),
+        let machine = Arc::new(Mutex::new(Machine { store, around }));
+        let thread = match on {
+            ApplyOn::Caller => None,
             ApplyOn::Thread => {
                 // openraft applies one batch at a time; the few other jobs wait behind it.
                 let (sender, receiver) = sync_channel::<Job<E>>(16);
+                let machine = machine.clone();
                 std::thread::Builder::new()
                     .name("apply".into())
                     .spawn(move || {
                         while let Ok(job) = receiver.recv() {
-                            job(&mut machine);
+                            job(&mut machine.lock());
                         }
                     })?;
-                Place::Thread(sender)
+                Some(sender)
             }
         };
-        Ok(Arc::new(Applier { place }))
+        Ok(Arc::new(Applier { machine, thread }))
     }
 
     /// Runs a job where the store is and brings back what it gives.
@@ -93,9 +91,9 @@ impl<E: Engine> Applier<E> {
         &self,
         job: impl FnOnce(&mut Machine<E>) -> T + Send + 'static,
     ) -> Result<T, EngineError> {
-        match &self.place {
-            Place::Caller(machine) => Ok(job(&mut machine.lock())),
-            Place::Thread(sender) => {
+        match &self.thread {
+            None => Ok(job(&mut self.machine.lock())),
+            Some(sender) => {
                 let (done, result) = oneshot::channel();
                 let job: Job<E> = Box::new(move |machine| {
                     // Who asked may have gone.
@@ -109,24 +107,29 @@ impl<E: Engine> Applier<E> {
     }
 
     /// Applies a batch of committed entries: one write, one publication. `answer` is called where it is applied, as soon
-    /// as it is, with one outcome an entry: no client waits for a task that passes it on, nor for the watchers.
+    /// as it is, with one outcome an entry: no client waits for a task that passes it on, nor for the watchers. That is
+    /// `here`, in the caller's task, if the caller would have it so and the machine is free.
     pub(crate) async fn apply(
         &self,
         entries: Vec<Entry>,
+        here: bool,
         answer: impl FnOnce(Vec<Outcome>) + Send + 'static,
     ) -> Result<(), EngineError> {
-        self.run(move |machine| {
+        let job = move |machine: &mut Machine<E>| {
             let (outcomes, publication) = machine.apply(&entries)?;
             answer(outcomes);
             machine.publish(&publication);
             Ok(())
-        })
-        .await?
+        };
+        if here && let Some(mut machine) = self.machine.try_lock() {
+            return job(&mut machine);
+        }
+        self.run(job).await?
     }
 
     /// Applying happens on the caller's thread.
     pub(crate) fn is_inline(&self) -> bool {
-        matches!(self.place, Place::Caller(_))
+        self.thread.is_none()
     }
 
     /// This member leads: every lease gets its full time. Runs between two batches, so that no change is missed.
