@@ -317,7 +317,7 @@ mod tests {
         assert!(poll(&mut turns, &task).is_pending());
         assert!(poll(&mut turns, &task).is_pending());
         assert_eq!(looks.woken(), 1, "nobody woke it");
-        drop(turns.connection().as_mut());
+        let _told = turns.connection();
         assert_eq!(task.woken(), 1);
         assert!(poll(&mut turns, &task).is_pending());
         assert_eq!(looks.woken(), 1);
