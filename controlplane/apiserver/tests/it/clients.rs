@@ -20,7 +20,7 @@ on_each_store!(
         let server = Server::start(running).await;
         let mut command = Command::new(program_in_peers("python-kubernetes/bin/python"));
         command
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/python.py"))
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/it/python.py"))
             .arg(server.pki().join("admin.kubeconfig"));
         // The server runs on these threads too.
         let output = tokio::task::spawn_blocking(move || command.output().expect("python starts"))

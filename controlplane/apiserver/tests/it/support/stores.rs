@@ -174,7 +174,7 @@ fn ours(name: &str) -> PathBuf {
 pub fn program_in_peers(relative: &str) -> PathBuf {
     let dir = match std::env::var_os("KEELSON_PEERS_DIR") {
         Some(dir) => PathBuf::from(dir),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers"),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../target/peers"),
     };
     existing(dir.join(relative), "make peers")
 }
