@@ -50,11 +50,14 @@ struct Machine<E: Engine> {
 
 type Job<E> = Box<dyn FnOnce(&mut Machine<E>) + Send>;
 
-/// The handle to the one that applies. A thread does the jobs in turn; who finds the machine free may use it in between.
+enum Place<E: Engine> {
+    Thread(SyncSender<Job<E>>),
+    Caller(Box<Mutex<Machine<E>>>),
+}
+
+/// The handle to the one that applies.
 pub(crate) struct Applier<E: Engine> {
-    machine: Arc<Mutex<Machine<E>>>,
-    /// None: every caller does its jobs itself.
-    thread: Option<SyncSender<Job<E>>>,
+    place: Place<E>,
 }
 
 impl<E: Engine> Applier<E> {
@@ -66,24 +69,23 @@ impl<E: Engine> Applier<E> {
         if let Some(id) = store.applied().0 {
             around.progress.advance(id.index);
         }
-        let machine = Arc::new(Mutex::new(Machine { store, around }));
-        let thread = match on {
-            ApplyOn::Caller => None,
+        let mut machine = Machine { store, around };
+        let place = match on {
+            ApplyOn::Caller => Place::Caller(Box::new(Mutex::new(machine))),
             ApplyOn::Thread => {
                 // openraft applies one batch at a time; the few other jobs wait behind it.
                 let (sender, receiver) = sync_channel::<Job<E>>(16);
-                let machine = machine.clone();
                 std::thread::Builder::new()
                     .name("apply".into())
                     .spawn(move || {
                         while let Ok(job) = receiver.recv() {
-                            job(&mut machine.lock());
+                            job(&mut machine);
                         }
                     })?;
-                Some(sender)
+                Place::Thread(sender)
             }
         };
-        Ok(Arc::new(Applier { machine, thread }))
+        Ok(Arc::new(Applier { place }))
     }
 
     /// Runs a job where the store is and brings back what it gives.
@@ -91,9 +93,9 @@ impl<E: Engine> Applier<E> {
         &self,
         job: impl FnOnce(&mut Machine<E>) -> T + Send + 'static,
     ) -> Result<T, EngineError> {
-        match &self.thread {
-            None => Ok(job(&mut self.machine.lock())),
-            Some(sender) => {
+        match &self.place {
+            Place::Caller(machine) => Ok(job(&mut machine.lock())),
+            Place::Thread(sender) => {
                 let (done, result) = oneshot::channel();
                 let job: Job<E> = Box::new(move |machine| {
                     // Who asked may have gone.
@@ -107,29 +109,24 @@ impl<E: Engine> Applier<E> {
     }
 
     /// Applies a batch of committed entries: one write, one publication. `answer` is called where it is applied, as soon
-    /// as it is, with one outcome an entry: no client waits for a task that passes it on, nor for the watchers. That is
-    /// `here`, in the caller's task, if the caller would have it so and the machine is free.
+    /// as it is, with one outcome an entry: no client waits for a task that passes it on, nor for the watchers.
     pub(crate) async fn apply(
         &self,
         entries: Vec<Entry>,
-        here: bool,
         answer: impl FnOnce(Vec<Outcome>) + Send + 'static,
     ) -> Result<(), EngineError> {
-        let job = move |machine: &mut Machine<E>| {
+        self.run(move |machine| {
             let (outcomes, publication) = machine.apply(&entries)?;
             answer(outcomes);
             machine.publish(&publication);
             Ok(())
-        };
-        if here && let Some(mut machine) = self.machine.try_lock() {
-            return job(&mut machine);
-        }
-        self.run(job).await?
+        })
+        .await?
     }
 
     /// Applying happens on the caller's thread.
     pub(crate) fn is_inline(&self) -> bool {
-        self.thread.is_none()
+        matches!(self.place, Place::Caller(_))
     }
 
     /// This member leads: every lease gets its full time. Runs between two batches, so that no change is missed.

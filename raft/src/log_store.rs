@@ -26,19 +26,13 @@ pub(crate) struct LogStore<D: LogDir> {
     pub(crate) log: RaftLog<D>,
     /// Told of each append: the last index once it is on the disk, or none if it has failed.
     pub(crate) written: Arc<dyn Fn(Option<u64>) + Send + Sync>,
-    /// Whether openraft's core may wait for the disk meanwhile.
-    pub(crate) may_wait: Arc<dyn Fn() -> bool + Send + Sync>,
 }
-
-/// Bytes of an entry for which the core waits at most: a larger one takes long enough that a hand-over does not count.
-const WAIT_BYTES_MAX: usize = 64 << 10;
 
 impl<D: LogDir> Clone for LogStore<D> {
     fn clone(&self) -> Self {
         LogStore {
             log: self.log.clone(),
             written: self.written.clone(),
-            may_wait: self.may_wait.clone(),
         }
     }
 }
@@ -224,16 +218,13 @@ impl<RT: AsyncRuntime, D: LogDir> RaftLogStorage<Types<RT>> for LogStore<D> {
             written: self.written.clone(),
             last: None,
         };
-        let is_lone = matches!(&entries[..], [(_, payload)] if payload.len() <= WAIT_BYTES_MAX);
-        let done = Box::new(move |result: io::Result<()>| {
-            told.is_on_disk(last.filter(|_| result.is_ok()));
-            callback.io_completed(result);
-        });
-        if is_lone && (self.may_wait)() {
-            self.log.append_through(entries, done);
-        } else {
-            self.log.append(entries, done);
-        }
+        self.log.append(
+            entries,
+            Box::new(move |result| {
+                told.is_on_disk(last.filter(|_| result.is_ok()));
+                callback.io_completed(result);
+            }),
+        );
         Ok(())
     }
 
@@ -304,7 +295,6 @@ mod tests {
         let mut reader = LogStore {
             log,
             written: Arc::new(|_| ()),
-            may_wait: Arc::new(|| false),
         };
         for (start, found) in [(3, 0), (5, 3)] {
             let read = RaftLogReader::<Types<TokioRuntime>>::limited_get_log_entries(

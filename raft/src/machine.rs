@@ -20,10 +20,6 @@ use crate::types::{
 const BATCH_ENTRIES: usize = 1_024;
 /// Bytes of commands above which a batch takes no further entry.
 const BATCH_BYTES: usize = 4 << 20;
-/// A batch of at most so many entries may be applied where it is, in the time that handing it over would take.
-const SMALL_ENTRIES: usize = 4;
-/// And at most so many bytes of commands.
-const SMALL_BYTES: usize = 64 << 10;
 
 /// The adapter between openraft and the applier.
 pub(crate) struct Machine<P: Parts> {
@@ -66,7 +62,7 @@ impl<P: Parts> RaftStateMachine<Types<P::Rt>> for Machine<P> {
         let mut batch = Vec::new();
         let mut responders = Vec::new();
         while let Some(next) = entries.next().await {
-            let (mut bytes, mut batch_bytes) = (0, 0);
+            let mut bytes = 0;
             let mut next = Some(next);
             while let Some(item) = next {
                 let (entry, responder) = item?;
@@ -76,7 +72,6 @@ impl<P: Parts> RaftStateMachine<Types<P::Rt>> for Machine<P> {
                 }
                 batch.push(entry);
                 responders.push(responder);
-                batch_bytes = bytes;
                 if batch.len() == BATCH_ENTRIES || bytes >= BATCH_BYTES {
                     break;
                 }
@@ -92,11 +87,9 @@ impl<P: Parts> RaftStateMachine<Types<P::Rt>> for Machine<P> {
                     }
                 }
             };
-            let is_small = batch.len() <= SMALL_ENTRIES && batch_bytes <= SMALL_BYTES;
-            let here = is_small && self.shared.may_wait();
             self.shared
                 .applier
-                .apply(std::mem::take(&mut batch), here, answer)
+                .apply(std::mem::take(&mut batch), answer)
                 .await
                 .map_err(io::Error::other)?;
         }

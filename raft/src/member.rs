@@ -187,8 +187,6 @@ impl<P: Parts> Member<P> {
             running: Mutex::new(Some(running)),
             removed: AtomicBool::new(false),
             failure: Mutex::new(None),
-            has_threads_to_spare: config.apply_on == ApplyOn::Thread
-                && std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1),
         });
         if let Some(found) = &config.found {
             shared.net.set_peers(&found.nodes);
@@ -207,10 +205,6 @@ impl<P: Parts> Member<P> {
                     Some(index) => intake.written(index),
                     None => intake.free(),
                 }),
-                may_wait: {
-                    let shared = Arc::downgrade(&shared);
-                    Arc::new(move || shared.upgrade().is_some_and(|shared| shared.may_wait()))
-                },
             },
             Machine {
                 shared: shared.clone(),

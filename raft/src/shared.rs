@@ -120,8 +120,6 @@ pub(crate) struct Shared<P: Parts> {
     pub(crate) removed: AtomicBool,
     /// Why this member cannot go on, when it is not openraft that says so.
     pub(crate) failure: Mutex<Option<String>>,
-    /// There is a thread for those who wait, and another for everybody else.
-    pub(crate) has_threads_to_spare: bool,
 }
 
 impl<P: Parts> Shared<P> {
@@ -176,12 +174,6 @@ impl<P: Parts> Shared<P> {
                     .as_ref()
                     .is_some_and(|id| id.committed_leader_id().term == metrics.current_term)
         })
-    }
-
-    /// Whether a task of this member may wait for a disk that it expects to be quick, rather than hand the work to another thread:
-    /// where nobody else needs an answer meanwhile, and another thread serves the clients.
-    pub(crate) fn may_wait(&self) -> bool {
-        self.has_threads_to_spare && self.raft.get().is_some() && self.leads_alone()
     }
 
     /// No word from a leader, or as a leader from a quorum, for an election timeout: openraft would go on naming it.

@@ -83,33 +83,26 @@ impl<D: LogDir> RaftLog<D> {
     ///
     /// Blocks while more than [`Options::queue_bytes_max`] wait, if a thread drains the queue.
     pub fn append(&self, entries: Vec<(LogId, Bytes)>, done: Done) {
-        if self.submit_append(entries, done) {
-            self.wake();
-        }
-    }
-
-    /// Appends entries as [`RaftLog::append`] does, and steps the log itself unless somebody else is stepping it: `done` has
-    /// then been told when this returns. It waits for the disk, and saves two hand-overs between threads.
-    pub fn append_through(&self, entries: Vec<(LogId, Bytes)>, done: Done) {
-        if !self.submit_append(entries, done) {
-            return;
-        }
-        match self.shared.writer.try_lock() {
-            Some(writer) => self.write_batch_with(writer).run(),
-            None => self.wake(),
-        }
+        self.submit(Some(done), |memory| {
+            memory.append(&entries)?;
+            Ok(if entries.is_empty() {
+                Request::Barrier
+            } else {
+                Request::Append(entries)
+            })
+        });
     }
 
     /// Saves the vote.
     pub fn save_vote(&self, vote: Vote, done: Done) {
-        self.request(done, |memory| {
+        self.submit(Some(done), |memory| {
             memory.vote = Some(vote);
             Ok(Request::Vote(vote))
         });
     }
 
-    /// Saves the committed id. Nobody waits for it, and it goes with what is asked next: a restart finds this one or an
-    /// earlier one.
+    /// Saves the committed id. Nobody waits for it and it is not synced by itself: a restart finds
+    /// this one or an earlier one.
     pub fn save_committed(&self, id: Option<LogId>) {
         self.submit(None, |memory| {
             memory.committed = id;
@@ -120,13 +113,13 @@ impl<D: LogDir> RaftLog<D> {
     /// Drops the entries above `last`, or all if it is `None`. Refused if that reaches into what
     /// was purged.
     pub fn truncate_after(&self, last: Option<u64>, done: Done) {
-        self.request(done, |memory| memory.truncate(last));
+        self.submit(Some(done), |memory| memory.truncate(last));
     }
 
     /// Drops the entries up to `upto`, which may lie beyond the last one: then the log goes on
     /// after it. Files are removed once `done` can be told, whole segments at a time.
     pub fn purge(&self, upto: LogId, done: Done) {
-        self.request(done, |memory| memory.purge(upto));
+        self.submit(Some(done), |memory| memory.purge(upto));
     }
 
     /// The entries of `range` that exist, in order, until they make up `max_bytes` of payload; at
@@ -269,10 +262,7 @@ impl<D: LogDir> RaftLog<D> {
 
     /// The part of a step that others wait for.
     pub(crate) fn write_batch(&self) -> Completions {
-        self.write_batch_with(self.shared.writer.lock())
-    }
-
-    fn write_batch_with(&self, mut writer: MutexGuard<'_, Writer<D>>) -> Completions {
+        let mut writer = self.shared.writer.lock();
         let taken = self
             .shared
             .memory
@@ -306,7 +296,7 @@ impl<D: LogDir> RaftLog<D> {
         self.shared.writer.lock().remove_purged();
     }
 
-    /// Waits until something is queued that somebody waits for; `false` once the log is closed and nothing is left.
+    /// Waits until something is queued; `false` once the log is closed and nothing is left.
     pub(crate) fn wait_for_work(&self) -> bool {
         let mut memory = self.shared.memory.lock();
         while memory.queue.is_empty() {
@@ -356,43 +346,12 @@ impl<D: LogDir> RaftLog<D> {
         }
     }
 
-    /// Queues a request for whoever steps.
-    fn request(
-        &self,
-        done: Done,
-        apply: impl FnOnce(&mut Memory<D::File>) -> Result<Request, LogError>,
-    ) {
-        if self.submit(Some(done), apply) {
-            self.wake();
-        }
-    }
-
-    fn submit_append(&self, entries: Vec<(LogId, Bytes)>, done: Done) -> bool {
-        self.submit(Some(done), |memory| {
-            memory.append(&entries)?;
-            Ok(if entries.is_empty() {
-                Request::Barrier
-            } else {
-                Request::Append(entries)
-            })
-        })
-    }
-
-    /// Has whoever steps look at the queue.
-    fn wake(&self) {
-        let worker = self.shared.memory.lock().worker.take();
-        self.shared.work.notify_one();
-        if let Some(worker) = worker {
-            worker.wake();
-        }
-    }
-
-    /// Applies a request to memory and queues it, or tells `done` why not. Whether it is queued.
+    /// Applies a request to memory and queues it, or tells `done` why not.
     fn submit(
         &self,
         done: Option<Done>,
         apply: impl FnOnce(&mut Memory<D::File>) -> Result<Request, LogError>,
-    ) -> bool {
+    ) {
         let mut memory = self.lock_with_room();
         let applied = match &memory.stop {
             Some(stop) => Err(stop.error()),
@@ -401,14 +360,18 @@ impl<D: LogDir> RaftLog<D> {
         match applied {
             Ok(request) => {
                 memory.push(request, done);
-                true
+                let worker = memory.worker.take();
+                drop(memory);
+                self.shared.work.notify_one();
+                if let Some(worker) = worker {
+                    worker.wake();
+                }
             }
             Err(error) => {
                 drop(memory);
                 if let Some(done) = done {
                     done(Err(error.into()));
                 }
-                false
             }
         }
     }

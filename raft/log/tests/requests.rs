@@ -286,19 +286,6 @@ fn a_directory_that_cannot_be_is_one_clear_error() {
 }
 
 #[test]
-fn what_is_appended_through_is_on_the_disk_when_it_returns() {
-    let dir = SimDir::new();
-    let (log, _) = open(&dir);
-    log.save_committed(Some(id(1, 0)));
-    let (done, outcome) = done();
-    log.append_through(vec![entry(1, 0, 10)], done);
-    outcome.try_recv().expect("told by now").expect("written");
-    let (log, _) = open(&dir.crash(1));
-    assert_eq!(log.last(), Some(id(1, 0)));
-    assert_eq!(log.committed(), Some(id(1, 0)), "it went along");
-}
-
-#[test]
 fn who_runs_the_log_without_a_thread_is_woken_when_there_is_something_to_do() {
     #[derive(Default)]
     struct Woken(AtomicBool);
@@ -314,8 +301,6 @@ fn who_runs_the_log_without_a_thread_is_woken_when_there_is_something_to_do() {
     let cx = &mut Context::from_waker(&waker);
     assert!(log.poll_work(cx).is_pending());
     log.save_committed(Some(id(1, 0)));
-    assert!(!woken.0.load(Ordering::Relaxed), "nobody waits for it");
-    log.append(Vec::new(), Box::new(drop));
     assert!(woken.0.load(Ordering::Relaxed));
     assert!(log.poll_work(cx).is_ready());
     log.step().run();
