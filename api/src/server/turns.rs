@@ -21,8 +21,10 @@ use tokio::io::AsyncWrite;
 
 use super::coalesce::Handle;
 
-/// Rounds that one turn has at most, before other connections have theirs.
+/// Rounds that one turn has at most, before what was said is sent and other connections have their turns.
 const ROUNDS_MAX: u32 = 32;
+/// Calls that one round ends at most. Those of a client that does not wait for answers could be thousands.
+const CALLS_MAX: usize = 256;
 
 /// What a connection comes to.
 pub(super) type Output = Result<(), Box<dyn std::error::Error + Send + Sync>>;
@@ -103,7 +105,15 @@ where
             if woken & CALLS != 0 || !arrived.is_empty() {
                 self.open.extend(arrived);
                 let cx = &mut Context::from_waker(&self.calls_waker);
-                while let Poll::Ready(Some(())) = self.open.poll_next_unpin(cx) {}
+                let ended = std::iter::from_fn(|| match self.open.poll_next_unpin(cx) {
+                    Poll::Ready(Some(())) => Some(()),
+                    _ => None,
+                });
+                if ended.take(CALLS_MAX).count() == CALLS_MAX {
+                    // The rest in a turn of their own.
+                    self.woken.wake(CALLS);
+                    break;
+                }
             }
             if self.woken.end() {
                 return;
@@ -334,6 +344,21 @@ mod tests {
         for _ in 0..3 {
             assert!(poll(&mut turns, &task).is_pending());
             assert_eq!(task.woken(), 1);
+        }
+    }
+
+    #[test]
+    fn many_calls_that_need_not_wait_leave_others_their_turns() {
+        let (calls, task) = (Calls::default(), Arc::new(Task::default()));
+        let done = Arc::new(Task::default());
+        for _ in 0..2 * CALLS_MAX + 1 {
+            let done = done.clone();
+            calls.execute(async move { done.wake() });
+        }
+        let mut turns = turns(pending(), &calls);
+        for (ended, more) in [(CALLS_MAX, 1), (CALLS_MAX, 1), (1, 0)] {
+            assert!(poll(&mut turns, &task).is_pending());
+            assert_eq!((done.woken(), task.woken()), (ended, more));
         }
     }
 

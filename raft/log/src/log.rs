@@ -101,8 +101,8 @@ impl<D: LogDir> RaftLog<D> {
         });
     }
 
-    /// Saves the committed id. Nobody waits for it and it is not synced by itself: a restart finds
-    /// this one or an earlier one.
+    /// Saves the committed id. Nobody waits for it, and it goes with what is asked next: a restart finds this one or an
+    /// earlier one.
     pub fn save_committed(&self, id: Option<LogId>) {
         self.submit(None, |memory| {
             memory.committed = id;
@@ -296,7 +296,7 @@ impl<D: LogDir> RaftLog<D> {
         self.shared.writer.lock().remove_purged();
     }
 
-    /// Waits until something is queued; `false` once the log is closed and nothing is left.
+    /// Waits until something is queued that somebody waits for; `false` once the log is closed and nothing is left.
     pub(crate) fn wait_for_work(&self) -> bool {
         let mut memory = self.shared.memory.lock();
         while memory.queue.is_empty() {
@@ -359,10 +359,13 @@ impl<D: LogDir> RaftLog<D> {
         };
         match applied {
             Ok(request) => {
+                let is_awaited = done.is_some();
                 memory.push(request, done);
-                let worker = memory.worker.take();
+                let worker = memory.worker.take_if(|_| is_awaited);
                 drop(memory);
-                self.shared.work.notify_one();
+                if is_awaited {
+                    self.shared.work.notify_one();
+                }
                 if let Some(worker) = worker {
                     worker.wake();
                 }

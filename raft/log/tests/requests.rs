@@ -301,6 +301,8 @@ fn who_runs_the_log_without_a_thread_is_woken_when_there_is_something_to_do() {
     let cx = &mut Context::from_waker(&waker);
     assert!(log.poll_work(cx).is_pending());
     log.save_committed(Some(id(1, 0)));
+    assert!(!woken.0.load(Ordering::Relaxed), "nobody waits for it");
+    log.append(Vec::new(), Box::new(drop));
     assert!(woken.0.load(Ordering::Relaxed));
     assert!(log.poll_work(cx).is_ready());
     log.step().run();
