@@ -1,23 +1,28 @@
 //! The engine in memory, with a witness: whatever is written, its state is hashed, looked at, and told to the
 //! [`Truth`].
 //!
-//! The hash covers every byte of every family and is kept up with each batch. What is looked at beside it is what a
-//! client could see: the changes of keys, and that no key hangs on a lease that is gone.
+//! The hash covers every byte that all members must have alike and is kept up with each batch. What is looked at beside it is
+//! what a client could see: the changes of keys, and that no key hangs on a lease that is gone.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use keelson_proto::commandpb::State;
 use keelson_proto::etcdserverpb::RangeRequest;
 use keelson_store::engine::{Batch, Change, Cursor, Engine, EngineError, EngineSize, Family, View};
 use keelson_store::memory::{MemoryEngine, MemoryView};
 use keelson_store::{Options, Published, Revision, Store};
 use parking_lot::Mutex;
+use prost::Message;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::tally::Kind;
 use crate::truth::{Applied, Truth};
+
+/// The record of the family meta that holds the state.
+const STATE: &[u8] = b"s";
 
 /// A member's engine.
 pub struct Witnessed {
@@ -210,21 +215,32 @@ fn touched(batch: &Batch, before: &MemoryView) -> Result<BTreeSet<(Family, Bytes
             }
         }
     }
-    // What is left of the index of the past below the floor is each engine's own business.
-    touched.retain(|(family, _)| *family != Family::Hist);
+    touched.retain(|(family, _)| is_common(*family));
     Ok(touched)
 }
 
+/// What all members have alike. What is left of the index of the past below the floor is each engine's own business, and when the
+/// counts are written goes by the batches; that they are right is seen whenever the state is opened.
+fn is_common(family: Family) -> bool {
+    !matches!(family, Family::Hist | Family::Counts)
+}
+
 fn hash_one(family: Family, key: &[u8], value: &[u8]) -> u64 {
-    xxh3_64_with_seed(value, xxh3_64(key) ^ family as u64)
+    let hash = |value: &[u8]| xxh3_64_with_seed(value, xxh3_64(key) ^ family as u64);
+    if (family, key) != (Family::Meta, STATE) {
+        return hash(value);
+    }
+    let state = State::decode(value).expect("what the store has just written");
+    let common = State {
+        counted: 0,
+        ..state
+    };
+    hash(&common.encode_to_vec())
 }
 
 fn hash_all(view: &MemoryView) -> Result<u64, EngineError> {
     let mut hash = 0_u64;
-    for family in Family::ALL
-        .into_iter()
-        .filter(|family| *family != Family::Hist)
-    {
+    for family in Family::ALL.into_iter().filter(|family| is_common(*family)) {
         let mut cursor = view.cursor(family, b"", None);
         while let Some((key, value)) = cursor.next()? {
             hash = hash.wrapping_add(hash_one(family, key, value));
