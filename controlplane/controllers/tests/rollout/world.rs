@@ -609,14 +609,12 @@ impl World {
         );
         assert_eq!(status.updated_replicas.unwrap_or_default(), replicas);
         let revision = |set: &Arc<ReplicaSet>| set.annotations()[REVISION].parse::<i32>().unwrap();
-        let newest = self.replica_sets.live.values().map(revision).max();
+        let mut revisions: Vec<_> = self.replica_sets.live.values().map(revision).collect();
+        revisions.sort_unstable();
         let own = deployment.annotations()[REVISION].parse().ok();
-        assert_eq!(own, newest, "its revision is the newest");
-        let names: BTreeSet<_> = self.replica_sets.live.values().map(revision).collect();
-        assert_eq!(
-            names.len(),
-            self.replica_sets.live.len(),
-            "each revision is one replica set's"
-        );
+        assert_eq!(own, revisions.pop(), "its revision is the newest");
+        // Of older ones two may have the same, as in Kubernetes: where the template goes back to an old one before the store has heard
+        // of the set that was made for the one in between.
+        assert_ne!(own, revisions.pop(), "the newest is one replica set's");
     }
 }
