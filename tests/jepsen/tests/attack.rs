@@ -4,7 +4,7 @@ use std::process::Command;
 
 use keelson_tests::turn::Turn;
 
-const SECONDS: &str = "20";
+const SECONDS: &str = "12";
 
 /// Runs clients of `workload` while `nemesis` is at work, and panics with all that was said if they were lied to.
 async fn attack(workload: &str, nemesis: &str) {
