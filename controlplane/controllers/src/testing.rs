@@ -1,6 +1,7 @@
 //! What tests of loops have in place of an API server.
 
-use keelson_component::{Connect, Recorder};
+use futures::FutureExt;
+use keelson_component::{Connect, Key, Queue, Recorder};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -33,6 +34,15 @@ pub fn context(client: kube::Client) -> Context {
     };
     let recorder = Recorder::silent();
     Context { connect, recorder }
+}
+
+/// Takes all that a loop would look at now, and gives their names in order.
+pub fn queued(queue: &Queue<Key>) -> Vec<String> {
+    let next = || queue.next().now_or_never();
+    let taken = std::iter::from_fn(next).inspect(|key| queue.done(key));
+    let mut names: Vec<_> = taken.map(|key| key.name).collect();
+    names.sort();
+    names
 }
 
 /// An answer that says why not.

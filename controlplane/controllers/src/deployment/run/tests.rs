@@ -1,13 +1,12 @@
 //! What the loop sees, whom it looks at because of that, and what it asks of the API server.
 
-use futures::FutureExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use kube::api::ObjectMeta;
 use serde_json::Value;
 
 use super::*;
 use crate::common::owner::controller_reference;
-use crate::testing;
+use crate::testing::{self, queued};
 
 type Asked = Arc<Mutex<Vec<(String, Value)>>>;
 
@@ -103,17 +102,6 @@ async fn a_replica_set_of_another_namespace_is_none_of_ours_whatever_it_says() {
     assert_eq!(status.unwrap().1["status"]["replicas"], Value::Null);
 }
 
-fn queued(controller: &Deployments) -> Vec<String> {
-    let next = || {
-        let key = controller.queue.next().now_or_never()?;
-        controller.queue.done(&key);
-        Some(key.name)
-    };
-    let mut names: Vec<_> = std::iter::from_fn(next).collect();
-    names.sort();
-    names
-}
-
 /// Deployments `one` and `two` that select the same, and `three` that does not; another that does in another namespace.
 fn three() -> (Deployments, [Deployment; 3]) {
     let controller = controller(&Asked::default());
@@ -172,11 +160,11 @@ async fn a_replica_set_is_shown_to_its_owner_or_to_all_that_select_it() {
     ];
     for (name, old, new, expected) in cases {
         controller.replica_set_changed(&Change::Applied { old, new });
-        assert_eq!(queued(&controller), expected, "{name}");
+        assert_eq!(queued(&controller.queue), expected, "{name}");
     }
     for (last, expected) in [(&of_two, vec!["two"]), (&orphan, none)] {
         controller.replica_set_changed(&Change::Deleted { last });
-        assert_eq!(queued(&controller), expected);
+        assert_eq!(queued(&controller.queue), expected);
     }
 }
 
@@ -195,14 +183,14 @@ async fn a_pod_that_goes_is_shown_to_the_deployment_above_its_replica_set_if_tha
     let (controller, [one, ..]) = three();
     let set = replica_set("set", "web", Some(&one));
     controller.pod_gone(&pod("a", &set, "Running"));
-    assert_eq!(queued(&controller), [""; 0]);
+    assert_eq!(queued(&controller.queue), [""; 0]);
     controller.replica_sets.apply(Arc::new(set.clone()), |_| ());
     controller.pod_gone(&pod("a", &set, "Running"));
-    assert_eq!(queued(&controller), ["one"]);
+    assert_eq!(queued(&controller.queue), ["one"]);
     let mut orphan = pod("a", &set, "Running");
     orphan.metadata.owner_references = None;
     controller.pod_gone(&orphan);
-    assert_eq!(queued(&controller), [""; 0]);
+    assert_eq!(queued(&controller.queue), [""; 0]);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::super::testing::{Server, context, replica_set};
 use super::super::{BURST_MAX, pod_from_template};
 use super::*;
+use crate::testing::queued;
 
 fn controller(server: &Arc<Mutex<Server>>) -> ReplicaSets {
     ReplicaSets::new(context(server), &mut Informers::default())
@@ -26,18 +27,6 @@ fn named(name: &str, label: &str) -> ReplicaSet {
     set.metadata.uid = Some(format!("{name}-uid"));
     set.spec.selector.match_labels = Some([("app".into(), label.into())].into());
     set
-}
-
-fn queued(controller: &ReplicaSets) -> Vec<String> {
-    use futures::FutureExt;
-    let next = || {
-        let key = controller.queue.next().now_or_never()?;
-        controller.queue.done(&key);
-        Some(key.name)
-    };
-    let mut names: Vec<_> = std::iter::from_fn(next).collect();
-    names.sort();
-    names
 }
 
 fn web_owner() -> Owner {
@@ -60,7 +49,7 @@ async fn a_pod_that_appears_or_goes_is_seen_by_its_replica_set() {
         old: None,
         new: &pod,
     });
-    assert_eq!(queued(&controller), ["web"]);
+    assert_eq!(queued(&controller.queue), ["web"]);
     assert_eq!(controller.expectations.lock().creating(&web_owner()), 0);
     // A deletion timestamp is as good as the end.
     let mut going = (*pod).clone();
@@ -121,24 +110,24 @@ async fn an_orphan_is_shown_to_all_that_select_it_when_it_appears_or_is_relabell
         old: None,
         new: &web,
     });
-    assert_eq!(queued(&controller), ["one", "two"]);
+    assert_eq!(queued(&controller.queue), ["one", "two"]);
     controller.pod_changed(&Change::Applied {
         old: Some(&web),
         new: &db,
     });
-    assert_eq!(queued(&controller), ["three"]);
+    assert_eq!(queued(&controller.queue), ["three"]);
     controller.pod_changed(&Change::Applied {
         old: Some(&db),
         new: &db,
     });
-    assert_eq!(queued(&controller), [""; 0]);
+    assert_eq!(queued(&controller.queue), [""; 0]);
     let mut bare = (*db).clone();
     bare.metadata.labels = None;
     controller.pod_changed(&Change::Applied {
         old: None,
         new: &Arc::new(bare),
     });
-    assert_eq!(queued(&controller), [""; 0]);
+    assert_eq!(queued(&controller.queue), [""; 0]);
 }
 
 #[tokio::test]
@@ -150,7 +139,7 @@ async fn a_pod_that_changes_hands_is_shown_to_both() {
         old: Some(&before),
         new: &after,
     });
-    assert_eq!(queued(&controller), ["one", "two"]);
+    assert_eq!(queued(&controller.queue), ["one", "two"]);
 }
 
 fn with_store(server: &Arc<Mutex<Server>>, set: ReplicaSet, pods: &[Arc<Pod>]) -> ReplicaSets {
@@ -280,7 +269,7 @@ async fn a_deletion_that_only_the_store_noticed_counts() {
     for (name, met) in [("a", false), ("a", false), ("b", true)] {
         let last = &Arc::new(owned(name, &web));
         controller.pod_changed(&Change::Deleted { last });
-        assert_eq!(queued(&controller), ["web"]);
+        assert_eq!(queued(&controller.queue), ["web"]);
         assert_eq!(is_met(), met);
     }
 }
@@ -311,7 +300,7 @@ async fn a_pod_that_is_let_go_is_shown_to_its_former_owner_and_to_whoever_select
             old: Some(&old),
             new: &Arc::new(free),
         });
-        assert_eq!(queued(&controller), expected);
+        assert_eq!(queued(&controller.queue), expected);
     }
 }
 
@@ -321,7 +310,7 @@ async fn a_pod_that_has_an_owner_is_shown_to_nobody_else() {
     let [web, db] = ["web", "db"].map(|app| labelled(owned("a", &one), app));
     for (old, new) in [(None, &web), (Some(&web), &db), (Some(&db), &db)] {
         controller.pod_changed(&Change::Applied { old, new });
-        assert_eq!(queued(&controller), ["one"]);
+        assert_eq!(queued(&controller.queue), ["one"]);
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::super::super::taints::UNREACHABLE;
 use super::super::testing::{Server, node, pod, serve};
 use super::*;
+use crate::testing::queued;
 
 fn evictions(server: &Arc<Mutex<Server>>) -> Evictions {
     Evictions::new(serve(server), &mut Informers::default())
@@ -23,17 +24,10 @@ impl Evictions {
             .apply(Arc::new(pod), |change| self.pod_changed(&change));
     }
 
-    fn queued(&self) -> Vec<String> {
-        use futures::FutureExt;
-        let next = || self.queue.next().now_or_never();
-        let queued = std::iter::from_fn(next).inspect(|key| self.queue.done(key));
-        queued.map(|key| key.name).collect()
-    }
-
     /// Does what is due; a pod that shall leave later is not waited for.
     async fn work(&self) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
-        for name in self.queued() {
+        for name in queued(&self.queue) {
             outcomes.push(self.sync(Key::new("default", name)).await.unwrap());
         }
         outcomes
