@@ -78,7 +78,7 @@ impl Rollout<'_> {
             added += share;
         }
         if let Some(first) = sizes.first_mut() {
-            *first = (*first + to_add - added).max(0);
+            *first = (*first + (to_add - added)).max(0);
         }
         for (slot, size) in active.into_iter().zip(sizes) {
             self.resize(slot, size);
