@@ -64,7 +64,7 @@ pub fn peer(relative: &str) -> PathBuf {
 pub fn peer_path(relative: &str) -> PathBuf {
     let dir = match std::env::var_os("KEELSON_PEERS_DIR") {
         Some(dir) => PathBuf::from(dir),
-        None => target_dir().join("peers"),
+        None => workspace().join("target/peers"),
     };
     dir.join(relative)
 }
@@ -78,9 +78,12 @@ fn profile_dir() -> PathBuf {
         .to_path_buf()
 }
 
-fn target_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("this crate lies in the workspace")
-        .join("target")
+/// The checkout's root: where `Cargo.lock` is, at or above the current directory, which for tests is their package's.
+/// What it was when this was built says nothing: cargo takes what was built in one clone for fresh in the next.
+pub fn workspace() -> PathBuf {
+    let here = std::env::current_dir().expect("there is a current directory");
+    let root = here
+        .ancestors()
+        .find(|dir| dir.join("Cargo.lock").is_file());
+    root.unwrap_or(&here).to_path_buf()
 }

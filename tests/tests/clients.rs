@@ -1,6 +1,6 @@
 //! Clients that nobody here wrote, against three members: etcdctl 3.4 and 3.5.1, Python's aetcd, Rust's etcd-client.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use etcd_client::{
@@ -9,7 +9,7 @@ use etcd_client::{
 };
 use keelson_tests::cluster::{Cluster, Spec, member_id};
 use keelson_tests::http;
-use keelson_tests::peers;
+use keelson_tests::peers::{self, workspace};
 use keelson_tests::tool::{self, Said};
 use keelson_tests::turn::Turn;
 use keelson_tests::wait;
@@ -392,7 +392,7 @@ async fn python_aetcd_works_unchanged() {
     for place in cluster.places() {
         let mut python = Command::new(peers::peer("python/bin/python"));
         python
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/matrix.py"))
+            .arg(workspace().join("tests/clients/matrix.py"))
             .arg(cluster.client_urls()[place].as_str());
         assert_eq!(tool::stdout(python).await.lines().last(), Some("all good"));
     }

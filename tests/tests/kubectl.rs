@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
+use keelson_tests::peers::workspace;
 use keelson_tests::turn::Turn;
 use keelson_tests::wait;
 use keelson_tests::whole::{Kubectl, Whole, masked};
@@ -41,9 +42,7 @@ async fn an_older_kubectl_prints_the_same() {
 }
 
 fn example(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../examples")
-        .join(name);
+    let path = workspace().join("examples").join(name);
     path.display().to_string()
 }
 

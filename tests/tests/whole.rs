@@ -11,7 +11,7 @@ use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use keelson_tests::controlplane::programs::{self, Programs, Victim};
-use keelson_tests::peers::{Server, peer};
+use keelson_tests::peers::{Server, peer, workspace};
 use keelson_tests::tool;
 use keelson_tests::turn::Turn;
 use keelson_tests::wait;
@@ -236,10 +236,7 @@ async fn programs_on_other_clients_see_their_deployments_done() {
     let whole = Whole::start(&turn, &[]).await;
     let mut python = Command::new(peer("python-kubernetes/bin/python"));
     python
-        .arg(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/clients/kubernetes_client.py"
-        ))
+        .arg(workspace().join("tests/clients/kubernetes_client.py"))
         .arg(whole.kubeconfig());
     assert_eq!(tool::stdout(python).await, PYTHON_SAYS);
     let client = programs::client(whole.kubeconfig()).await;

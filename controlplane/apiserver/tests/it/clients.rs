@@ -20,7 +20,8 @@ on_each_store!(
         let server = Server::start(running).await;
         let mut command = Command::new(program_in_peers("python-kubernetes/bin/python"));
         command
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/it/python.py"))
+            // Cargo runs tests in their package's directory.
+            .arg("it/python.py")
             .arg(server.pki().join("admin.kubeconfig"));
         // The server runs on these threads too.
         let output = tokio::task::spawn_blocking(move || command.output().expect("python starts"))

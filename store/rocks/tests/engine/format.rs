@@ -14,7 +14,7 @@ use keelson_store::engine::Engine;
 use keelson_store::{Entry, EventKind, LeaseId, LogId, Payload, Revision, Store};
 use prost::Message;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -201,10 +201,11 @@ fn assert_reads_the_same(path: &Path) {
 
 #[test]
 fn a_store_of_format_1_still_opens_and_reads_the_same() {
-    let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1");
+    // Cargo runs tests in their package's directory.
+    let fixture = Path::new("tests/fixtures/format-1");
     let directory = TempDir::new().unwrap();
     // Opening writes.
-    copy(&fixture, directory.path());
+    copy(fixture, directory.path());
     assert_reads_the_same(directory.path());
 }
 
