@@ -8,6 +8,7 @@
 //! Setting up is not what is tested, so a harness that cannot do its work panics with a sentence that says why.
 //! Replies from a server are returned to the test, errors included.
 
+pub mod callgrind;
 pub mod child;
 pub mod client;
 pub mod cluster;

@@ -69,6 +69,12 @@ pub fn peer_path(relative: &str) -> PathBuf {
     dir.join(relative)
 }
 
+/// Cargo's `target` folder, for what a test leaves behind.
+pub fn target() -> PathBuf {
+    let profile = profile_dir();
+    profile.parent().unwrap_or(&profile).to_path_buf()
+}
+
 /// `target/<profile>`: cargo puts test executables into `target/<profile>/deps`.
 fn profile_dir() -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");

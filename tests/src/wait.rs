@@ -16,8 +16,17 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// Looks until `look` succeeds, and gives what it found. Panics after [`SOON`] with `what` was awaited and the
 /// reason why the last look found nothing.
-pub async fn until<T, E: Display>(what: &str, mut look: impl AsyncFnMut() -> Result<T, E>) -> T {
-    let deadline = Instant::now() + SOON;
+pub async fn until<T, E: Display>(what: &str, look: impl AsyncFnMut() -> Result<T, E>) -> T {
+    within(SOON, what, look).await
+}
+
+/// The same for what is known to take longer.
+pub async fn within<T, E: Display>(
+    limit: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
+    let deadline = Instant::now() + limit;
     let mut why_not = String::new();
     while Instant::now() < deadline {
         match tokio::time::timeout(LOOK, look()).await {
@@ -27,7 +36,7 @@ pub async fn until<T, E: Display>(what: &str, mut look: impl AsyncFnMut() -> Res
         }
         tokio::time::sleep(BETWEEN_LOOKS).await;
     }
-    panic!("waited {SOON:?} for {what}: {why_not}");
+    panic!("waited {limit:?} for {what}: {why_not}");
 }
 
 /// What `future` gives. Panics after [`SOON`] with `what` was awaited.
