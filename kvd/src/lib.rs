@@ -29,7 +29,8 @@ use config::Config;
 use flags::{FlagError, Request, Settings};
 use mimalloc::MiMalloc;
 
-/// For RocksDB too: a put allocates some fifty times, and most of it is freed on another thread.
+/// For RocksDB too: a put allocates some fifty times, and most of it is freed on another thread. Built without transparent huge
+/// pages: the kernel clears 2 MiB for each, over and over, as buffers come and go.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
