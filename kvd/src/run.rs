@@ -13,13 +13,14 @@ use keelson_api::{Api, Metrics, Options, ServerOptions, Serves, serve};
 use keelson_log::DiskDir;
 use keelson_log::{RaftLog, ThreadedLog};
 use keelson_raft::tcp::{self, TcpTransport};
-use keelson_raft::{ApplyOn, Member, OpenEngine, Parts, StateDir, Timing, Upkeep};
+use keelson_raft::{ApplyOn, Member, OpenEngine, Parts, RaftThread, StateDir, Timing, Upkeep};
 use keelson_rocks::Held;
 #[cfg(not(feature = "planted"))]
 use keelson_rocks::RocksEngine;
 use keelson_store::engine::EngineError;
 use openraft_rt_tokio::TokioRuntime;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -76,6 +77,7 @@ pub async fn run(config: Config) -> Result<()> {
         None => DataDir::lock(&config.data_dir)?,
     };
 
+    let config = Arc::new(config);
     let metrics = Arc::new(Metrics::new());
     let (in_use, mut closed) = mpsc::channel::<Infallible>(1);
     let open_engine = open_engine(&metrics, Arc::new(in_use));
@@ -88,13 +90,16 @@ pub async fn run(config: Config) -> Result<()> {
         scratch_dir: dir.scratch(),
     };
     let removed = Arc::new(AtomicBool::new(false));
-    let (member, log) = opened.start(&config, open_engine, &removed).await?;
+    let raft = RaftThread::start().context("the thread of consensus cannot be started")?;
+    let starting = opened.start(config.clone(), open_engine, removed.clone());
+    let (member, log) = raft.runtime().spawn(starting).await??;
     let Sockets { peer, client } = sockets;
     // Until this member has stopped: whoever takes over from it must be able to tell it so.
     let mut peers = JoinSet::new();
     peers.spawn(pass_on(removed, member.clone()));
     for listener in peer {
-        peers.spawn(tcp::serve(listener, member.desk()));
+        let listener = moved(listener, raft.runtime()).context("a socket for peers")?;
+        peers.spawn_on(tcp::serve(listener, member.desk()), raft.runtime());
     }
     let outcome = take_part(&config, options, &member, client, metrics, &mut stop).await;
     if tokio::time::timeout(STOP_DEADLINE, member.stop())
@@ -106,7 +111,7 @@ pub async fn run(config: Config) -> Result<()> {
         );
     }
     peers.shutdown().await;
-    drop(member);
+    drop((member, raft));
     let logged = log
         .shutdown()
         .with_context(|| at("the raft log", &log_path(&config, &dir)));
@@ -118,6 +123,13 @@ pub async fn run(config: Config) -> Result<()> {
         tracing::info!("stopped");
     }
     outcome
+}
+
+/// A listener as another runtime has it.
+fn moved(listener: TcpListener, runtime: &Handle) -> std::io::Result<TcpListener> {
+    let listener = listener.into_std()?;
+    let _there = runtime.enter();
+    TcpListener::from_std(listener)
 }
 
 /// What asks a process to stop.
@@ -233,9 +245,9 @@ fn has_segments(path: &Path) -> bool {
 impl Opened {
     async fn start(
         self,
-        config: &Config,
+        config: Arc<Config>,
         open_engine: OpenEngine<MeasuredEngine<RocksEngine>>,
-        removed: &Arc<AtomicBool>,
+        removed: Arc<AtomicBool>,
     ) -> Result<(Member<Production>, ThreadedLog<MeasuredDir<DiskDir>>)> {
         let identity = self.plan.identity;
         tracing::info!(
@@ -247,14 +259,12 @@ impl Opened {
             "starting a member"
         );
         // The network is there before the member is; what it hears of the member's removal waits for it here.
-        let tell = removed.clone();
+        let tell_removed = move || removed.store(true, Ordering::Release);
         let net = TcpTransport::new(
             identity.member_id.0,
             identity.cluster_id,
             PEER_PATIENCE,
-            move || {
-                tell.store(true, Ordering::Release);
-            },
+            tell_removed,
         );
         let mut watch = keelson_watch::Options::new(identity.cluster_id, identity.member_id);
         watch.progress_interval_ms =

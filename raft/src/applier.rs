@@ -1,9 +1,10 @@
 //! Applying: where committed entries become state.
 //!
-//! One place owns the [`Store`]. In production it is a thread of its own, since RocksDB may stall; in simulation it
-//! is called inline. Either way one call applies a batch, publishes it, wakes the readers that waited for it, and
+//! One place owns the [`Store`]. In production it is a thread of its own, since RocksDB may stall, but where nobody else needs
+//! the one who has the batch; in simulation it is called inline. Either way one call applies a batch, publishes it, wakes the readers that waited for it, and
 //! hands the events to the watch hub.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -29,7 +30,8 @@ pub type OpenEngine<E> = Arc<dyn Fn(&Path) -> Result<Arc<E>, EngineError> + Send
 /// Where the applier runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApplyOn {
-    /// A thread of its own.
+    /// A thread of its own. While the member votes alone, the thread of consensus does without it, and waits for the log, too:
+    /// it should serve nobody else, as [`crate::RaftThread`].
     Thread,
     /// The caller's: for a single-threaded simulation.
     Caller,
@@ -46,18 +48,17 @@ pub(crate) struct Surroundings<E: Engine> {
 struct Machine<E: Engine> {
     store: Store<E>,
     around: Surroundings<E>,
+    /// A job is under way. If the next one finds it so, the last has panicked, and nobody knows what it left.
+    at_work: bool,
 }
 
 type Job<E> = Box<dyn FnOnce(&mut Machine<E>) + Send>;
 
-enum Place<E: Engine> {
-    Thread(SyncSender<Job<E>>),
-    Caller(Box<Mutex<Machine<E>>>),
-}
-
-/// The handle to the one that applies.
+/// The handle to the one that applies. A thread does the jobs in turn; who finds the machine free may use it in between.
 pub(crate) struct Applier<E: Engine> {
-    place: Place<E>,
+    machine: Arc<Mutex<Machine<E>>>,
+    /// None: every caller does its jobs itself.
+    thread: Option<SyncSender<Job<E>>>,
 }
 
 impl<E: Engine> Applier<E> {
@@ -69,23 +70,28 @@ impl<E: Engine> Applier<E> {
         if let Some(id) = store.applied().0 {
             around.progress.advance(id.index);
         }
-        let mut machine = Machine { store, around };
-        let place = match on {
-            ApplyOn::Caller => Place::Caller(Box::new(Mutex::new(machine))),
+        let machine = Arc::new(Mutex::new(Machine {
+            store,
+            around,
+            at_work: false,
+        }));
+        let thread = match on {
+            ApplyOn::Caller => None,
             ApplyOn::Thread => {
                 // openraft applies one batch at a time; the few other jobs wait behind it.
                 let (sender, receiver) = sync_channel::<Job<E>>(16);
+                let machine = machine.clone();
                 std::thread::Builder::new()
                     .name("apply".into())
                     .spawn(move || {
                         while let Ok(job) = receiver.recv() {
-                            job(&mut machine);
+                            job(&mut machine.lock());
                         }
                     })?;
-                Place::Thread(sender)
+                Some(sender)
             }
         };
-        Ok(Arc::new(Applier { place }))
+        Ok(Arc::new(Applier { machine, thread }))
     }
 
     /// Runs a job where the store is and brings back what it gives.
@@ -93,40 +99,45 @@ impl<E: Engine> Applier<E> {
         &self,
         job: impl FnOnce(&mut Machine<E>) -> T + Send + 'static,
     ) -> Result<T, EngineError> {
-        match &self.place {
-            Place::Caller(machine) => Ok(job(&mut machine.lock())),
-            Place::Thread(sender) => {
-                let (done, result) = oneshot::channel();
-                let job: Job<E> = Box::new(move |machine| {
-                    // Who asked may have gone.
-                    let _ = done.send(job(machine));
-                });
-                let gone = || EngineError::new("applying", "the apply thread has stopped");
-                sender.send(job).map_err(|_| gone())?;
-                result.await.map_err(|_| gone())
-            }
-        }
+        let Some(thread) = &self.thread else {
+            return self.machine.lock().does(job);
+        };
+        let (done, result) = oneshot::channel();
+        let job: Job<E> = Box::new(move |machine| {
+            // Who asked may have gone.
+            let _ = done.send(machine.does(job));
+        });
+        let gone = || EngineError::new("applying", "the apply thread has stopped");
+        thread.send(job).map_err(|_| gone())?;
+        result.await.map_err(|_| gone())?
     }
 
     /// Applies a batch of committed entries: one write, one publication. `answer` is called where it is applied, as soon
-    /// as it is, with one outcome an entry: no client waits for a task that passes it on, nor for the watchers.
+    /// as it is, with one outcome an entry: no client waits for a task that passes it on, nor for the watchers. That is
+    /// `here`, in the caller's task, if the caller would have it so and the machine is free.
     pub(crate) async fn apply(
         &self,
         entries: Vec<Entry>,
+        here: bool,
         answer: impl FnOnce(Vec<Outcome>) + Send + 'static,
     ) -> Result<(), EngineError> {
-        self.run(move |machine| {
+        let job = move |machine: &mut Machine<E>| {
             let (outcomes, publication) = machine.apply(&entries)?;
             answer(outcomes);
             machine.publish(&publication);
             Ok(())
-        })
-        .await?
+        };
+        if here && let Some(mut machine) = self.machine.try_lock() {
+            // A panic ends this member's part, as one on the thread would, and not openraft's task, which would tell nobody.
+            let done = catch_unwind(AssertUnwindSafe(|| machine.does(job)));
+            return done.unwrap_or_else(|_| Err(EngineError::new("applying", "it panicked")))?;
+        }
+        self.run(job).await?
     }
 
     /// Applying happens on the caller's thread.
     pub(crate) fn is_inline(&self) -> bool {
-        matches!(self.place, Place::Caller(_))
+        self.thread.is_none()
     }
 
     /// This member leads: every lease gets its full time. Runs between two batches, so that no change is missed.
@@ -172,6 +183,17 @@ struct Publication {
 }
 
 impl<E: Engine> Machine<E> {
+    /// Does a job, unless the one before has panicked.
+    fn does<T>(&mut self, job: impl FnOnce(&mut Machine<E>) -> T) -> Result<T, EngineError> {
+        if self.at_work {
+            return Err(EngineError::new("applying", "it has panicked before"));
+        }
+        self.at_work = true;
+        let done = job(self);
+        self.at_work = false;
+        Ok(done)
+    }
+
     fn apply(&mut self, entries: &[Entry]) -> Result<(Vec<Outcome>, Publication), EngineError> {
         let applied = self.store.apply(entries)?;
         self.around
@@ -194,5 +216,53 @@ impl<E: Engine> Machine<E> {
             publication.revision,
             publication.compacted,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+    use keelson_store::MemberId;
+    use keelson_store::memory::MemoryEngine;
+
+    use super::*;
+
+    fn applier() -> Arc<Applier<MemoryEngine>> {
+        let store =
+            Store::open(Arc::default(), keelson_store::Options::default()).expect("it is empty");
+        let hub = Hub::new(store.reader(), keelson_watch::Options::new(1, MemberId(1)));
+        let around = Surroundings {
+            hub,
+            progress: Arc::default(),
+            leases: Arc::default(),
+            now: Arc::new(|| Duration::ZERO),
+        };
+        Applier::start(store, around, ApplyOn::Thread).expect("a thread starts")
+    }
+
+    #[test]
+    fn a_batch_is_applied_here_if_the_caller_would_have_it_so() {
+        for here in [true, false] {
+            let caller = std::thread::current().id();
+            let (place, applied) = oneshot::channel();
+            let answer = move |_| {
+                place
+                    .send(std::thread::current().id())
+                    .expect("somebody waits")
+            };
+            block_on(applier().apply(Vec::new(), here, answer)).expect("it is applied");
+            assert_eq!(block_on(applied).expect("told") == caller, here);
+        }
+    }
+
+    #[test]
+    fn after_a_panic_nothing_is_applied_any_more() {
+        for (first, second) in [(true, true), (true, false), (false, true)] {
+            let applier = applier();
+            let panicked = applier.apply(Vec::new(), first, |_| panic!("on purpose"));
+            assert!(block_on(panicked).is_err());
+            let refused = block_on(applier.apply(Vec::new(), second, |_| unreachable!("refused")));
+            assert!(refused.is_err(), "{first} then {second}");
+        }
     }
 }

@@ -66,10 +66,13 @@ impl<P: Parts> Shared<P> {
     }
 
     /// Waits for news, or for a pause. Once openraft has stopped nothing changes any more, which is said at once: that must
-    /// not turn who waits into a busy loop.
+    /// not turn who waits into a busy loop. If it has not said why, it has panicked: what it last reported is no longer true.
     async fn news_or_pause(&self, still_open: impl Future<Output = bool> + Send, pause: Duration) {
         let pause = pause.max(Duration::from_millis(1));
         if let Ok(false) = P::Rt::timeout(pause, still_open).await {
+            if !self.stopping() && self.stopped().is_none() {
+                self.fail("consensus has ended without a word".into());
+            }
             P::Rt::sleep(pause).await;
         }
     }

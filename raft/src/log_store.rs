@@ -26,6 +26,8 @@ pub(crate) struct LogStore<D: LogDir> {
     pub(crate) log: RaftLog<D>,
     /// Told of each append: the last index once it is on the disk, or none if it has failed.
     pub(crate) written: Arc<dyn Fn(Option<u64>) + Send + Sync>,
+    /// Whether openraft's core may wait for the disk: nobody else needs it meanwhile.
+    pub(crate) may_wait: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl<D: LogDir> Clone for LogStore<D> {
@@ -33,6 +35,7 @@ impl<D: LogDir> Clone for LogStore<D> {
         LogStore {
             log: self.log.clone(),
             written: self.written.clone(),
+            may_wait: self.may_wait.clone(),
         }
     }
 }
@@ -218,13 +221,15 @@ impl<RT: AsyncRuntime, D: LogDir> RaftLogStorage<Types<RT>> for LogStore<D> {
             written: self.written.clone(),
             last: None,
         };
-        self.log.append(
-            entries,
-            Box::new(move |result| {
-                told.is_on_disk(last.filter(|_| result.is_ok()));
-                callback.io_completed(result);
-            }),
-        );
+        let done = Box::new(move |result: io::Result<()>| {
+            told.is_on_disk(last.filter(|_| result.is_ok()));
+            callback.io_completed(result);
+        });
+        if (self.may_wait)() {
+            self.log.append_through(entries, done);
+        } else {
+            self.log.append(entries, done);
+        }
         Ok(())
     }
 
@@ -295,6 +300,7 @@ mod tests {
         let mut reader = LogStore {
             log,
             written: Arc::new(|_| ()),
+            may_wait: Arc::new(|| false),
         };
         for (start, found) in [(3, 0), (5, 3)] {
             let read = RaftLogReader::<Types<TokioRuntime>>::limited_get_log_entries(

@@ -87,9 +87,10 @@ impl<P: Parts> RaftStateMachine<Types<P::Rt>> for Machine<P> {
                     }
                 }
             };
+            let here = self.shared.may_wait();
             self.shared
                 .applier
-                .apply(std::mem::take(&mut batch), answer)
+                .apply(std::mem::take(&mut batch), here, answer)
                 .await
                 .map_err(io::Error::other)?;
         }

@@ -205,6 +205,10 @@ impl<P: Parts> Member<P> {
                     Some(index) => intake.written(index),
                     None => intake.free(),
                 }),
+                may_wait: {
+                    let shared = Arc::downgrade(&shared);
+                    Arc::new(move || shared.upgrade().is_some_and(|shared| shared.may_wait()))
+                },
             },
             Machine {
                 shared: shared.clone(),

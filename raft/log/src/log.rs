@@ -83,19 +83,33 @@ impl<D: LogDir> RaftLog<D> {
     ///
     /// Blocks while more than [`Options::queue_bytes_max`] wait, if a thread drains the queue.
     pub fn append(&self, entries: Vec<(LogId, Bytes)>, done: Done) {
-        self.submit(Some(done), |memory| {
-            memory.append(&entries)?;
-            Ok(if entries.is_empty() {
-                Request::Barrier
-            } else {
-                Request::Append(entries)
-            })
-        });
+        if self.submit_append(entries, done) {
+            self.wake();
+        }
+    }
+
+    /// Appends entries as [`RaftLog::append`] does, and steps the log itself, unless somebody else is stepping it or it has more
+    /// to do than appends: `done` has then been told when this returns. It waits for the disk, and saves two hand-overs
+    /// between threads.
+    pub fn append_through(&self, entries: Vec<(LogId, Bytes)>, done: Done) {
+        if !self.submit_append(entries, done) {
+            return;
+        }
+        let batch_bytes_max = self.shared.options.batch_bytes_max;
+        let only_appends = self.shared.memory.lock().is_one_append(batch_bytes_max);
+        match self.shared.writer.try_lock() {
+            Some(writer) if only_appends => {
+                let guard = PoisonOnPanic(self);
+                self.write_batch_with(writer).run();
+                drop(guard);
+            }
+            _ => self.wake(),
+        }
     }
 
     /// Saves the vote.
     pub fn save_vote(&self, vote: Vote, done: Done) {
-        self.submit(Some(done), |memory| {
+        self.request(done, |memory| {
             memory.vote = Some(vote);
             Ok(Request::Vote(vote))
         });
@@ -113,13 +127,13 @@ impl<D: LogDir> RaftLog<D> {
     /// Drops the entries above `last`, or all if it is `None`. Refused if that reaches into what
     /// was purged.
     pub fn truncate_after(&self, last: Option<u64>, done: Done) {
-        self.submit(Some(done), |memory| memory.truncate(last));
+        self.request(done, |memory| memory.truncate(last));
     }
 
     /// Drops the entries up to `upto`, which may lie beyond the last one: then the log goes on
     /// after it. Files are removed once `done` can be told, whole segments at a time.
     pub fn purge(&self, upto: LogId, done: Done) {
-        self.submit(Some(done), |memory| memory.purge(upto));
+        self.request(done, |memory| memory.purge(upto));
     }
 
     /// The entries of `range` that exist, in order, until they make up `max_bytes` of payload; at
@@ -262,7 +276,10 @@ impl<D: LogDir> RaftLog<D> {
 
     /// The part of a step that others wait for.
     pub(crate) fn write_batch(&self) -> Completions {
-        let mut writer = self.shared.writer.lock();
+        self.write_batch_with(self.shared.writer.lock())
+    }
+
+    fn write_batch_with(&self, mut writer: MutexGuard<'_, Writer<D>>) -> Completions {
         let taken = self
             .shared
             .memory
@@ -346,12 +363,43 @@ impl<D: LogDir> RaftLog<D> {
         }
     }
 
-    /// Applies a request to memory and queues it, or tells `done` why not.
+    /// Queues a request for whoever steps.
+    fn request(
+        &self,
+        done: Done,
+        apply: impl FnOnce(&mut Memory<D::File>) -> Result<Request, LogError>,
+    ) {
+        if self.submit(Some(done), apply) {
+            self.wake();
+        }
+    }
+
+    fn submit_append(&self, entries: Vec<(LogId, Bytes)>, done: Done) -> bool {
+        self.submit(Some(done), |memory| {
+            memory.append(&entries)?;
+            Ok(if entries.is_empty() {
+                Request::Barrier
+            } else {
+                Request::Append(entries)
+            })
+        })
+    }
+
+    /// Has whoever steps look at the queue.
+    fn wake(&self) {
+        let worker = self.shared.memory.lock().worker.take();
+        self.shared.work.notify_one();
+        if let Some(worker) = worker {
+            worker.wake();
+        }
+    }
+
+    /// Applies a request to memory and queues it, or tells `done` why not. Whether it is queued.
     fn submit(
         &self,
         done: Option<Done>,
         apply: impl FnOnce(&mut Memory<D::File>) -> Result<Request, LogError>,
-    ) {
+    ) -> bool {
         let mut memory = self.lock_with_room();
         let applied = match &memory.stop {
             Some(stop) => Err(stop.error()),
@@ -359,22 +407,15 @@ impl<D: LogDir> RaftLog<D> {
         };
         match applied {
             Ok(request) => {
-                let is_awaited = done.is_some();
                 memory.push(request, done);
-                let worker = memory.worker.take_if(|_| is_awaited);
-                drop(memory);
-                if is_awaited {
-                    self.shared.work.notify_one();
-                }
-                if let Some(worker) = worker {
-                    worker.wake();
-                }
+                true
             }
             Err(error) => {
                 drop(memory);
                 if let Some(done) = done {
                     done(Err(error.into()));
                 }
+                false
             }
         }
     }
@@ -388,6 +429,22 @@ impl<D: LogDir> RaftLog<D> {
             self.shared.room.wait(&mut memory);
         }
         memory
+    }
+}
+
+/// A panic in a step must not leave the others waiting for one who is gone.
+pub(crate) struct PoisonOnPanic<'a, D: LogDir>(pub(crate) &'a RaftLog<D>);
+
+impl<D: LogDir> Drop for PoisonOnPanic<'_, D> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let error = LogError::io(
+                "run",
+                "a step of the raft log",
+                io::Error::other("it panicked"),
+            );
+            self.0.poison(&error).run();
+        }
     }
 }
 

@@ -196,6 +196,17 @@ impl<F> Memory<F> {
         (batch, waiters)
     }
 
+    /// One batch takes all of the queue, which is appends and hints: nothing to be done after them.
+    pub(crate) fn is_one_append(&self, bytes_max: usize) -> bool {
+        let is_light = |queued: &Queued| {
+            matches!(
+                queued.request,
+                Request::Append(_) | Request::Committed(_) | Request::Barrier
+            )
+        };
+        self.queued_bytes <= bytes_max && self.queue.iter().all(is_light)
+    }
+
     /// Lets readers find on the disk what is there now.
     pub(crate) fn publish(&mut self, written: Written<F>, cache_bytes: usize) {
         for (index, slot) in written.placed {

@@ -1,13 +1,12 @@
 //! Runs a log with a thread of its own, which drains the queue: one write and one sync for all that
 //! gathered while the sync before was under way.
 
-use std::io;
 use std::ops::Deref;
 use std::thread::JoinHandle;
 
 use crate::error::LogError;
 use crate::io::LogDir;
-use crate::log::RaftLog;
+use crate::log::{PoisonOnPanic, RaftLog};
 
 /// A [`RaftLog`] whose steps are run by a thread.
 ///
@@ -79,20 +78,4 @@ fn drain<D: LogDir>(log: &RaftLog<D>) {
         log.remove_purged();
     }
     drop(guard);
-}
-
-/// A callback that panics must not leave the others waiting for a thread that is gone.
-struct PoisonOnPanic<'a, D: LogDir>(&'a RaftLog<D>);
-
-impl<D: LogDir> Drop for PoisonOnPanic<'_, D> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let error = LogError::io(
-                "run",
-                "the thread of the raft log",
-                io::Error::other("a callback panicked"),
-            );
-            self.0.poison(&error).run();
-        }
-    }
 }

@@ -306,6 +306,80 @@ fn a_callback_that_panics_stops_the_log_instead_of_leaving_others_to_wait() {
     assert!(matches!(log.shutdown(), Err(LogError::Failed { .. })));
 }
 
+#[test]
+fn a_callback_that_panics_where_it_was_appended_through_stops_the_log_too() {
+    let (log, _) = open(&SimDir::new());
+    let log = ThreadedLog::start(log).expect("started");
+    let appended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        log.append_through(
+            vec![entry(1, 0, 10)],
+            Box::new(|_| panic!("a panic that this test wants")),
+        );
+    }));
+    assert!(appended.is_err(), "who appended hears of it");
+    let (late, outcome) = done();
+    log.append(vec![entry(1, 1, 10)], late);
+    outcome.recv().expect("told").expect_err("stopped");
+    assert!(matches!(log.shutdown(), Err(LogError::Failed { .. })));
+}
+
+/// One appends and steps, while the thread does, and somebody else asks for what only the thread does: each is told once, and
+/// what was promised is there after a crash, wherever the disk fails.
+#[test]
+fn both_ways_of_stepping_go_together() {
+    for fails_after in [50, 200, 700, u64::MAX] {
+        let dir = SimDir::new();
+        let (log, _) = open(&dir);
+        let log = ThreadedLog::start(log).expect("started");
+        dir.fail_after(fails_after);
+        let mut outcomes = Vec::new();
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                let ask = |term| {
+                    let (done, outcome) = done();
+                    let vote = Vote {
+                        term,
+                        node: 1,
+                        committed: false,
+                    };
+                    log.save_vote(vote, done);
+                    outcome
+                };
+                (1..200).map(ask).collect::<Vec<_>>()
+            });
+            for index in 0..300 {
+                let (done, outcome) = done();
+                if index % 3 == 0 {
+                    log.append(vec![entry(1, index, 40)], done);
+                } else {
+                    log.append_through(vec![entry(1, index, 40)], done);
+                }
+                outcomes.push(outcome);
+                if index == 150 {
+                    let (done, outcome) = common::done();
+                    log.purge(id(1, 100), done);
+                    outcomes.push(outcome);
+                }
+            }
+            outcomes.extend(other.join().expect("no panic"));
+        });
+        let told: Vec<_> = outcomes
+            .iter()
+            .map(|outcome| outcome.recv_timeout(PATIENCE).expect("told"))
+            .collect();
+        for outcome in &outcomes {
+            assert!(outcome.recv().is_err(), "told once");
+        }
+        let appended = told.iter().take(151).filter(|told| told.is_ok()).count();
+        let all_well = told.iter().all(Result::is_ok);
+        assert_eq!(all_well, log.shutdown().is_ok());
+        assert_eq!(all_well, fails_after == u64::MAX);
+        let (_, opened) = open(&dir.durable_copy());
+        let kept = opened.last.map_or(0, |last| last.index + 1);
+        assert!(kept >= appended as u64, "{kept} of {appended}");
+    }
+}
+
 /// A kill leaves records in the page cache. Opening vouches for them, so it must sync them.
 #[test]
 fn what_was_found_when_the_log_opened_survives_the_next_crash() {

@@ -286,6 +286,35 @@ fn a_directory_that_cannot_be_is_one_clear_error() {
 }
 
 #[test]
+fn what_is_appended_through_is_on_the_disk_when_it_returns() {
+    let dir = SimDir::new();
+    let (log, _) = open(&dir);
+    log.save_committed(Some(id(1, 0)));
+    let (done, outcome) = done();
+    log.append_through(vec![entry(1, 0, 10)], done);
+    outcome.try_recv().expect("told by now").expect("written");
+    let (log, _) = open(&dir.crash(1));
+    assert_eq!(log.last(), Some(id(1, 0)));
+    assert_eq!(log.committed(), Some(id(1, 0)), "it went along");
+}
+
+#[test]
+fn what_needs_more_than_a_write_is_left_to_who_steps() {
+    let (dir, log) = filled(40);
+    let segments = dir.list().expect("listed").len();
+    log.purge(id(9, 35), Box::new(drop));
+    let (done, outcome) = done();
+    log.append_through(vec![entry(10, 40, 10)], done);
+    outcome.try_recv().expect_err("not by the caller");
+    log.step().run();
+    outcome.try_recv().expect("told").expect("written");
+    assert!(
+        dir.list().expect("listed").len() < segments,
+        "files are gone, too"
+    );
+}
+
+#[test]
 fn who_runs_the_log_without_a_thread_is_woken_when_there_is_something_to_do() {
     #[derive(Default)]
     struct Woken(AtomicBool);
