@@ -18,6 +18,8 @@ LONG_FLAGS ?=
 FAULTS_SECONDS ?= 600
 # What `make mutants` is told, as in: make mutants MUTANTS_FLAGS="--only sync-skipped,page-reads-now"
 MUTANTS_FLAGS ?=
+# What `make micro` is told, as in: make micro MICRO_FLAGS="apply --sample-count 50"
+MICRO_FLAGS ?=
 # What `make bench` is told, as in: make bench BENCH_FLAGS="--only put-3,get-hot --pairs 3"
 BENCH_FLAGS ?=
 
@@ -108,6 +110,11 @@ faults: build ## Kill the control plane's programs during roll-outs for ten minu
 .PHONY: mutants
 mutants: build faulty ## Plant every known bug, one after the other, and see that it is caught
 	$(bin)/mutants $(MUTANTS_FLAGS)
+
+.PHONY: micro
+micro: deps announce ## Time the parts by themselves: applying, reads, the log, fan-out, encoding
+	@# In the programs' own profile, or RocksDB would be built again for that of benches.
+	cargo bench --profile release --locked --workspace --bench '*' -- $(MICRO_FLAGS)
 
 .PHONY: bench
 bench: build peers ## Measure kvd beside etcd: rates, latencies, memory; docs/performance.md says how long it takes
