@@ -18,6 +18,7 @@ pub mod flags;
 mod listen;
 mod logging;
 mod measured;
+mod own_thread;
 mod restore;
 mod run;
 mod values;
@@ -99,7 +100,8 @@ fn run_member(settings: Settings, mut warnings: Vec<String>) -> anyhow::Result<(
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // For what looks after the others: consensus and clients have threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(run::run(config))

@@ -13,7 +13,7 @@ use keelson_api::{Api, Metrics, Options, ServerOptions, Serves, serve};
 use keelson_log::DiskDir;
 use keelson_log::{RaftLog, ThreadedLog};
 use keelson_raft::tcp::{self, TcpTransport};
-use keelson_raft::{ApplyOn, Member, OpenEngine, Parts, RaftThread, StateDir, Timing, Upkeep};
+use keelson_raft::{ApplyOn, Member, OpenEngine, Parts, StateDir, Timing, Upkeep};
 use keelson_rocks::Held;
 #[cfg(not(feature = "planted"))]
 use keelson_rocks::RocksEngine;
@@ -34,6 +34,7 @@ use crate::duties;
 use crate::failpoints::{FaultyDir as DiskDir, FaultyEngine as RocksEngine};
 use crate::listen::{self, Sockets};
 use crate::measured::{MeasuredDir, MeasuredEngine};
+use crate::own_thread::OwnThread;
 
 /// The bounds within which a peer's word about the cluster is waited for, at the first start, for an election timeout.
 /// Founders that start together wait all of it, since none answers before it has asked; and an answer that comes too late
@@ -90,7 +91,7 @@ pub async fn run(config: Config) -> Result<()> {
         scratch_dir: dir.scratch(),
     };
     let removed = Arc::new(AtomicBool::new(false));
-    let raft = RaftThread::start().context("the thread of consensus cannot be started")?;
+    let raft = OwnThread::start("raft").context("the thread of consensus cannot be started")?;
     let starting = opened.start(config.clone(), open_engine, removed.clone());
     let (member, log) = raft.runtime().spawn(starting).await??;
     let Sockets { peer, client } = sockets;
@@ -340,11 +341,15 @@ async fn take_part(
             retention,
         ));
     }
+    let threads = OwnThread::one_a_core("serve")
+        .context("the threads that serve clients cannot be started")?;
+    let runtimes = threads.iter().map(|thread| thread.runtime().clone());
     let server_options = ServerOptions {
         max_concurrent_streams: config.max_concurrent_streams,
         keepalive_interval: config.keepalive_interval,
         keepalive_timeout: config.keepalive_timeout,
         shutdown_deadline: CLIENTS_DEADLINE,
+        runtimes: runtimes.collect(),
     };
     let serving = serve(sockets, &api, server_options);
     let living = async {

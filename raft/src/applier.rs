@@ -31,7 +31,7 @@ pub type OpenEngine<E> = Arc<dyn Fn(&Path) -> Result<Arc<E>, EngineError> + Send
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApplyOn {
     /// A thread of its own. While the member votes alone, the thread of consensus does without it, and waits for the log, too:
-    /// it should serve nobody else, as [`crate::RaftThread`].
+    /// nobody else should have it.
     Thread,
     /// The caller's: for a single-threaded simulation.
     Caller,

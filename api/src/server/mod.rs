@@ -21,6 +21,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use keelson_raft::Parts;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use crate::Api;
@@ -58,6 +59,8 @@ pub struct ServerOptions {
     pub keepalive_timeout: Duration,
     /// How long clients may take to finish at shutdown.
     pub shutdown_deadline: Duration,
+    /// Where connections are served, in turns; without any, where [`serve`] is called.
+    pub runtimes: Vec<Handle>,
 }
 
 impl Default for ServerOptions {
@@ -67,6 +70,7 @@ impl Default for ServerOptions {
             keepalive_interval: Some(Duration::from_secs(2 * 60 * 60)),
             keepalive_timeout: Duration::from_secs(20),
             shutdown_deadline: Duration::from_secs(5),
+            runtimes: Vec::new(),
         }
     }
 }
@@ -123,6 +127,7 @@ struct Acceptor<P: Parts> {
 
 impl<P: Parts> Acceptor<P> {
     async fn run(self, listener: TcpListener, connections: TaskTracker) {
+        let mut runtimes = self.options.runtimes.iter().cycle();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -130,7 +135,10 @@ impl<P: Parts> Acceptor<P> {
             };
             match accepted {
                 Ok((socket, _)) => {
-                    connections.spawn(self.connection(socket));
+                    let served = self.serve(socket, runtimes.next(), &connections);
+                    if let Err(error) = served {
+                        tracing::warn!(%error, "a connection could not be served");
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -138,6 +146,21 @@ impl<P: Parts> Acceptor<P> {
                 }
             }
         }
+    }
+
+    fn serve(
+        &self,
+        socket: TcpStream,
+        runtime: Option<&Handle>,
+        connections: &TaskTracker,
+    ) -> std::io::Result<()> {
+        let here = Handle::current();
+        let (socket, runtime) = match runtime {
+            Some(runtime) => (moved(socket, runtime)?, runtime),
+            None => (socket, &here),
+        };
+        connections.spawn_on(self.connection(socket), runtime);
+        Ok(())
     }
 
     fn builder(&self, calls: Calls) -> auto::Builder<Calls> {
@@ -196,6 +219,13 @@ impl<P: Parts> Acceptor<P> {
             }
         }
     }
+}
+
+/// A socket as another runtime has it.
+fn moved(socket: TcpStream, runtime: &Handle) -> std::io::Result<TcpStream> {
+    let socket = socket.into_std()?;
+    let _there = runtime.enter();
+    TcpStream::from_std(socket)
 }
 
 fn prepare(socket: &TcpStream) -> std::io::Result<()> {

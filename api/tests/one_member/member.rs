@@ -18,6 +18,7 @@ use keelson_raft::{ApplyOn, Config, Member, Parts, StateDir, Timing, Upkeep};
 use keelson_store::MemberId;
 use keelson_store::memory::MemoryEngine;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
@@ -113,6 +114,7 @@ impl Running {
         let address = listener.local_addr().unwrap();
         let served = api.clone();
         let server = ServerOptions {
+            runtimes: vec![Handle::current()],
             shutdown_deadline: Duration::from_secs(2),
             ..ServerOptions::default()
         };
