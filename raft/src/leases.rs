@@ -3,6 +3,9 @@
 //! The state machine knows which leases exist; time is the leader's alone. A member that becomes leader gives every
 //! lease its full time again; one that no longer leads forgets the clock, so that a deposed leader can neither renew
 //! a lease nor report one as run out. Instants are durations since the member started, read by the caller.
+//!
+//! Renewals are what there are most of: one only sets a deadline. The queue may hold a lease by an earlier one, and puts it
+//! back by the right one when that comes: once in a lease's time, however often it is renewed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,6 +17,9 @@ use parking_lot::Mutex;
 /// At most so many leases are reported as run out at once: one log entry's worth.
 const EXPIRE_BATCH: usize = 1_000;
 
+/// So many leases of the queue are looked at before renewals have their turn.
+const LOOKED_AT: usize = 256;
+
 #[derive(Default)]
 pub(crate) struct LeaseClock {
     inner: Mutex<Inner>,
@@ -23,14 +29,15 @@ pub(crate) struct LeaseClock {
 struct Inner {
     leading: bool,
     leases: BTreeMap<LeaseId, Timer>,
+    /// When to look at a lease: at its deadline, or at one that it had before.
     queue: BTreeSet<(Duration, LeaseId)>,
 }
 
 struct Timer {
     ttl: Duration,
     deadline: Duration,
-    /// Proposed as run out: too late for a renewal.
-    expiring: bool,
+    /// Its place in the queue; none once it is proposed as run out: too late for a renewal.
+    queued: Option<Duration>,
 }
 
 /// What a renewal found.
@@ -89,15 +96,15 @@ impl LeaseClock {
         if !inner.leading {
             return Renewal::NotLeading;
         }
-        let Some(timer) = inner.leases.get(&id) else {
+        let Some(timer) = inner.leases.get_mut(&id) else {
             return Renewal::Unknown;
         };
-        if timer.expiring || timer.deadline <= now {
+        if timer.queued.is_none() || timer.deadline <= now {
             return Renewal::Expiring;
         }
-        let ttl_s = timer.ttl.as_secs() as i64;
-        inner.start(now, id, ttl_s);
-        Renewal::Renewed(ttl_s)
+        // Another caller may have read the clock later, and been here first.
+        timer.deadline = timer.deadline.max(now.saturating_add(timer.ttl));
+        Renewal::Renewed(timer.ttl.as_secs() as i64)
     }
 
     /// Whole seconds that a lease has left, -1 if there is no such lease; none if this member does not lead.
@@ -111,18 +118,9 @@ impl LeaseClock {
 
     /// Leases that have run out and were not reported yet.
     pub(crate) fn expired(&self, now: Duration) -> Vec<LeaseId> {
-        let mut inner = self.inner.lock();
         let mut due = Vec::new();
-        while let Some(&(deadline, id)) = inner.queue.first() {
-            if deadline > now || due.len() == EXPIRE_BATCH {
-                break;
-            }
-            inner.queue.pop_first();
-            if let Some(timer) = inner.leases.get_mut(&id) {
-                timer.expiring = true;
-                due.push(id);
-            }
-        }
+        // In several goes: all the leases that were granted together are in the queue together.
+        while self.inner.lock().look_at_the_queue(now, &mut due) {}
         due
     }
 
@@ -130,34 +128,62 @@ impl LeaseClock {
     pub(crate) fn report_again(&self, ids: &[LeaseId]) {
         let mut inner = self.inner.lock();
         for &id in ids {
-            if let Some(timer) = inner.leases.get_mut(&id) {
-                timer.expiring = false;
-                let deadline = timer.deadline;
-                inner.queue.insert((deadline, id));
-            }
+            inner.queue_up(id);
         }
     }
 }
 
 impl Inner {
+    /// Adds some of the leases that have run out. Whether there may be more.
+    fn look_at_the_queue(&mut self, now: Duration, due: &mut Vec<LeaseId>) -> bool {
+        for _ in 0..LOOKED_AT {
+            let Some(&(at, id)) = self.queue.first() else {
+                return false;
+            };
+            if at > now || due.len() == EXPIRE_BATCH {
+                return false;
+            }
+            self.queue.pop_first();
+            let Some(timer) = self.leases.get_mut(&id) else {
+                continue;
+            };
+            timer.queued = None;
+            if timer.deadline > now {
+                self.queue_up(id);
+            } else {
+                due.push(id);
+            }
+        }
+        true
+    }
+
     fn start(&mut self, now: Duration, id: LeaseId, ttl_s: i64) {
         self.stop(id);
         let ttl = Duration::from_secs(ttl_s.max(0) as u64);
         let deadline = now.saturating_add(ttl);
+        let queued = None;
         self.leases.insert(
             id,
             Timer {
                 ttl,
                 deadline,
-                expiring: false,
+                queued,
             },
         );
-        self.queue.insert((deadline, id));
+        self.queue_up(id);
+    }
+
+    /// Has a lease looked at when its time is up, unless it is in the queue.
+    fn queue_up(&mut self, id: LeaseId) {
+        if let Some(timer) = self.leases.get_mut(&id).filter(|it| it.queued.is_none()) {
+            timer.queued = Some(timer.deadline);
+            self.queue.insert((timer.deadline, id));
+        }
     }
 
     fn stop(&mut self, id: LeaseId) {
-        if let Some(timer) = self.leases.remove(&id) {
-            self.queue.remove(&(timer.deadline, id));
+        if let Some(queued) = self.leases.remove(&id).and_then(|timer| timer.queued) {
+            self.queue.remove(&(queued, id));
         }
     }
 }
@@ -206,5 +232,44 @@ mod tests {
         clock.lead(at(100), vec![(ONE, 10)]);
         assert_eq!(clock.expired(at(109)), vec![]);
         assert_eq!(clock.expired(at(110)), vec![ONE]);
+    }
+
+    #[test]
+    fn a_lease_that_was_renewed_is_in_the_queue_once_and_leaves_it_with_the_lease() {
+        let clock = LeaseClock::default();
+        clock.lead(at(0), vec![(ONE, 10)]);
+        for seconds in 1..40 {
+            assert_eq!(clock.renew(at(seconds), ONE), Renewal::Renewed(10));
+            assert_eq!(clock.expired(at(seconds)), vec![]);
+            assert_eq!(clock.inner.lock().queue.len(), 1);
+        }
+        clock.applied(at(40), &[LeaseChange::Revoked { id: ONE }]);
+        assert!(clock.inner.lock().queue.is_empty());
+        assert_eq!(clock.expired(at(99)), vec![]);
+    }
+
+    #[test]
+    fn who_read_the_clock_earlier_does_not_take_time_from_a_lease() {
+        let clock = LeaseClock::default();
+        clock.lead(at(0), vec![(ONE, 10)]);
+        assert_eq!(clock.renew(at(5), ONE), Renewal::Renewed(10));
+        assert_eq!(clock.renew(at(4), ONE), Renewal::Renewed(10));
+        assert_eq!(clock.remaining(at(5), ONE), Some(10));
+    }
+
+    #[test]
+    fn of_many_leases_those_that_were_not_renewed_are_reported_in_batches() {
+        let clock = LeaseClock::default();
+        let all = (0..3 * EXPIRE_BATCH as i64).map(LeaseId);
+        clock.lead(at(0), all.clone().map(|id| (id, 10)).collect());
+        let (renewed, left): (Vec<_>, Vec<_>) = all.partition(|id| id.0 % 3 == 0);
+        for id in &renewed {
+            assert_eq!(clock.renew(at(9), *id), Renewal::Renewed(10));
+        }
+        for batch in left.chunks(EXPIRE_BATCH) {
+            assert_eq!(clock.expired(at(10)), batch);
+        }
+        assert_eq!(clock.expired(at(18)), vec![]);
+        assert_eq!(clock.expired(at(19)).len(), renewed.len().min(EXPIRE_BATCH));
     }
 }

@@ -325,6 +325,11 @@ impl<P: Parts> Member<P> {
         self.shared.lease_renew(id).await
     }
 
+    /// Renews a lease if this member can do so without asking anybody: its seconds.
+    pub fn lease_renew_at_once(&self, id: LeaseId) -> Option<i64> {
+        self.shared.lease_renew_at_once(id)
+    }
+
     /// The seconds that a lease has left, -1 if there is none.
     pub async fn lease_remaining(&self, id: LeaseId) -> Result<i64, Trouble> {
         self.shared.lease_remaining(id).await
