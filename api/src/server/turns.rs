@@ -104,12 +104,7 @@ where
             let arrived = std::mem::take(&mut *self.arrived.0.lock());
             if woken & CALLS != 0 || !arrived.is_empty() {
                 self.open.extend(arrived);
-                let cx = &mut Context::from_waker(&self.calls_waker);
-                let ended = std::iter::from_fn(|| match self.open.poll_next_unpin(cx) {
-                    Poll::Ready(Some(())) => Some(()),
-                    _ => None,
-                });
-                if ended.take(CALLS_MAX).count() == CALLS_MAX {
+                if !self.run_calls() {
                     // The rest in a turn of their own.
                     self.woken.wake(CALLS);
                     break;
@@ -121,6 +116,26 @@ where
         }
         self.woken.interrupt();
         cx.waker().wake_by_ref();
+    }
+
+    /// Runs the calls that were woken. Whether that was all of them.
+    fn run_calls(&mut self) -> bool {
+        let cx = &mut Context::from_waker(&self.calls_waker);
+        // It pauses when two calls have woken themselves, as each does that sends something in a stream. The others are run as
+        // well, once each: the connection would else be looked at for every two.
+        let mut pauses = self.open.len() / 2 + 1;
+        let mut ended = 0;
+        loop {
+            match self.open.poll_next_unpin(cx) {
+                Poll::Ready(Some(())) => ended += 1,
+                Poll::Ready(None) => return true,
+                Poll::Pending if pauses > 1 && self.woken.takes(CALLS) => pauses -= 1,
+                Poll::Pending => return true,
+            }
+            if ended == CALLS_MAX {
+                return false;
+            }
+        }
     }
 }
 
@@ -190,6 +205,11 @@ impl Woken {
     /// Who was woken since the last time.
     fn take(&self) -> u8 {
         self.state.fetch_and(TURN, Ordering::AcqRel) & !TURN
+    }
+
+    /// Whether one of the two was woken since the last time.
+    fn takes(&self, who: u8) -> bool {
+        self.state.fetch_and(!who, Ordering::AcqRel) & who != 0
     }
 
     /// Ends the turn, unless somebody was woken.
@@ -345,6 +365,35 @@ mod tests {
             assert!(poll(&mut turns, &task).is_pending());
             assert_eq!(task.woken(), 1);
         }
+    }
+
+    #[test]
+    fn calls_that_wake_themselves_are_all_run_before_the_connection_is_looked_at_again() {
+        let (calls, task) = (Calls::default(), Arc::new(Task::default()));
+        let looks = Arc::new(Task::default());
+        let said = Arc::new(Task::default());
+        for _ in 0..8 {
+            let said = said.clone();
+            // As a call does that sends something in a stream: its room to send wakes it, and the connection is woken.
+            let mut first = true;
+            calls.execute(poll_fn(move |cx| {
+                if std::mem::take(&mut first) {
+                    said.clone().wake();
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Pending
+            }));
+        }
+        let (looked, all_said) = (looks.clone(), said.clone());
+        let connection = poll_fn(move |cx| {
+            looked.clone().wake();
+            if all_said.0.load(Ordering::Relaxed) < 8 {
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending
+        });
+        assert!(poll(&mut turns(connection, &calls), &task).is_pending());
+        assert_eq!((looks.woken(), said.woken()), (2, 8));
     }
 
     #[test]
