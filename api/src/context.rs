@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use http::HeaderName;
 use keelson_proto::commandpb::{Command, Membership, command};
 use keelson_proto::etcdserverpb::{AlarmRequest, AlarmType, ResponseHeader, alarm_request};
 use keelson_raft::{Member, Parts, Trouble};
@@ -195,8 +196,10 @@ fn is_learner(membership: &Membership, id: MemberId) -> bool {
 
 /// Whether the stream or request wants to hear of it when there is no leader.
 pub(crate) fn requires_leader(metadata: &MetadataMap) -> bool {
+    static HAS_LEADER: HeaderName = HeaderName::from_static("hasleader");
     metadata
-        .get("hasleader")
+        .as_ref()
+        .get(&HAS_LEADER)
         .is_some_and(|value| value.as_bytes() == b"true")
 }
 

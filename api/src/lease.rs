@@ -3,12 +3,12 @@
 //! Leases are granted and revoked through the log; time is the leader's alone, so renewals and remaining times are
 //! asked of it, wherever the client is connected.
 
-use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as Poller, Poll};
 
-use futures::{FutureExt, Stream, StreamExt};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use keelson_proto::commandpb::command;
-use keelson_proto::etcdserverpb::lease_server;
 use keelson_proto::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
     LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus,
@@ -16,17 +16,16 @@ use keelson_proto::etcdserverpb::{
 };
 use keelson_raft::{Parts, Trouble};
 use keelson_store::{LeaseId, Reply, check};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
 
 use crate::context::{Context, Learner, requires_leader};
 use crate::error::Failure;
 use crate::kv::{blocking, other_reply};
+use crate::server::exchange::Answers;
 
 /// A stream that requires a leader outlives the leader by so many election timeouts.
 const LEADERLESS_TIMEOUTS: u32 = 3;
-
-/// Renewals of one stream that are under way at once.
-const RENEWALS_AT_ONCE: usize = 128;
 
 /// What TimeToLive says of a lease that is not there.
 const NO_LEASE_TTL: i64 = -1;
@@ -34,9 +33,8 @@ const NO_LEASE_TTL: i64 = -1;
 /// The Lease service.
 pub struct Lease<P: Parts>(pub(crate) Arc<Context<P>>);
 
-#[tonic::async_trait]
-impl<P: Parts> lease_server::Lease for Lease<P> {
-    async fn lease_grant(
+impl<P: Parts> Lease<P> {
+    pub(crate) async fn lease_grant(
         &self,
         request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
@@ -58,7 +56,7 @@ impl<P: Parts> lease_server::Lease for Lease<P> {
         Ok(Response::new(response))
     }
 
-    async fn lease_revoke(
+    pub(crate) async fn lease_revoke(
         &self,
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
@@ -75,39 +73,17 @@ impl<P: Parts> lease_server::Lease for Lease<P> {
         Ok(Response::new(response))
     }
 
-    type LeaseKeepAliveStream =
-        Pin<Box<dyn Stream<Item = Result<LeaseKeepAliveResponse, Status>> + Send>>;
-
-    async fn lease_keep_alive(
-        &self,
-        request: Request<Streaming<LeaseKeepAliveRequest>>,
-    ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        self.0.admit(request.metadata(), Learner::No)?;
-        let lost = if requires_leader(request.metadata()) {
-            leader_lost_for_long(self.0.clone()).boxed()
-        } else {
-            futures::future::pending().boxed()
-        };
-        let context = self.0.clone();
-        // Answered in their order. Those that are there together share a proof of leadership: one after the other, the
-        // thousands of leases that a client keeps on one stream would wait for each other.
-        let renewals = request.into_inner().map(move |request| {
-            let context = context.clone();
-            async move { renew(&context, request?.id).await }
-        });
-        let renewals = renewals.buffered(RENEWALS_AT_ONCE).boxed();
-        let replies =
-            futures::stream::try_unfold((renewals, lost), |(mut renewals, mut lost)| async move {
-                let reply = tokio::select! {
-                    reply = renewals.next() => reply.transpose()?,
-                    status = &mut lost => return Err(status),
-                };
-                Ok::<_, Status>(reply.map(|reply| (reply, (renewals, lost))))
-            });
-        Ok(Response::new(replies.boxed()))
+    /// Opens a stream of renewals.
+    pub(crate) fn lease_keep_alive(&self, metadata: &MetadataMap) -> Result<KeepAlive<P>, Status> {
+        self.0.admit(metadata, Learner::No)?;
+        let lost = requires_leader(metadata).then(|| leader_lost_for_long(self.0.clone()).boxed());
+        Ok(KeepAlive {
+            context: self.0.clone(),
+            lost,
+        })
     }
 
-    async fn lease_time_to_live(
+    pub(crate) async fn lease_time_to_live(
         &self,
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
@@ -144,7 +120,7 @@ impl<P: Parts> lease_server::Lease for Lease<P> {
         Ok(Response::new(response))
     }
 
-    async fn lease_leases(
+    pub(crate) async fn lease_leases(
         &self,
         request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
@@ -160,16 +136,45 @@ impl<P: Parts> lease_server::Lease for Lease<P> {
     }
 }
 
-/// Renews one lease. The header is made before: a client must never see a renewal at a revision at which the lease
-/// may already have been revoked.
-async fn renew<P: Parts>(context: &Context<P>, id: i64) -> Result<LeaseKeepAliveResponse, Status> {
-    let header = context.header_now();
-    let ttl = context
-        .member
-        .lease_renew(LeaseId(id))
-        .await
-        .map_err(Failure::from)?;
-    Ok(LeaseKeepAliveResponse { header, id, ttl })
+/// A stream of renewals. Each is of the leader's clock, and those that must be asked of another member, or proved, are under
+/// way together: one after the other, the thousands of leases that a client keeps on one stream would wait for each other.
+pub(crate) struct KeepAlive<P: Parts> {
+    context: Arc<Context<P>>,
+    /// Resolves when there has been no leader for long; for a stream that asked for one.
+    lost: Option<BoxFuture<'static, Status>>,
+}
+
+impl<P: Parts> Answers for KeepAlive<P> {
+    type Request = LeaseKeepAliveRequest;
+    type Reply = LeaseKeepAliveResponse;
+
+    // The header is made before: a client must never see a renewal at a revision at which the lease may already have been
+    // revoked.
+    fn at_once(&mut self, request: &LeaseKeepAliveRequest) -> Option<LeaseKeepAliveResponse> {
+        let (header, id) = (self.context.header_now(), request.id);
+        let ttl = self.context.member.lease_renew_at_once(LeaseId(id))?;
+        Some(LeaseKeepAliveResponse { header, id, ttl })
+    }
+
+    fn later(
+        &mut self,
+        LeaseKeepAliveRequest { id }: LeaseKeepAliveRequest,
+    ) -> BoxFuture<'static, Result<LeaseKeepAliveResponse, Status>> {
+        let context = self.context.clone();
+        Box::pin(async move {
+            let header = context.header_now();
+            let renewed = context.member.lease_renew(LeaseId(id)).await;
+            let ttl = renewed.map_err(Failure::from)?;
+            Ok(LeaseKeepAliveResponse { header, id, ttl })
+        })
+    }
+
+    fn poll_over(&mut self, cx: &mut Poller<'_>) -> Poll<Status> {
+        match &mut self.lost {
+            Some(lost) => lost.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
 }
 
 /// Resolves once no leader has been heard of for several election timeouts.

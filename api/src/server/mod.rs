@@ -7,6 +7,8 @@
 
 mod authority;
 mod coalesce;
+pub(crate) mod exchange;
+mod framing;
 mod gate;
 mod observe;
 mod router;

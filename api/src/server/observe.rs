@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures::future::Either;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use keelson_raft::Trouble;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -22,8 +22,9 @@ use crate::error::Failure;
 use crate::metrics::{Call, Metrics};
 
 const GRPC: &str = "application/grpc";
-pub(super) const GRPC_STATUS: &str = "grpc-status";
-const GRPC_MESSAGE: &str = "grpc-message";
+/// Names that every call looks for are not parsed for each.
+pub(super) static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Wraps the router.
 #[derive(Clone)]
@@ -85,7 +86,7 @@ where
         };
         Box::pin(async move {
             let mut response = response.await?;
-            if let Some(open) = open.take_if(|_| response.headers().contains_key(GRPC_STATUS)) {
+            if let Some(open) = open.take_if(|_| response.headers().contains_key(&GRPC_STATUS)) {
                 open.end(response.headers_mut());
             }
             let stopping = stopping.map(|token| Box::pin(token.cancelled_owned()));
@@ -120,23 +121,24 @@ impl Open {
     /// Counts the status in headers or trailers, and puts etcd's words into it.
     fn end(mut self, headers: &mut HeaderMap) {
         let code = headers
-            .get(GRPC_STATUS)
+            .get(&GRPC_STATUS)
             .map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()));
-        let code = match (code, headers.get(GRPC_MESSAGE).and_then(oversize)) {
-            (Code::OutOfRange, Some((found, limit))) => {
+        let message = (code == Code::OutOfRange).then(|| headers.get(&GRPC_MESSAGE));
+        let code = match message.flatten().and_then(oversize) {
+            Some((found, limit)) => {
                 let text = format!("grpc: received message larger than max ({found} vs. {limit})");
                 // Only letters that need no escape.
                 headers.insert(
-                    GRPC_MESSAGE,
+                    &GRPC_MESSAGE,
                     HeaderValue::from_str(&text.replace(' ', "%20")).expect("plain ASCII"),
                 );
                 headers.insert(
-                    GRPC_STATUS,
+                    &GRPC_STATUS,
                     HeaderValue::from(Code::ResourceExhausted as i32),
                 );
                 Code::ResourceExhausted
             }
-            (code, _) => code,
+            None => code,
         };
         self.call.handled(code);
         self.ended = true;
@@ -327,8 +329,8 @@ mod tests {
             .trailers()
             .cloned()
             .unwrap();
-        assert_eq!(trailers[GRPC_STATUS], "14");
-        assert_eq!(trailers[GRPC_MESSAGE], "etcdserver:%20server%20stopped");
+        assert_eq!(trailers[&GRPC_STATUS], "14");
+        assert_eq!(trailers[&GRPC_MESSAGE], "etcdserver:%20server%20stopped");
         assert!(counted(&metrics, WATCH, "Unavailable"));
     }
 
@@ -338,9 +340,9 @@ mod tests {
         let stopping = CancellationToken::new();
         let gate = Gate::new(Duration::ZERO, stopping.clone());
         let response = call_through(gate, &metrics, &stopping, PUT, Body::empty()).await;
-        assert_eq!(response.headers()[GRPC_STATUS], "14");
+        assert_eq!(response.headers()[&GRPC_STATUS], "14");
         assert_eq!(
-            response.headers()[GRPC_MESSAGE],
+            response.headers()[&GRPC_MESSAGE],
             "etcdserver:%20no%20leader"
         );
         assert!(counted(&metrics, PUT, "Unavailable"));
@@ -365,8 +367,11 @@ mod tests {
             .trailers()
             .cloned()
             .unwrap();
-        assert_eq!(trailers[GRPC_STATUS], "8");
-        let text = trailers[GRPC_MESSAGE].to_str().unwrap().replace("%20", " ");
+        assert_eq!(trailers[&GRPC_STATUS], "8");
+        let text = trailers[&GRPC_MESSAGE]
+            .to_str()
+            .unwrap()
+            .replace("%20", " ");
         assert_eq!(
             text,
             "grpc: received message larger than max (3000000 vs. 2097152)"

@@ -11,7 +11,6 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use keelson_proto::etcdserverpb::cluster_server::ClusterServer;
 use keelson_proto::etcdserverpb::kv_server::{Kv as _, KvServer};
-use keelson_proto::etcdserverpb::lease_server::{Lease as _, LeaseServer};
 use keelson_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use keelson_raft::Parts;
 use tonic::Status;
@@ -22,6 +21,7 @@ use tonic_health::server::HealthService;
 use tower::Service;
 
 use super::Serves;
+use super::exchange::exchange;
 use super::observe::is_grpc;
 use super::unary::unary;
 use crate::Api;
@@ -57,7 +57,6 @@ struct Services<P: Parts> {
     limit: usize,
     kv: KvServer<Kv<P>>,
     watch: WatchService<P::Engine>,
-    lease: LeaseServer<Lease<P>>,
     cluster: ClusterServer<Cluster<P>>,
     maintenance: MaintenanceServer<Maintenance<P>>,
     health: HealthServer<HealthService>,
@@ -79,7 +78,6 @@ impl<P: Parts> Router<P> {
             limit,
             kv: KvServer::new(Kv(context())).max_decoding_message_size(limit),
             watch: WatchService::new(member.hub().clone(), watch_settings(&api.context, limit)),
-            lease: LeaseServer::new(Lease(context())).max_decoding_message_size(limit),
             cluster: ClusterServer::new(Cluster(context())).max_decoding_message_size(limit),
             maintenance: MaintenanceServer::new(Maintenance(context()))
                 .max_decoding_message_size(limit),
@@ -150,7 +148,13 @@ impl<P: Parts> Services<P> {
             ("etcdserverpb.Lease", "LeaseGrant") => short!(Lease, lease_grant),
             ("etcdserverpb.Lease", "LeaseRevoke") => short!(Lease, lease_revoke),
             ("etcdserverpb.Lease", "LeaseTimeToLive") => short!(Lease, lease_time_to_live),
-            ("etcdserverpb.Lease", _) => self.lease.clone().call(request),
+            ("etcdserverpb.Lease", "LeaseLeases") => short!(Lease, lease_leases),
+            ("etcdserverpb.Lease", "LeaseKeepAlive") => {
+                let lease = Lease(self.context.clone());
+                let open = |metadata: &_| lease.lease_keep_alive(metadata);
+                answered(exchange(request, self.limit, open))
+            }
+            ("etcdserverpb.Lease", _) => answered(Status::unimplemented("").into_http()),
             ("etcdserverpb.Cluster", _) => self.cluster.clone().call(request),
             ("etcdserverpb.Maintenance", _) => self.maintenance.clone().call(request),
             ("grpc.health.v1.Health", _) => self.health.clone().call(request),
@@ -179,6 +183,10 @@ fn not_found<B>(request: Request<B>) -> Answer {
     } else {
         NOT_FOUND.into_response().map(Body::new)
     };
+    answered(response)
+}
+
+fn answered(response: Response<Body>) -> Answer {
     Box::pin(std::future::ready(Ok(response)))
 }
 

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use prost::Message;
 use tonic::body::Body;
@@ -16,11 +16,8 @@ use tonic::codegen::StdError;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Extensions, Status};
 
+use super::framing::{PREFIX_BYTES, check, declared, put, refuse_compression, response};
 use super::observe::GRPC_STATUS;
-
-/// A flag that says whether the message is compressed, and its length.
-const PREFIX_BYTES: usize = 5;
-const GRPC_ENCODING: &str = "grpc-encoding";
 
 /// Answers one call: the request is read wholly, then `answer` is asked. A message of more than `limit` bytes is refused.
 pub(super) async fn unary<B, I, O, F>(
@@ -32,16 +29,33 @@ where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: Into<StdError>,
     I: Message + Default,
-    O: Message,
-    F: Future<Output = Result<tonic::Response<O>, Status>>,
+    O: Answer,
+    F: Future<Output = Result<O, Status>>,
 {
     let answered = match receive(request, limit).await {
         Ok(request) => answer(request).await,
         Err(status) => Err(status),
     };
-    match answered {
-        Ok(response) => reply(response),
+    match answered.and_then(O::into_response) {
+        Ok(response) => response,
         Err(status) => status.into_http(),
+    }
+}
+
+/// What a call is answered with.
+pub(super) trait Answer {
+    /// The response that says it.
+    fn into_response(self) -> Result<Response<Body>, Status>;
+}
+
+impl<O: Message> Answer for tonic::Response<O> {
+    fn into_response(self) -> Result<Response<Body>, Status> {
+        let (metadata, message, _) = self.into_parts();
+        let mut bytes = BytesMut::new();
+        put(&message, &mut bytes)?;
+        let mut response = response(Body::new(Reply::Message(bytes.freeze())));
+        response.headers_mut().extend(metadata.into_headers());
+        Ok(response)
     }
 }
 
@@ -68,25 +82,6 @@ where
         Extensions::default(),
         message,
     ))
-}
-
-/// Nothing is ever compressed here, and clients are told so.
-fn refuse_compression(headers: &HeaderMap) -> Result<(), Status> {
-    let Some(encoding) = headers.get(GRPC_ENCODING) else {
-        return Ok(());
-    };
-    if encoding == "identity" {
-        return Ok(());
-    }
-    let encoding = String::from_utf8_lossy(encoding.as_bytes());
-    let mut status = Status::unimplemented(format!(
-        "Content is compressed with `{encoding}` which isn't supported"
-    ));
-    status.metadata_mut().insert(
-        "grpc-accept-encoding",
-        tonic::metadata::MetadataValue::from_static("identity"),
-    );
-    Err(status)
 }
 
 /// What has come of a message and its prefix: the piece it came in, or a buffer once there were several.
@@ -125,7 +120,7 @@ impl Received {
                 Received::Pieces(pieces)
             }
         };
-        self.check(limit)
+        check(self.bytes(), limit)
     }
 
     fn bytes(&self) -> &[u8] {
@@ -133,30 +128,6 @@ impl Received {
             Received::Nothing => &[],
             Received::Whole(bytes) => bytes,
             Received::Pieces(bytes) => bytes,
-        }
-    }
-
-    /// Looks at as much of the prefix as there is, so that what is too long is refused before it has come.
-    fn check(&self, limit: usize) -> Result<(), Status> {
-        match self.bytes().first() {
-            None | Some(0) => {}
-            Some(1) => {
-                return Err(Status::internal(
-                    "protocol error: received message with compressed-flag but no grpc-encoding was specified",
-                ));
-            }
-            Some(flag) => {
-                return Err(Status::internal(format!(
-                    "protocol error: received message with invalid compression flag: {flag} (valid flags are 0 and 1), \
-                     while sending request"
-                )));
-            }
-        }
-        match declared(self.bytes()) {
-            Some(length) if length > limit => Err(Status::out_of_range(format!(
-                "Error, decoded message length too large: found {length} bytes, the limit is: {limit} bytes"
-            ))),
-            _ => Ok(()),
         }
     }
 
@@ -179,37 +150,6 @@ impl Received {
     }
 }
 
-/// The length that a prefix tells, once it is there.
-fn declared(bytes: &[u8]) -> Option<usize> {
-    let (_, length) = bytes.split_first_chunk::<1>()?;
-    let (length, _) = length.split_first_chunk::<4>()?;
-    usize::try_from(u32::from_be_bytes(*length)).ok()
-}
-
-fn reply<O: Message>(response: tonic::Response<O>) -> Response<Body> {
-    let (metadata, message, _) = response.into_parts();
-    let length = message.encoded_len();
-    let Ok(prefix) = u32::try_from(length) else {
-        // What the protocol cannot say.
-        return Status::out_of_range(format!(
-            "Error, encoded message length too large: found {length} bytes, the limit is: {} bytes",
-            u32::MAX
-        ))
-        .into_http();
-    };
-    let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + length);
-    bytes.put_u8(0);
-    bytes.put_u32(prefix);
-    message.encode_raw(&mut bytes);
-    let mut response = Response::new(Body::new(Reply::Message(bytes.freeze())));
-    *response.headers_mut() = metadata.into_headers();
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/grpc"),
-    );
-    response
-}
-
 /// A reply's body: the message, then the status.
 enum Reply {
     Message(Bytes),
@@ -230,11 +170,7 @@ impl HttpBody for Reply {
                 *self = Reply::Status;
                 Frame::data(bytes)
             }
-            Reply::Status => {
-                let mut trailers = HeaderMap::with_capacity(1);
-                trailers.insert(GRPC_STATUS, HeaderValue::from(Code::Ok as i32));
-                Frame::trailers(trailers)
-            }
+            Reply::Status => Frame::trailers(ok()),
             Reply::Ended => return Poll::Ready(None),
         };
         Poll::Ready(Some(Ok(frame)))
@@ -245,6 +181,12 @@ impl HttpBody for Reply {
     }
 }
 
+fn ok() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(&GRPC_STATUS, HeaderValue::from(Code::Ok as i32));
+    trailers
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
@@ -252,6 +194,7 @@ mod tests {
     use http_body_util::BodyExt;
     use keelson_proto::etcdserverpb::{PutRequest, PutResponse};
 
+    use super::super::framing::GRPC_ENCODING;
     use super::*;
 
     const LIMIT: usize = 100;
@@ -346,7 +289,7 @@ mod tests {
         let request = |encoding: &'static str| {
             let sent = framed(0, &put("key").encode_to_vec());
             Request::builder()
-                .header(GRPC_ENCODING, encoding)
+                .header(&GRPC_ENCODING, encoding)
                 .body(Pieces([Bytes::from(sent)].into()))
                 .unwrap()
         };
@@ -372,9 +315,12 @@ mod tests {
         let answer =
             async |_: tonic::Request<PutRequest>| Ok(tonic::Response::new(PutResponse::default()));
         let response = unary(request, LIMIT, answer).await;
-        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/grpc");
+        assert_eq!(
+            response.headers()[http::header::CONTENT_TYPE],
+            "application/grpc"
+        );
         let body = response.into_body().collect().await.unwrap();
-        assert_eq!(body.trailers().unwrap()[GRPC_STATUS], "0");
+        assert_eq!(body.trailers().unwrap()[&GRPC_STATUS], "0");
         assert_eq!(body.to_bytes(), framed(0, b""));
     }
 
@@ -386,6 +332,6 @@ mod tests {
             Err::<tonic::Response<PutResponse>, _>(Status::not_found("no"))
         };
         let response = unary(request, LIMIT, answer).await;
-        assert_eq!(response.headers()[GRPC_STATUS], "5");
+        assert_eq!(response.headers()[&GRPC_STATUS], "5");
     }
 }
