@@ -1,25 +1,23 @@
 //! The KV service: keys, values and their history.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
 use keelson_planted::{Bug, on};
 use keelson_proto::commandpb::command;
-use keelson_proto::etcdserverpb::kv_server;
 use keelson_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use keelson_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
-    PutResponse, RangeRequest, RangeResponse, RangeStreamResponse, ResponseHeader, TxnRequest,
-    TxnResponse,
+    PutResponse, RangeRequest, ResponseHeader, TxnRequest, TxnResponse,
 };
 use keelson_raft::Parts;
 use keelson_store::engine::Engine;
-use keelson_store::{Reply, check};
+use keelson_store::{Chunk, Reply, Revision, check};
 use tonic::{Request, Response, Status};
 
 use crate::context::{Context, Learner};
 use crate::error::Failure;
+use crate::server::laid::Laid;
 use crate::txn;
 
 /// A read of at most so many keys is served where it arrives; a greater one goes to a thread that may block.
@@ -28,12 +26,8 @@ const INLINE_KEYS: i64 = 100;
 /// The KV service.
 pub struct Kv<P: Parts>(pub(crate) Arc<Context<P>>);
 
-#[tonic::async_trait]
-impl<P: Parts> kv_server::Kv for Kv<P> {
-    async fn range(
-        &self,
-        request: Request<RangeRequest>,
-    ) -> Result<Response<RangeResponse>, Status> {
+impl<P: Parts> Kv<P> {
+    pub(crate) async fn range(&self, request: Request<RangeRequest>) -> Result<Laid, Status> {
         let learner = if request.get_ref().serializable {
             Learner::Yes
         } else {
@@ -47,21 +41,17 @@ impl<P: Parts> kv_server::Kv for Kv<P> {
         if on(Bug::HeaderNewerThanData) && request.serializable {
             revision = self.0.view(false).await?.revision;
         }
-        let mut response = read(view, !is_small(&request), move |view| {
-            Ok(view.range(&request)?)
+        let range = read(view, !is_small(&request), move |view| {
+            Ok(view.range_encoded(&request)?)
         })
         .await?;
-        response.header = self.0.header(revision);
-        Ok(Response::new(response))
+        Laid::reply(range, &self.header_at(revision))
     }
 
-    type RangeStreamStream =
-        Pin<Box<dyn Stream<Item = Result<RangeStreamResponse, Status>> + Send>>;
-
-    async fn range_stream(
+    pub(crate) async fn range_stream(
         &self,
         request: Request<RangeRequest>,
-    ) -> Result<Response<Self::RangeStreamStream>, Status> {
+    ) -> Result<impl Stream<Item = Result<Laid, Status>> + Send + use<P>, Status> {
         self.0.admit(request.metadata(), Learner::No)?;
         let request = request.into_inner();
         check::range(&request, &self.0.options.limits()).map_err(Failure::from)?;
@@ -82,25 +72,32 @@ impl<P: Parts> kv_server::Kv for Kv<P> {
             .map_err(Failure::from)?;
         let header = self.0.bare_header();
         // Each chunk is read when the client has room for it, on a thread that waits for the disk and for nothing else.
-        let stream = futures::stream::try_unfold(chunks, move |mut chunks| async move {
-            let (chunk, chunks) = blocking(move || Ok((chunks.next_chunk()?, chunks))).await?;
-            let Some(mut chunk) = chunk else {
-                return Ok(None);
-            };
-            // Only the last one has a header, with the revision that the stream is pinned to.
-            chunk.header = chunk.header.map(|pinned| ResponseHeader {
-                revision: pinned.revision,
-                ..header
-            });
-            let message = RangeStreamResponse {
-                range_response: Some(chunk),
-            };
-            Ok::<_, Status>(Some((message, chunks)))
-        });
-        Ok(Response::new(Box::pin(stream)))
+        Ok(futures::stream::try_unfold(
+            chunks,
+            move |mut chunks| async move {
+                let (chunk, chunks) = blocking(move || Ok((chunks.next_chunk()?, chunks))).await?;
+                let Some(Chunk { range, last_of }) = chunk else {
+                    return Ok(None);
+                };
+                // Only the last one has a header, with the revision that the stream is pinned to.
+                let header =
+                    last_of.map(|Revision(revision)| ResponseHeader { revision, ..header });
+                Ok(Some((Laid::part(range, header.as_ref())?, chunks)))
+            },
+        ))
     }
 
-    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+    fn header_at(&self, Revision(revision): Revision) -> ResponseHeader {
+        ResponseHeader {
+            revision,
+            ..self.0.bare_header()
+        }
+    }
+
+    pub(crate) async fn put(
+        &self,
+        request: Request<PutRequest>,
+    ) -> Result<Response<PutResponse>, Status> {
         self.0.admit(request.metadata(), Learner::No)?;
         let request = request.into_inner();
         check::put(&request, &self.0.options.limits()).map_err(Failure::from)?;
@@ -112,7 +109,7 @@ impl<P: Parts> kv_server::Kv for Kv<P> {
         Ok(Response::new(response))
     }
 
-    async fn delete_range(
+    pub(crate) async fn delete_range(
         &self,
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
@@ -130,7 +127,10 @@ impl<P: Parts> kv_server::Kv for Kv<P> {
         Ok(Response::new(response))
     }
 
-    async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
+    pub(crate) async fn txn(
+        &self,
+        request: Request<TxnRequest>,
+    ) -> Result<Response<TxnResponse>, Status> {
         self.0.admit(request.metadata(), Learner::No)?;
         let request = request.into_inner();
         check::txn(&request, &self.0.options.limits()).map_err(Failure::from)?;
@@ -151,7 +151,7 @@ impl<P: Parts> kv_server::Kv for Kv<P> {
         Ok(Response::new(response))
     }
 
-    async fn compact(
+    pub(crate) async fn compact(
         &self,
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {

@@ -192,6 +192,11 @@ impl<'a> Version<'a> {
         Version::try_parse(record).ok_or_else(|| damaged("latest", record))
     }
 
+    /// Whether bytes begin as every record does: with the revision at which the key was created.
+    pub fn may_be(record: &[u8]) -> bool {
+        record.first() == Some(&0x10)
+    }
+
     fn try_parse(mut rest: &'a [u8]) -> Option<Version<'a>> {
         let mut out = Version {
             create: Revision(0),
@@ -221,22 +226,43 @@ impl<'a> Version<'a> {
 
     /// Writes a record.
     pub fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(5 * 11 + self.value.len());
+        let mut out = Vec::with_capacity(self.encoded_len_max());
+        self.write(&mut out);
+        out.into()
+    }
+
+    /// What a record takes at most.
+    pub fn encoded_len_max(&self) -> usize {
+        5 * 11 + self.value.len()
+    }
+
+    /// Adds a record.
+    pub fn write(&self, out: &mut Vec<u8>) {
         let number = |out: &mut Vec<u8>, tag: u8, number: i64| {
             if number != 0 {
                 out.push(tag);
                 encode_varint(number as u64, out);
             }
         };
-        number(&mut out, 0x10, self.create.0);
-        number(&mut out, 0x18, self.modified.0);
-        number(&mut out, 0x20, self.version);
+        number(out, 0x10, self.create.0);
+        number(out, 0x18, self.modified.0);
+        number(out, 0x20, self.version);
         if !self.value.is_empty() {
-            number(&mut out, 0x2A, self.value.len() as i64);
+            number(out, 0x2A, self.value.len() as i64);
             out.extend_from_slice(self.value);
         }
-        number(&mut out, 0x30, self.lease.0);
-        out.into()
+        number(out, 0x30, self.lease.0);
+    }
+
+    /// The version that clients got.
+    pub fn of(kv: &'a KeyValue) -> Version<'a> {
+        Version {
+            create: Revision(kv.create_revision),
+            modified: Revision(kv.mod_revision),
+            version: kv.version,
+            value: &kv.value,
+            lease: LeaseId(kv.lease),
+        }
     }
 
     /// The version as clients get it.

@@ -21,6 +21,7 @@ mod event;
 pub mod format;
 mod hash;
 mod ids;
+mod kvs;
 pub mod memory;
 #[cfg(feature = "conformance")]
 pub mod model;
@@ -34,6 +35,7 @@ mod source;
 mod state;
 mod store;
 mod stream;
+mod wire;
 
 pub use command::{Entry, Outcome, Payload, Reply};
 pub use error::{OpenError, ReadError};
@@ -46,3 +48,4 @@ pub use refusal::Refusal;
 pub use state::read_state;
 pub use store::{Applied, LeaseChange, Options, Store};
 pub use stream::RangeStream;
+pub use wire::{Chunk, EncodedRange, HEAD_BYTES, Pieces};

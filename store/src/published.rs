@@ -17,9 +17,10 @@ use crate::format::{self, RawLog, Version, log_key, meta, prefix_end};
 use crate::hash::{self, HashKv};
 use crate::read;
 use crate::roots::Roots;
-use crate::snapshot::{Snapshot, resolve};
+use crate::snapshot::{Found, Snapshot, resolve};
 use crate::source::{Cached, Source};
 use crate::stream::RangeStream;
+use crate::wire::{EncodedRange, Wire};
 use crate::{Event, LeaseId, LogIndex, MemberId, ReadError, Refusal, Revision};
 
 /// The newest published state, for any number of readers in any thread.
@@ -72,13 +73,26 @@ pub struct Published<V: View> {
 impl<V: View> Published<V> {
     /// A range with all of etcd's options. The reply has no header.
     pub fn range(&self, r: &RangeRequest) -> Result<RangeResponse, ReadError> {
-        let at = resolve(r.revision, self.revision, self.compacted)?;
-        let at = if on(Bug::PageReadsNow) {
+        let at = self.resolve(r.revision)?;
+        Ok(self.snapshot(&self.source()).range(r, at)?)
+    }
+
+    /// [`Published::range`], as it goes over the wire.
+    pub fn range_encoded(&self, r: &RangeRequest) -> Result<EncodedRange, ReadError> {
+        let at = self.resolve(r.revision)?;
+        let mut wire = Wire::default();
+        let Found { more, count } = self.snapshot(&self.source()).range_into(r, at, &mut wire)?;
+        Ok(wire.finish(more, count))
+    }
+
+    /// The revision at which a range reads.
+    fn resolve(&self, asked: i64) -> Result<Revision, Refusal> {
+        let at = resolve(asked, self.revision, self.compacted)?;
+        Ok(if on(Bug::PageReadsNow) {
             self.revision
         } else {
             at
-        };
-        Ok(self.snapshot(&self.source()).range(r, at)?.into_response())
+        })
     }
 
     /// The current version of a key.

@@ -1,15 +1,14 @@
 //! A range request carried out on one state: etcd's options, with a count that does not scan.
 
-use bytes::Bytes;
 use keelson_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use keelson_proto::etcdserverpb::{RangeRequest, RangeResponse};
 use keelson_proto::mvccpb::KeyValue;
 use std::ops::ControlFlow;
 
-use crate::arena::Arena;
 use crate::counts::CountTree;
 use crate::engine::EngineError;
 use crate::format::Version;
+use crate::kvs::{Kvs, Messages};
 use crate::read::{self, Span};
 use crate::roots::Roots;
 use crate::source::Source;
@@ -25,23 +24,11 @@ pub(crate) struct Snapshot<'a, S> {
     pub roots: &'a Roots,
 }
 
-/// What a range gave, before it is put into a reply.
+/// What a range gave beside its keys.
 pub(crate) struct Found {
-    pub kvs: Vec<KeyValue>,
     /// There are more keys than the limit let through.
     pub more: bool,
     pub count: u64,
-}
-
-impl Found {
-    pub fn into_response(self) -> RangeResponse {
-        RangeResponse {
-            header: None,
-            kvs: self.kvs,
-            more: self.more,
-            count: self.count as i64,
-        }
-    }
 }
 
 /// Which revision a request means; 0 or less is the current one, as in etcd.
@@ -64,6 +51,11 @@ pub(crate) fn is_key_order(r: &RangeRequest) -> bool {
         || (r.sort_target() == SortTarget::Key && r.sort_order() == SortOrder::Ascend)
 }
 
+/// Whether the keys are left in their order.
+fn keeps_key_order(r: &RangeRequest) -> bool {
+    r.sort_target() == SortTarget::Key && is_key_order(r)
+}
+
 /// Whether the request filters by revision.
 pub(crate) fn has_revision_filters(r: &RangeRequest) -> bool {
     [
@@ -75,34 +67,92 @@ pub(crate) fn has_revision_filters(r: &RangeRequest) -> bool {
 }
 
 impl<S: Source> Snapshot<'_, S> {
+    /// Carries out a range at a revision that [`resolve`] gave. The reply has no header.
+    pub fn range(&self, r: &RangeRequest, at: Revision) -> Result<RangeResponse, EngineError> {
+        let mut messages = Messages::default();
+        let Found { more, count } = self.range_into(r, at, &mut messages)?;
+        Ok(RangeResponse {
+            header: None,
+            kvs: messages.kvs,
+            more,
+            count: count as i64,
+        })
+    }
+
     /// Carries out a range at a revision that [`resolve`] gave.
-    pub fn range(&self, r: &RangeRequest, at: Revision) -> Result<Found, EngineError> {
-        let span = Span::new(&r.key, &r.range_end);
+    pub fn range_into(
+        &self,
+        r: &RangeRequest,
+        at: Revision,
+        kvs: &mut impl Kvs,
+    ) -> Result<Found, EngineError> {
         if r.count_only {
-            return Ok(Found {
-                kvs: Vec::new(),
-                more: false,
-                count: self.count(span, at)?,
-            });
+            let count = self.count(Span::new(&r.key, &r.range_end), at)?;
+            return Ok(Found { more: false, count });
         }
-        // As in etcd, a target without an order is sorted after the limit has been applied.
-        let scan_max = match usize::try_from(r.limit) {
-            Ok(limit) if limit > 0 && is_key_order(r) && !has_revision_filters(r) => {
-                limit.saturating_add(1)
-            }
-            _ => usize::MAX,
+        if keeps_key_order(r) {
+            return self.in_key_order(r, at, r.keys_only, kvs);
+        }
+        // As in etcd, a target without an order is sorted after the limit has been applied, but for the one key beyond it.
+        let limit = usize::try_from(r.limit).ok().filter(|limit| *limit > 0);
+        let sorts_few = is_key_order(r) && !has_revision_filters(r) && limit.is_some();
+        let unsorted = RangeRequest {
+            limit: if sorts_few {
+                r.limit.saturating_add(1)
+            } else {
+                0
+            },
+            ..r.clone()
         };
         // Also keys only needs the values, and as in etcd then keeps the leases, if it sorts by them.
         let by_value = r.sort_target() == SortTarget::Value;
-        let (mut kvs, mut arena) = (Vec::new(), Arena::default());
-        let mut seen = 0;
+        let mut all = Messages::default();
+        let found = self.in_key_order(&unsorted, at, r.keys_only && !by_value, &mut all)?;
+        sort(&mut all.kvs, r);
+        let taken = limit.unwrap_or(usize::MAX).min(all.kvs.len());
+        for kv in &all.kvs[..taken] {
+            let version = Version::of(kv);
+            let value = if r.keys_only { b"" } else { version.value };
+            kvs.version(&kv.key, Version { value, ..version });
+        }
+        let more = taken < all.kvs.len();
+        Ok(Found { more, ..found })
+    }
+
+    /// The keys in their order, as many as the limit lets through.
+    fn in_key_order(
+        &self,
+        r: &RangeRequest,
+        at: Revision,
+        keys_only: bool,
+        kvs: &mut impl Kvs,
+    ) -> Result<Found, EngineError> {
+        let span = Span::new(&r.key, &r.range_end);
+        let filters = has_revision_filters(r);
+        let limit = match usize::try_from(r.limit) {
+            Ok(limit) if limit > 0 => limit,
+            _ => usize::MAX,
+        };
+        // The one beyond the limit shows that there are more. A filter must see all, to count them.
+        let scan_max = if filters {
+            usize::MAX
+        } else {
+            limit.saturating_add(1)
+        };
+        let (mut seen, mut taken, mut more) = (0, 0, false);
         read::scan(self.source, span, at, self.revision, |key, record| {
-            let version = Version::parse(record)?;
-            if passes(r, &version) {
-                let kept = kept(version, r.keys_only && !by_value);
-                kvs.push(kept.key_value(key, &mut arena));
-            }
             seen += 1;
+            if !filters || passes(r, &Version::parse(record)?) {
+                if taken == limit {
+                    more = true;
+                } else if keys_only {
+                    kvs.version(key, kept(Version::parse(record)?, true));
+                    taken += 1;
+                } else {
+                    kvs.record(key, record)?;
+                    taken += 1;
+                }
+            }
             Ok(if seen >= scan_max {
                 ControlFlow::Break(())
             } else {
@@ -114,20 +164,7 @@ impl<S: Source> Snapshot<'_, S> {
         } else {
             self.count(span, at)?
         };
-
-        sort(&mut kvs, r);
-        let mut more = false;
-        if let Ok(limit) = usize::try_from(r.limit)
-            && limit > 0
-            && kvs.len() > limit
-        {
-            kvs.truncate(limit);
-            more = true;
-        }
-        if r.keys_only && by_value {
-            kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
-        }
-        Ok(Found { kvs, more, count })
+        Ok(Found { more, count })
     }
 
     /// How many keys of the span live at `at`.
@@ -203,7 +240,6 @@ fn sort(kvs: &mut [KeyValue], r: &RangeRequest) {
         SortTarget::Value => a.value.cmp(&b.value),
     };
     match (r.sort_target(), r.sort_order()) {
-        (SortTarget::Key, SortOrder::None | SortOrder::Ascend) => {}
         (_, SortOrder::None | SortOrder::Ascend) => kvs.sort_by(compare),
         (_, SortOrder::Descend) => kvs.sort_by(|a, b| compare(b, a)),
     }

@@ -1,21 +1,21 @@
 //! A range in chunks, for replies that are too large for one message.
 
-use keelson_proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
-use prost::Message;
+use keelson_proto::etcdserverpb::RangeRequest;
 use std::ops::ControlFlow;
 
-use crate::arena::Arena;
 use crate::engine::Engine;
 use crate::format::Version;
+use crate::kvs::Kvs;
 use crate::published::Reader;
 use crate::read::{self, Span};
 use crate::snapshot::{kept, resolve};
+use crate::wire::{Chunk, Wire};
 use crate::{ReadError, Revision};
 
-/// A chunk is full once it has this many bytes of keys and values.
+/// A chunk is full once it has this many bytes.
 const CHUNK_BYTES: usize = 1024 * 1024;
 /// Or this many keys.
-const CHUNK_KEYS: usize = 1_000;
+const CHUNK_KEYS: u64 = 1_000;
 
 /// A range, chunk by chunk. Between two chunks nothing is held, so that a slow client pins no old data;
 /// the price, as in etcd, is that a compaction past the revision ends the stream.
@@ -52,7 +52,7 @@ impl<E: Engine> RangeStream<E> {
     }
 
     /// The next chunk; none after the last, which alone has a header (with nothing but the revision), more and count.
-    pub fn next_chunk(&mut self) -> Result<Option<RangeResponse>, ReadError> {
+    pub fn next_chunk(&mut self) -> Result<Option<Chunk>, ReadError> {
         if self.done {
             return Ok(None);
         }
@@ -62,44 +62,40 @@ impl<E: Engine> RangeStream<E> {
         let snapshot = now.snapshot(&source);
         let span = Span::new(&self.request.key, &self.request.range_end);
         if self.request.count_only {
-            return Ok(Some(self.last(
-                RangeResponse::default(),
-                snapshot.count(span, self.at)?,
-                false,
-            )));
+            let count = snapshot.count(span, self.at)?;
+            return Ok(Some(self.last(Wire::default(), count, false)));
         }
 
         let limit = u64::try_from(self.request.limit)
             .ok()
             .filter(|limit| *limit > 0);
         let left = limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.sent));
+        let most = left.min(CHUNK_KEYS);
         let keys_only = self.request.keys_only;
-        let (mut kvs, mut arena) = (Vec::new(), Arena::default());
-        let (mut bytes, mut next) = (0, None);
+        let (mut wire, mut keys, mut next) = (Wire::default(), 0, None);
         read::scan(
             snapshot.source,
             span,
             self.at,
             snapshot.revision,
             |key, record| {
-                if kvs.len() >= CHUNK_KEYS || kvs.len() as u64 >= left || bytes >= CHUNK_BYTES {
+                if keys >= most || wire.len() >= CHUNK_BYTES {
                     next = Some(key.to_vec());
                     return Ok(ControlFlow::Break(()));
                 }
-                let kv = kept(Version::parse(record)?, keys_only).key_value(key, &mut arena);
-                bytes += kv.encoded_len();
-                kvs.push(kv);
+                if keys_only {
+                    wire.version(key, kept(Version::parse(record)?, true));
+                } else {
+                    wire.record(key, record)?;
+                }
+                keys += 1;
                 Ok(ControlFlow::Continue(()))
             },
         )?;
 
-        self.sent += kvs.len() as u64;
-        let chunk = RangeResponse {
-            kvs,
-            ..RangeResponse::default()
-        };
+        self.sent += keys;
         let Some(next) = next else {
-            return Ok(Some(self.last(chunk, self.sent, false)));
+            return Ok(Some(self.last(wire, self.sent, false)));
         };
         if limit.is_some_and(|limit| self.sent >= limit) {
             let to = match span {
@@ -107,20 +103,20 @@ impl<E: Engine> RangeStream<E> {
                 Span::Many(_, to) => to,
             };
             let rest = snapshot.count(Span::Many(&next, to), self.at)?;
-            return Ok(Some(self.last(chunk, self.sent + rest, true)));
+            return Ok(Some(self.last(wire, self.sent + rest, true)));
         }
         self.request.key = next.into();
-        Ok(Some(chunk))
+        Ok(Some(Chunk {
+            range: wire.finish(false, 0),
+            last_of: None,
+        }))
     }
 
-    fn last(&mut self, mut chunk: RangeResponse, count: u64, more: bool) -> RangeResponse {
+    fn last(&mut self, wire: Wire, count: u64, more: bool) -> Chunk {
         self.done = true;
-        chunk.header = Some(ResponseHeader {
-            revision: self.revision.0,
-            ..ResponseHeader::default()
-        });
-        chunk.count = count as i64;
-        chunk.more = more;
-        chunk
+        Chunk {
+            range: wire.finish(more, count),
+            last_of: Some(self.revision),
+        }
     }
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use keelson_proto::etcdserverpb::{RangeRequest, RangeResponse};
+use keelson_proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 use keelson_store::*;
 
 fn refusal<T: std::fmt::Debug>(result: Result<T, ReadError>) -> Refusal {
@@ -162,7 +162,14 @@ fn chunks(
     let mut stream = f.store.reader().range_stream(r).unwrap();
     let mut chunks = Vec::new();
     while let Some(chunk) = stream.next_chunk().unwrap() {
-        chunks.push(chunk);
+        let header = chunk.last_of.map(|revision| ResponseHeader {
+            revision: revision.0,
+            ..ResponseHeader::default()
+        });
+        chunks.push(RangeResponse {
+            header,
+            ..decoded(chunk.range)
+        });
         between(f);
     }
     chunks

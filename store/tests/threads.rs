@@ -90,7 +90,7 @@ fn read_once(reader: &Reader<MemoryEngine>, states: &States, seed: i64) {
     let mut found = Vec::new();
     loop {
         match stream.next_chunk() {
-            Ok(Some(chunk)) => found.extend(shown(&chunk.kvs)),
+            Ok(Some(chunk)) => found.extend(shown(&decoded(chunk.range).kvs)),
             Ok(None) => break,
             Err(ReadError::Refused(Refusal::Compacted)) => return,
             Err(error) => panic!("{error}"),

@@ -115,6 +115,16 @@ impl<W: AsyncWrite + Unpin> Outbox<W> {
         self.broken.map_or(Ok(()), |kind| Err(kind.into()))
     }
 
+    /// Makes room for so many bytes more. A buffer that grows beyond what is kept will be filled, most likely: it is not doubled,
+    /// and copied, time after time.
+    fn reserve(&mut self, bytes: usize) {
+        let length = self.buffer.len() + bytes;
+        if length > self.buffer.capacity() && length > KEEP_BYTES {
+            let full = FULL_BYTES.saturating_sub(self.buffer.len()) + bytes;
+            self.buffer.reserve(full);
+        }
+    }
+
     /// Ready when there is room in the buffer.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check()?;
@@ -152,6 +162,7 @@ impl<R: Unpin, W: AsyncWrite + Unpin> AsyncWrite for Coalesced<R, W> {
     ) -> Poll<io::Result<usize>> {
         let outbox = &mut *self.outbox.lock();
         ready!(outbox.poll_room(cx))?;
+        outbox.reserve(bytes.len());
         outbox.buffer.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
@@ -163,6 +174,7 @@ impl<R: Unpin, W: AsyncWrite + Unpin> AsyncWrite for Coalesced<R, W> {
     ) -> Poll<io::Result<usize>> {
         let outbox = &mut *self.outbox.lock();
         ready!(outbox.poll_room(cx))?;
+        outbox.reserve(slices.iter().map(|slice| slice.len()).sum());
         let before = outbox.buffer.len();
         for slice in slices {
             outbox.buffer.extend_from_slice(slice);

@@ -10,8 +10,10 @@ mod coalesce;
 pub(crate) mod exchange;
 mod framing;
 mod gate;
+pub(crate) mod laid;
 mod observe;
 mod router;
+mod streamed;
 mod turns;
 mod unary;
 

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use keelson_proto::etcdserverpb::cluster_server::ClusterServer;
-use keelson_proto::etcdserverpb::kv_server::{Kv as _, KvServer};
 use keelson_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use keelson_raft::Parts;
 use tonic::Status;
@@ -23,6 +22,7 @@ use tower::Service;
 use super::Serves;
 use super::exchange::exchange;
 use super::observe::is_grpc;
+use super::streamed::streamed;
 use super::unary::unary;
 use crate::Api;
 use crate::cluster::Cluster;
@@ -55,7 +55,6 @@ struct Services<P: Parts> {
     context: Arc<Context<P>>,
     /// The most bytes of a message.
     limit: usize,
-    kv: KvServer<Kv<P>>,
     watch: WatchService<P::Engine>,
     cluster: ClusterServer<Cluster<P>>,
     maintenance: MaintenanceServer<Maintenance<P>>,
@@ -76,7 +75,6 @@ impl<P: Parts> Router<P> {
             serves,
             context: context(),
             limit,
-            kv: KvServer::new(Kv(context())).max_decoding_message_size(limit),
             watch: WatchService::new(member.hub().clone(), watch_settings(&api.context, limit)),
             cluster: ClusterServer::new(Cluster(context())).max_decoding_message_size(limit),
             maintenance: MaintenanceServer::new(Maintenance(context()))
@@ -143,7 +141,17 @@ impl<P: Parts> Services<P> {
             ("etcdserverpb.KV", "Put") => short!(Kv, put),
             ("etcdserverpb.KV", "DeleteRange") => short!(Kv, delete_range),
             ("etcdserverpb.KV", "Txn") => short!(Kv, txn),
-            ("etcdserverpb.KV", _) => self.kv.clone().call(request),
+            ("etcdserverpb.KV", "Compact") => short!(Kv, compact),
+            ("etcdserverpb.KV", "RangeStream") => {
+                let (kv, limit) = (Kv(self.context.clone()), self.limit);
+                Box::pin(async move {
+                    Ok(streamed(request, limit, async move |request| {
+                        kv.range_stream(request).await
+                    })
+                    .await)
+                })
+            }
+            ("etcdserverpb.KV", _) => answered(Status::unimplemented("").into_http()),
             ("etcdserverpb.Watch", _) => self.watch.clone().call(request),
             ("etcdserverpb.Lease", "LeaseGrant") => short!(Lease, lease_grant),
             ("etcdserverpb.Lease", "LeaseRevoke") => short!(Lease, lease_revoke),

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body as HttpBody, Frame};
+use keelson_store::Pieces;
 use prost::Message;
 use tonic::body::Body;
 use tonic::codegen::StdError;
@@ -17,6 +18,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Extensions, Status};
 
 use super::framing::{PREFIX_BYTES, check, declared, put, refuse_compression, response};
+use super::laid::Laid;
 use super::observe::GRPC_STATUS;
 
 /// Answers one call: the request is read wholly, then `answer` is asked. A message of more than `limit` bytes is refused.
@@ -59,7 +61,16 @@ impl<O: Message> Answer for tonic::Response<O> {
     }
 }
 
-async fn receive<B, I>(request: Request<B>, limit: usize) -> Result<tonic::Request<I>, Status>
+impl Answer for Laid {
+    fn into_response(self) -> Result<Response<Body>, Status> {
+        Ok(response(Body::new(Reply::Pieces(self.into_pieces()))))
+    }
+}
+
+pub(super) async fn receive<B, I>(
+    request: Request<B>,
+    limit: usize,
+) -> Result<tonic::Request<I>, Status>
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: Into<StdError>,
@@ -153,6 +164,7 @@ impl Received {
 /// A reply's body: the message, then the status.
 enum Reply {
     Message(Bytes),
+    Pieces(Pieces),
     Status,
     Ended,
 }
@@ -169,6 +181,14 @@ impl HttpBody for Reply {
             Reply::Message(bytes) => {
                 *self = Reply::Status;
                 Frame::data(bytes)
+            }
+            Reply::Pieces(mut pieces) => {
+                if let Some(piece) = pieces.next() {
+                    *self = Reply::Pieces(pieces);
+                    Frame::data(piece)
+                } else {
+                    Frame::trailers(ok())
+                }
             }
             Reply::Status => Frame::trailers(ok()),
             Reply::Ended => return Poll::Ready(None),

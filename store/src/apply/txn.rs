@@ -125,7 +125,7 @@ impl<V: View> Work<'_, V> {
                     } else {
                         snapshot.revision
                     };
-                    let found = snapshot.range(r, at)?.into_response();
+                    let found = snapshot.range(r, at)?;
                     Response::ResponseRange(RangeResponse {
                         header: self.header(),
                         ..found

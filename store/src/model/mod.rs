@@ -9,8 +9,9 @@
 mod commands;
 mod naive;
 
+use bytes::Bytes;
 use keelson_proto::commandpb::{Command, Membership, State, Voters};
-use keelson_proto::etcdserverpb::RangeRequest;
+use keelson_proto::etcdserverpb::{RangeRequest, RangeResponse};
 use keelson_proto::mvccpb;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRunner};
@@ -20,8 +21,8 @@ use std::sync::Arc;
 use crate::engine::Engine;
 use crate::memory::MemoryEngine;
 use crate::{
-    Applied, Entry, Event, EventKind, LogId, Options, Outcome, Payload, Published, RangeStream,
-    ReadError, Refusal, Revision, Store,
+    Applied, EncodedRange, Entry, Event, EventKind, LogId, Options, Outcome, Payload, Published,
+    RangeStream, ReadError, Refusal, Revision, Store,
 };
 use commands::{Read, Step, resolve_command, resolve_range, revision};
 use naive::{Change, Naive};
@@ -314,6 +315,7 @@ impl<S: Subject> Run<S> {
             Read::Range(mut r) => {
                 resolve_range(&mut r, model.revision);
                 same_reads(published.range(&r), model.range(&r))?;
+                same_reads(published.range_encoded(&r).map(decoded), model.range(&r))?;
                 let single = published
                     .get(&r.key)
                     .map_err(|error| TestCaseError::fail(error.to_string()))?;
@@ -411,19 +413,25 @@ impl<S: Subject> Run<S> {
         (r.sort_order, r.sort_target) = (0, 0);
         let stream = self.store().reader().range_stream(&r);
         let whole = stream.and_then(|mut stream| {
-            let mut whole = stream.next_chunk()?.expect("there is at least one chunk");
+            let (mut whole, mut last_of) = (RangeResponse::default(), None);
             while let Some(chunk) = stream.next_chunk()? {
+                assert_eq!(last_of, None, "nothing comes after the last chunk");
+                last_of = chunk.last_of;
+                let chunk = decoded(chunk.range);
                 whole.kvs.extend(chunk.kvs);
-                (whole.header, whole.more, whole.count) = (chunk.header, chunk.more, chunk.count);
+                (whole.more, whole.count) = (chunk.more, chunk.count);
             }
-            assert_eq!(
-                whole.header.take().map(|header| header.revision),
-                Some(self.model.revision)
-            );
+            assert_eq!(last_of, Some(Revision(self.model.revision)));
             Ok(whole)
         });
         same_reads(whole, self.model.range(&r))
     }
+}
+
+/// What a client makes of a range.
+fn decoded(range: EncodedRange) -> RangeResponse {
+    let pieces: Vec<Bytes> = range.into_pieces(&[]).collect();
+    RangeResponse::decode(pieces.concat().as_slice()).expect("a message")
 }
 
 fn same_reads<T: PartialEq + std::fmt::Debug>(

@@ -97,6 +97,12 @@ impl Fixture {
     }
 }
 
+/// What a client makes of a range.
+pub fn decoded(range: EncodedRange) -> RangeResponse {
+    let pieces: Vec<Bytes> = range.into_pieces(&[]).collect();
+    RangeResponse::decode(pieces.concat().as_slice()).unwrap()
+}
+
 pub fn text(bytes: &Bytes) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
