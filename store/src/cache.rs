@@ -8,7 +8,8 @@
 use bytes::Bytes;
 use parking_lot::RwLock;
 use std::collections::HashMap;
-use xxhash_rust::xxh3::{Xxh3DefaultBuilder, xxh3_64};
+use std::hash::{BuildHasherDefault, Hasher};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// What an entry takes beside its bytes, roughly.
 const ENTRY_BYTES: usize = 160;
@@ -16,7 +17,26 @@ const ENTRY_BYTES: usize = 160;
 const SHARDS: usize = 16;
 
 /// Only looked up, never walked: its order does not matter. The hash is a fixed one.
-type Records = HashMap<Bytes, Bytes, Xxh3DefaultBuilder>;
+type Records = HashMap<Bytes, Bytes, BuildHasherDefault<KeyHasher>>;
+
+/// Hashes a key at once. xxhash's own hasher is made for what comes in pieces, and to be ready for them costs more than hashing a key.
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64_with_seed(bytes, self.0);
+    }
+
+    /// The length that goes before the bytes.
+    fn write_usize(&mut self, len: usize) {
+        self.0 ^= len as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// A cache of current records by key.
 pub(crate) struct Cache {
@@ -51,16 +71,29 @@ impl Cache {
     /// Keeps the key's newest record, or forgets the key that was deleted.
     pub fn set(&self, key: &[u8], record: Option<&Bytes>) {
         let mut shard = self.shard(key).write();
-        if let Some(gone) = shard.young.remove(key) {
-            shard.young_bytes -= size(key, &gone);
+        let shard = &mut *shard;
+        let new_bytes = record.map_or(0, |record| size(key, record));
+        if let Some(known) = shard.young.get_mut(key) {
+            let other_bytes = shard.young_bytes - size(key, known);
+            shard.young_bytes = other_bytes + new_bytes;
+            match record {
+                Some(record) if shard.young_bytes <= self.young_bytes_max => {
+                    *known = record.clone();
+                    return;
+                }
+                _ => {
+                    shard.young.remove(key);
+                    shard.young_bytes = other_bytes;
+                }
+            }
+        } else {
+            shard.old.remove(key);
         }
-        shard.old.remove(key);
         let Some(record) = record else { return };
-        let size = size(key, record);
-        if size > self.young_bytes_max {
+        if new_bytes > self.young_bytes_max {
             return;
         }
-        if shard.young_bytes + size > self.young_bytes_max {
+        if shard.young_bytes + new_bytes > self.young_bytes_max {
             shard.old = std::mem::take(&mut shard.young);
             shard.young_bytes = 0;
         }
@@ -68,7 +101,7 @@ impl Cache {
         shard
             .young
             .insert(Bytes::copy_from_slice(key), record.clone());
-        shard.young_bytes += size;
+        shard.young_bytes += new_bytes;
     }
 
     fn shard(&self, key: &[u8]) -> &RwLock<Shard> {
