@@ -320,10 +320,12 @@ impl<'a, V: View> Work<'a, V> {
             base,
             pending: &self.pending,
         };
-        counts.cut(&mut |from, to| {
-            let mut keys = Vec::new();
+        counts.cut(&mut |from, to, wanted| {
+            let mut keys = Vec::with_capacity(wanted);
             let mut cursor = source.cursor(Family::Latest, from, to);
-            while let Some((key, _)) = cursor.next()? {
+            while keys.len() < wanted
+                && let Some((key, _)) = cursor.next()?
+            {
                 keys.push(Bytes::copy_from_slice(key));
             }
             Ok(keys)

@@ -106,14 +106,14 @@ impl CountTree {
         }
     }
 
-    /// Cuts the blocks that have grown too large since the last call. `keys_of_block` gives the live keys of a range, all
-    /// changes so far included, in order.
+    /// Cuts the blocks that have grown too large since the last call. `first_keys` gives of the live keys of a range, all
+    /// changes so far included, as many as it is asked for, from the first on in order, or all if there are not so many.
     ///
     /// After an error the tree is of no more use.
     #[allow(clippy::type_complexity)]
     pub fn cut(
         &mut self,
-        keys_of_block: &mut dyn FnMut(&[u8], Option<&[u8]>) -> Result<Vec<Bytes>, EngineError>,
+        first_keys: &mut dyn FnMut(&[u8], Option<&[u8]>, usize) -> Result<Vec<Bytes>, EngineError>,
     ) -> Result<(), EngineError> {
         if let Some(first) = &self.underflow {
             return Err(disagree(first, "more keys were removed than it held"));
@@ -121,7 +121,9 @@ impl CountTree {
         for key in std::mem::take(&mut self.large) {
             let block = self.block_of(&key);
             if block.count > KEYS_MAX {
-                let keys = keys_of_block(&block.first, block.next.as_deref())?;
+                // What comes after the last piece's first key need not be read: it is half of all as a rule.
+                let last = starts(&block).last().unwrap_or_default();
+                let keys = first_keys(&block.first, block.next.as_deref(), last + 1)?;
                 self.cut_block(&block, &keys)?;
             }
         }
@@ -203,27 +205,22 @@ impl CountTree {
             .expect("the first block begins at the empty key, at or before any key")
     }
 
-    /// Cuts a block evenly. The first piece keeps the block's first key, which need not be a live one.
+    /// Cuts a block evenly, given its keys as far as pieces begin. The first piece keeps the block's first key, which need
+    /// not be a live one.
     fn cut_block(&mut self, block: &Found, keys: &[Bytes]) -> Result<(), EngineError> {
-        if keys.len() != block.count as usize {
-            let why = format!(
-                "its count is {}, but {} keys live in it",
-                block.count,
-                keys.len()
-            );
-            return Err(disagree(&block.first, &why));
-        }
-        let pieces = keys.len() / KEYS_TARGET as usize;
-        let mut start = 0;
-        for piece in 0..pieces {
-            let end = (piece + 1) * keys.len() / pieces;
-            let first = if piece == 0 {
+        let ends = starts(block).skip(1).chain([block.count as usize]);
+        for (start, end) in starts(block).zip(ends) {
+            let Some(key) = keys.get(start) else {
+                let (count, live) = (block.count, keys.len());
+                let why = format!("its count is {count}, but {live} keys live in it");
+                return Err(disagree(&block.first, &why));
+            };
+            let first = if start == 0 {
                 block.first.clone()
             } else {
-                Key::from(&keys[start][..])
+                Key::from(&key[..])
             };
             self.root.set(&first, (end - start) as u32);
-            start = end;
         }
         Ok(())
     }
@@ -246,6 +243,13 @@ impl CountTree {
         }
         records.insert(block.first, Some(block.count));
     }
+}
+
+/// Which of a large block's keys are the first of a piece.
+fn starts(block: &Found) -> impl Iterator<Item = usize> + use<> {
+    let keys = block.count as usize;
+    let pieces = keys / KEYS_TARGET as usize;
+    (0..pieces).map(move |piece| piece * keys / pieces)
 }
 
 /// Whether two neighbours become one block. An empty block goes whatever its left neighbour holds, even if that one

@@ -69,7 +69,9 @@ impl Pair {
     fn cut(&mut self) {
         let keys = &self.keys;
         self.tree
-            .cut(&mut |from, to| Ok(between(keys, from, to).cloned().collect()))
+            .cut(&mut |from, to, wanted| {
+                Ok(between(keys, from, to).take(wanted).cloned().collect())
+            })
             .unwrap();
     }
 
@@ -301,7 +303,7 @@ fn only_changed_blocks_are_written() {
     pair.toggle(&key(5_000));
     let mut batch = Batch::default();
     pair.tree
-        .cut(&mut |_, _| unreachable!("nothing is cut"))
+        .cut(&mut |_, _, _| unreachable!("nothing is cut"))
         .unwrap();
     pair.tree.write_changes(&mut batch);
     assert_eq!(batch.changes.len(), 1);
@@ -334,10 +336,25 @@ fn a_count_of_a_million_keys_looks_at_two_blocks_and_costs_under_a_megabyte() {
 }
 
 #[test]
+fn a_block_is_cut_in_two_by_reading_half_of_it() {
+    let mut tree = Pair::new().tree;
+    (0..KEYS_MAX + 1).for_each(|n| tree.add(&key(n)));
+    let mut read = 0;
+    tree.cut(&mut |_, _, wanted| {
+        read = wanted;
+        Ok((0..wanted as u32).map(|n| key(n).into()).collect())
+    })
+    .unwrap();
+    assert_eq!(read as u32, KEYS_TARGET + 1);
+    let counts: Vec<u32> = tree.root.blocks().iter().map(|(_, count)| *count).collect();
+    assert_eq!(counts, [KEYS_TARGET, KEYS_TARGET + 1]);
+}
+
+#[test]
 fn keys_that_disagree_with_their_count_are_an_error() {
     let mut tree = Pair::new().tree;
     (0..300).for_each(|n| tree.add(&key(n)));
-    let error = tree.cut(&mut |_, _| Ok(vec![])).unwrap_err();
+    let error = tree.cut(&mut |_, _, _| Ok(vec![])).unwrap_err();
     assert!(
         error
             .to_string()
@@ -347,7 +364,7 @@ fn keys_that_disagree_with_their_count_are_an_error() {
 
     let mut tree = Pair::new().tree;
     tree.remove(b"never-added");
-    let error = tree.cut(&mut |_, _| Ok(vec![])).unwrap_err();
+    let error = tree.cut(&mut |_, _, _| Ok(vec![])).unwrap_err();
     assert!(
         error
             .to_string()
