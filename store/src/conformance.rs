@@ -35,6 +35,7 @@ macro_rules! engine_conformance {
     ($make:expr) => {
         $crate::engine_conformance!(@ $make,
             a_key_is_found_after_it_was_put_and_gone_after_it_was_deleted
+            several_keys_read_together_are_what_each_is_by_itself
             families_do_not_share_keys
             empty_keys_and_values_are_kept
             changes_of_a_batch_take_effect_in_their_order
@@ -135,6 +136,38 @@ pub fn a_key_is_found_after_it_was_put_and_gone_after_it_was_deleted<S: Subject>
         batch.delete(Family::Latest, "never-there");
     });
     assert_eq!(get(engine, Family::Latest, "a"), None);
+}
+
+pub fn several_keys_read_together_are_what_each_is_by_itself<S: Subject>(subject: S) {
+    let engine = subject.engine();
+    let key = |n: u32| format!("key-{n:04}");
+    let put = |numbers: std::ops::Range<u32>, step: usize, value: &'static str| {
+        write(engine, |batch| {
+            let chosen = numbers.step_by(step);
+            chosen.for_each(|n| batch.put(Family::Latest, key(n), value))
+        });
+    };
+    put(0..400, 2, "old and flushed");
+    engine.flush().expect("the engine flushes");
+    put(0..400, 3, "newer");
+    write(engine, |batch| {
+        (0..400)
+            .step_by(10)
+            .for_each(|n| batch.delete(Family::Latest, key(n)))
+    });
+    let view = engine.view().expect(READABLE);
+    put(0..500, 1, "later than the view");
+
+    let keys: Vec<String> = (0..500).map(key).collect();
+    for size in [0, 1, 2, 33, 500] {
+        for some in keys.chunks(size.max(1)) {
+            let some: Vec<&[u8]> = some.iter().take(size).map(String::as_bytes).collect();
+            let together = view.get_many(Family::Latest, &some).expect(READABLE);
+            let each = some.iter().map(|key| view.get(Family::Latest, key));
+            let each: Vec<Option<Bytes>> = each.map(|found| found.expect(READABLE)).collect();
+            assert_eq!(together, each);
+        }
+    }
 }
 
 pub fn families_do_not_share_keys<S: Subject>(subject: S) {

@@ -162,6 +162,11 @@ pub trait View: Clone + Send + Sync + 'static {
     /// Reads one key.
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
 
+    /// Reads several keys, which are in order, each as [`View::get`] does.
+    fn get_many(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, EngineError> {
+        keys.iter().map(|key| self.get(family, key)).collect()
+    }
+
     /// A cursor over the keys of `from..to` (`to` none: to the end), standing before the first.
     fn cursor(&self, family: Family, from: &[u8], to: Option<&[u8]>) -> Self::Cursor<'_>;
 }

@@ -43,6 +43,35 @@ pub(crate) struct Cached<'a, V> {
     pub revision: Revision,
 }
 
+impl<V: View> Cached<'_, V> {
+    /// The key's current record, if it need not be read.
+    fn kept(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        match self.cache.get(key) {
+            Some(record) if Version::parse(&record)?.modified <= self.revision => Ok(Some(record)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The current records of keys, which are in order.
+    pub fn get_many(&self, keys: &[&Bytes]) -> Result<Vec<(Bytes, Option<Bytes>)>, EngineError> {
+        let mut found = Vec::with_capacity(keys.len());
+        let mut missing = Vec::new();
+        for (at, &key) in keys.iter().enumerate() {
+            let kept = self.kept(key)?;
+            if kept.is_none() {
+                missing.push(at);
+            }
+            found.push((key.clone(), kept));
+        }
+        let keys: Vec<&[u8]> = missing.iter().map(|&at| &keys[at][..]).collect();
+        let read = self.view.get_many(Family::Latest, &keys)?;
+        for (at, record) in missing.into_iter().zip(read) {
+            found[at].1 = record;
+        }
+        Ok(found)
+    }
+}
+
 impl<V: View> Source for Cached<'_, V> {
     type Cursor<'a>
         = V::Cursor<'a>
@@ -51,8 +80,7 @@ impl<V: View> Source for Cached<'_, V> {
 
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         if family == Family::Latest
-            && let Some(record) = self.cache.get(key)
-            && Version::parse(&record)?.modified <= self.revision
+            && let Some(record) = self.kept(key)?
         {
             return Ok(Some(record));
         }

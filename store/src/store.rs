@@ -129,10 +129,7 @@ impl<E: Engine> Store<E> {
     /// Fails only with the engine, or if an entry is not one that comes after the last.
     pub fn apply(&mut self, entries: &[Entry]) -> Result<Applied, EngineError> {
         let mut work = Work::new(&self.view, self.base.clone());
-        let mut outcomes = Vec::with_capacity(entries.len());
-        for entry in entries {
-            outcomes.push(work.entry(entry)?);
-        }
+        let outcomes = work.entries(entries)?;
         let done = work.finish()?;
         if on(Bug::AppliedIndexBeforeData) {
             self.persist_applied_first(&done.base)?;

@@ -4,6 +4,7 @@
 //! all that one command changes bears one main revision; everything depends on the entries and the state alone.
 
 mod admin;
+mod ahead;
 mod keys;
 mod lease;
 mod planted;
@@ -17,6 +18,7 @@ use prost::Message;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use self::ahead::{Ahead, Known};
 use crate::cache::Cache;
 use crate::check::{self, Limits};
 use crate::counts::CountTree;
@@ -67,6 +69,8 @@ pub(crate) struct Work<'a, V> {
     view: &'a V,
     view_revision: Revision,
     base: Base,
+    /// What was read of the state before, for all entries together.
+    ahead: Ahead,
     pending: Pending,
     /// The entry being applied.
     id: LogId,
@@ -78,7 +82,7 @@ pub(crate) struct Work<'a, V> {
 }
 
 /// The state before the entries, with their changes so far.
-type Overlay<'a, V> = Layered<'a, Cached<'a, V>>;
+type Overlay<'a, V> = Layered<'a, Known<'a, V>>;
 
 /// What is left to do when all entries are applied.
 pub(crate) struct Done {
@@ -95,6 +99,7 @@ impl<'a, V: View> Work<'a, V> {
             view,
             view_revision: base.revision(),
             base,
+            ahead: Ahead::default(),
             pending: Pending::default(),
             id: LogId::default(),
             sub: 0,
@@ -104,8 +109,17 @@ impl<'a, V: View> Work<'a, V> {
         }
     }
 
-    /// Applies one entry.
-    pub fn entry(&mut self, entry: &Entry) -> Result<Outcome, EngineError> {
+    /// Applies entries in their order.
+    pub fn entries(&mut self, entries: &[Entry]) -> Result<Vec<Outcome>, EngineError> {
+        let commands: Vec<Option<Command>> = entries.iter().map(command_of).collect();
+        self.ahead = Ahead::read(self.before(), &commands)?;
+        let each = entries.iter().zip(&commands);
+        each.map(|(entry, command)| self.entry(entry, command.as_ref()))
+            .collect()
+    }
+
+    /// Applies one entry. `command`: what its payload says, if it is a command that is understood.
+    fn entry(&mut self, entry: &Entry, command: Option<&Command>) -> Result<Outcome, EngineError> {
         let last = self.base.state.applied.map_or(0, |id| id.index);
         if self.base.state.applied.is_some() && entry.id.index <= last {
             let why = format!(
@@ -127,9 +141,9 @@ impl<'a, V: View> Work<'a, V> {
                 self.membership(membership);
                 Ok(done())
             }
-            Payload::Command(bytes) => match Command::decode(bytes.clone()) {
-                Ok(command) => self.command(&command, bytes.len()),
-                Err(_) => Err(Refusal::UnknownCommand.into()),
+            Payload::Command(bytes) => match command {
+                Some(command) => self.command(command, bytes.len()),
+                None => Err(Refusal::UnknownCommand.into()),
             },
         };
         let result = match result {
@@ -229,14 +243,21 @@ impl<'a, V: View> Work<'a, V> {
         }
     }
 
-    fn source(&self) -> Overlay<'_, V> {
-        let base = Cached {
+    /// The state before the entries.
+    fn before(&self) -> Cached<'_, V> {
+        Cached {
             view: self.view,
             cache: &self.base.cache,
             revision: self.view_revision,
-        };
+        }
+    }
+
+    fn source(&self) -> Overlay<'_, V> {
         Layered {
-            base,
+            base: Known {
+                ahead: &self.ahead,
+                base: self.before(),
+            },
             pending: &self.pending,
         }
     }
@@ -330,6 +351,14 @@ impl<'a, V: View> Work<'a, V> {
             }
             Ok(keys)
         })
+    }
+}
+
+/// The command of an entry, if it is one that is understood.
+fn command_of(entry: &Entry) -> Option<Command> {
+    match &entry.payload {
+        Payload::Command(bytes) => Command::decode(bytes.clone()).ok(),
+        Payload::Blank | Payload::Membership(_) => None,
     }
 }
 

@@ -99,14 +99,12 @@ fn a_get_of_a_damaged_block_is_an_error_and_not_a_missing_key() {
     let table = the_sst(directory.path());
     flip_a_bit(&table, 100);
     let engine = RocksEngine::open(directory.path(), small()).unwrap();
-    assert_names(
-        &engine
-            .view()
-            .unwrap()
-            .get(Family::Latest, key(3).as_bytes())
-            .unwrap_err(),
-        &table,
-    );
+    let view = engine.view().unwrap();
+    let (damaged, whole) = (key(3), key(KEYS - 1));
+    let alone = view.get(Family::Latest, damaged.as_bytes());
+    assert_names(&alone.unwrap_err(), &table);
+    let together = view.get_many(Family::Latest, &[damaged.as_bytes(), whole.as_bytes()]);
+    assert_names(&together.unwrap_err(), &table);
     assert!(
         engine
             .view()
