@@ -149,6 +149,10 @@ fn family_options(
         cf.set_memtable_prefix_bloom_ratio(0.02);
     }
     cf.set_compression_type(DBCompressionType::Lz4);
+    if family == Family::Latest {
+        // Its flushed files are soon rewritten, since their keys lie all over the others': what is compressed is what lasts.
+        cf.set_compression_per_level(&[DBCompressionType::None, DBCompressionType::Lz4]);
+    }
     // All families are flushed together, and the log's is the one that fills first, with about half of all bytes.
     cf.set_write_buffer_size(options.write_buffer_bytes / 4);
     cf.set_max_write_buffer_number(4);
