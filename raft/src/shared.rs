@@ -177,9 +177,12 @@ impl<P: Parts> Shared<P> {
     }
 
     /// Whether consensus may wait for this member's disk and state machine itself, rather than hand the work to their threads and
-    /// go on: where it has nobody else to answer meanwhile.
+    /// go on: where it has nobody else to answer meanwhile, not even a learner.
     pub(crate) fn may_wait(&self) -> bool {
-        !self.applier.is_inline() && self.raft.get().is_some() && self.leads_alone()
+        !self.applier.is_inline()
+            && self.raft.get().is_some()
+            && self.leads_alone()
+            && self.metrics(|metrics| metrics.membership_config.nodes().count() == 1)
     }
 
     /// No word from a leader, or as a leader from a quorum, for an election timeout: openraft would go on naming it.

@@ -53,15 +53,33 @@ pub(crate) enum SendError {
 }
 
 /// A directory that is removed when it is let go, unless it was renamed.
-pub(crate) struct TemporaryDir(PathBuf);
+pub(crate) struct TemporaryDir {
+    path: PathBuf,
+    /// By who lets it go, as in simulation. Otherwise by a thread: freeing the blocks of large files takes longer than a heartbeat may.
+    is_removed_here: bool,
+}
 
 impl Drop for TemporaryDir {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(dir = %self.0.display(), %error, "could not remove a directory that is no longer needed");
+        let path = std::mem::take(&mut self.path);
+        if self.is_removed_here {
+            return remove(&path);
         }
+        let gone = path.clone();
+        let removing = std::thread::Builder::new()
+            .name("remove".into())
+            .spawn(move || remove(&gone));
+        if removing.is_err() {
+            remove(&path);
+        }
+    }
+}
+
+fn remove(dir: &Path) {
+    if let Err(error) = fs::remove_dir_all(dir)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(dir = %dir.display(), %error, "could not remove a directory that is no longer needed");
     }
 }
 
@@ -104,8 +122,8 @@ impl<P: Parts> Shared<P> {
         let open = self.open_engine.clone();
         // The directory belongs to the work: who asked for it may go meanwhile.
         self.blocking(move || {
-            let state = checkpoint(&*engine, &open, &dir.0)?;
-            let files = describe(&dir.0)?;
+            let state = checkpoint(&*engine, &open, &dir.path)?;
+            let files = describe(&dir.path)?;
             Ok(Outgoing { dir, state, files })
         })
         .await?
@@ -113,7 +131,14 @@ impl<P: Parts> Shared<P> {
 
     fn temporary_dir(&self, what: &str) -> TemporaryDir {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        TemporaryDir(self.snapshot_dir(&format!("{what}-{number}")))
+        self.temporary(self.snapshot_dir(&format!("{what}-{number}")))
+    }
+
+    fn temporary(&self, path: PathBuf) -> TemporaryDir {
+        TemporaryDir {
+            path,
+            is_removed_here: self.applier.is_inline(),
+        }
     }
 
     /// Asks the member that is to receive a snapshot something that takes no long work.
@@ -157,7 +182,7 @@ impl<P: Parts> Shared<P> {
         };
         for (number, file) in outgoing.files.iter().enumerate() {
             let mut offset = have.get(number).copied().unwrap_or(0);
-            let path = outgoing.dir.0.join(&file.name);
+            let path = outgoing.dir.path.join(&file.name);
             while offset < file.size {
                 let path = path.clone();
                 let length = CHUNK_BYTES.min(file.size - offset);
@@ -259,7 +284,7 @@ impl<P: Parts> Shared<P> {
             };
             received.check()?;
             // Out of the way of the next offer.
-            fs::rename(&received.dir, &whole.0)?;
+            fs::rename(&received.dir, &whole.path)?;
             Ok((received, whole))
         });
         let (incoming, whole) = match received.await {
@@ -292,7 +317,7 @@ impl<P: Parts> Shared<P> {
         let (engine, old) = self
             .blocking(move || -> io::Result<_> {
                 let (old, new) = (state_dir.current()?, state_dir.next()?);
-                fs::rename(&from.0, &new)?;
+                fs::rename(&from.path, &new)?;
                 sync_files(&new)?;
                 let engine = open(&new).map_err(io::Error::other)?;
                 if on(Bug::SnapshotInstalledHalf) {
@@ -306,10 +331,12 @@ impl<P: Parts> Shared<P> {
             .replace(engine.clone())
             .await
             .map_err(io::Error::other)?;
-        self.engine.store(engine);
+        let old_engine = self.engine.swap(engine);
+        // The last to hold it closes it, and waits for what it does in the background.
+        self.blocking(move || drop(old_engine)).await?;
         tracing::info!("a snapshot was installed");
         // A reader of the old state may yet have to open one of its files.
-        let old = TemporaryDir(old);
+        let old = self.temporary(old);
         let grace = self.timing.request_timeout();
         drop(P::Rt::spawn(async move {
             P::Rt::sleep(grace).await;

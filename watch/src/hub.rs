@@ -3,7 +3,7 @@
 
 use keelson_store::engine::{Engine, EngineError};
 use keelson_store::{Event, ReadError, Reader, Revision};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -53,9 +53,16 @@ pub struct Stats {
 impl Shared {
     /// Does something to the core, then wakes whoever it concerns, with no lock held.
     pub fn with_core<T>(&self, act: impl FnOnce(&mut Core, &mut Wakes) -> T) -> T {
+        self.with(self.core.lock(), act)
+    }
+
+    fn with<T>(
+        &self,
+        mut core: MutexGuard<'_, Core>,
+        act: impl FnOnce(&mut Core, &mut Wakes) -> T,
+    ) -> T {
         let mut wakes = Wakes::default();
         let (result, is_behind) = {
-            let mut core = self.core.lock();
             let result = act(&mut core, &mut wakes);
             (result, !core.ready.is_empty())
         };
@@ -123,9 +130,12 @@ impl<E: Engine> Hub<E> {
     }
 
     /// Sends the progress notifications that are due. `now_ms` counts from any fixed instant and never goes backward.
+    /// Waits for nobody: while events are being handed out, that is for the next tick.
     pub fn tick(&self, now_ms: u64) {
-        self.shared
-            .with_core(|core, wakes| core.tick(now_ms, wakes));
+        if let Some(core) = self.shared.core.try_lock() {
+            self.shared
+                .with(core, |core, wakes| core.tick(now_ms, wakes));
+        }
     }
 
     /// Catches up by one batch; true if there is more to do. An error is the engine's, and fatal to the member.
