@@ -12,6 +12,7 @@ mod framing;
 mod gate;
 pub(crate) mod laid;
 mod observe;
+mod places;
 mod router;
 mod streamed;
 mod turns;
@@ -34,6 +35,7 @@ use authority::Mended;
 use coalesce::Coalesced;
 use gate::Gate;
 use observe::Observe;
+use places::Places;
 use router::Router;
 use turns::{Calls, Turns};
 
@@ -63,7 +65,7 @@ pub struct ServerOptions {
     pub keepalive_timeout: Duration,
     /// How long clients may take to finish at shutdown.
     pub shutdown_deadline: Duration,
-    /// Where connections are served, in turns; without any, where [`serve`] is called.
+    /// Where connections are served, each where the fewest are; without any, where [`serve`] is called.
     pub runtimes: Vec<Handle>,
 }
 
@@ -101,6 +103,7 @@ pub async fn serve<P: Parts>(
     let accepting = TaskTracker::new();
     let member = &api.context.member;
     let gate = Gate::new(member.request_timeout(), api.context.stopping.clone());
+    let places = Arc::new(Places::new(&options.runtimes));
     for (listener, serves) in listeners {
         let service = Observe::new(
             Router::new(api, serves),
@@ -112,6 +115,7 @@ pub async fn serve<P: Parts>(
             service,
             context: api.context.clone(),
             options: options.clone(),
+            places: places.clone(),
         };
         accepting.spawn(acceptor.run(listener, connections.clone()));
     }
@@ -127,11 +131,11 @@ struct Acceptor<P: Parts> {
     service: Observe<Router<P>>,
     context: Arc<Context<P>>,
     options: ServerOptions,
+    places: Arc<Places>,
 }
 
 impl<P: Parts> Acceptor<P> {
     async fn run(self, listener: TcpListener, connections: TaskTracker) {
-        let mut runtimes = self.options.runtimes.iter().cycle();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -139,8 +143,7 @@ impl<P: Parts> Acceptor<P> {
             };
             match accepted {
                 Ok((socket, _)) => {
-                    let served = self.serve(socket, runtimes.next(), &connections);
-                    if let Err(error) = served {
+                    if let Err(error) = self.serve(socket, &connections) {
                         tracing::warn!(%error, "a connection could not be served");
                     }
                 }
@@ -152,18 +155,18 @@ impl<P: Parts> Acceptor<P> {
         }
     }
 
-    fn serve(
-        &self,
-        socket: TcpStream,
-        runtime: Option<&Handle>,
-        connections: &TaskTracker,
-    ) -> std::io::Result<()> {
-        let here = Handle::current();
-        let (socket, runtime) = match runtime {
-            Some(runtime) => (moved(socket, runtime)?, runtime),
-            None => (socket, &here),
+    fn serve(&self, socket: TcpStream, connections: &TaskTracker) -> std::io::Result<()> {
+        let Some(place) = self.places.choose() else {
+            connections.spawn(self.connection(socket));
+            return Ok(());
         };
-        connections.spawn_on(self.connection(socket), runtime);
+        let runtime = place.runtime().clone();
+        let connection = self.connection(moved(socket, &runtime)?);
+        let connection = async move {
+            connection.await;
+            drop(place);
+        };
+        connections.spawn_on(connection, &runtime);
         Ok(())
     }
 

@@ -23,7 +23,7 @@ use super::coalesce::Handle;
 
 /// Rounds that one turn has at most, before what was said is sent and other connections have their turns.
 const ROUNDS_MAX: u32 = 32;
-/// Calls that one round ends at most. Those of a client that does not wait for answers could be thousands.
+/// Calls that one turn ends at most. Those of a client that does not wait for answers could be thousands.
 const CALLS_MAX: usize = 256;
 
 /// What a connection comes to.
@@ -93,6 +93,7 @@ where
     /// Lets whoever was woken go on, until nobody is; or for as long as one turn may be.
     fn take_turn(&mut self, cx: &Context<'_>) {
         self.woken.begin(cx.waker());
+        let mut calls_left = CALLS_MAX;
         for _ in 0..ROUNDS_MAX {
             let woken = self.woken.take();
             if woken & CONNECTION != 0 && self.output.is_none() {
@@ -104,7 +105,7 @@ where
             let arrived = std::mem::take(&mut *self.arrived.0.lock());
             if woken & CALLS != 0 || !arrived.is_empty() {
                 self.open.extend(arrived);
-                if !self.run_calls() {
+                if !self.run_calls(&mut calls_left) {
                     // The rest in a turn of their own.
                     self.woken.wake(CALLS);
                     break;
@@ -118,21 +119,20 @@ where
         cx.waker().wake_by_ref();
     }
 
-    /// Runs the calls that were woken. Whether that was all of them.
-    fn run_calls(&mut self) -> bool {
+    /// Runs the calls that were woken, until none is left to end. Whether that was all of them.
+    fn run_calls(&mut self, left: &mut usize) -> bool {
         let cx = &mut Context::from_waker(&self.calls_waker);
         // It pauses when two calls have woken themselves, as each does that sends something in a stream. The others are run as
         // well, once each: the connection would else be looked at for every two.
         let mut pauses = self.open.len() / 2 + 1;
-        let mut ended = 0;
         loop {
             match self.open.poll_next_unpin(cx) {
-                Poll::Ready(Some(())) => ended += 1,
+                Poll::Ready(Some(())) => *left -= 1,
                 Poll::Ready(None) => return true,
                 Poll::Pending if pauses > 1 && self.woken.takes(CALLS) => pauses -= 1,
                 Poll::Pending => return true,
             }
-            if ended == CALLS_MAX {
+            if *left == 0 {
                 return false;
             }
         }
