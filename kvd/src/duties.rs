@@ -93,7 +93,10 @@ pub async fn compact_by_policy<P: Parts>(member: Member<P>, api: Api<P>, retenti
 pub async fn watch_the_disks<P: Parts>(api: Api<P>, places: Vec<PathBuf>) {
     let mut said = false;
     loop {
-        match low_place(&places) {
+        let looked_at = places.clone();
+        // A disk that hangs says nothing at all.
+        let low = tokio::task::spawn_blocking(move || low_place(&looked_at)).await;
+        match low.ok().flatten() {
             Some((path, room)) => {
                 // Once: it may stay so for days.
                 if !std::mem::replace(&mut said, true) {
@@ -111,9 +114,9 @@ pub async fn watch_the_disks<P: Parts>(api: Api<P>, places: Vec<PathBuf>) {
 }
 
 /// A place whose disk is almost full, if there is one.
-fn low_place(places: &[PathBuf]) -> Option<(&PathBuf, Room)> {
+fn low_place(places: &[PathBuf]) -> Option<(PathBuf, Room)> {
     places.iter().find_map(|path| match Room::at(path) {
-        Ok(room) => room.is_low().then_some((path, room)),
+        Ok(room) => room.is_low().then(|| (path.clone(), room)),
         Err(error) => {
             tracing::debug!(%error, path = %path.display(), "the disk's free room is not known");
             None

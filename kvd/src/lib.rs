@@ -30,13 +30,14 @@ use config::Config;
 use flags::{FlagError, Request, Settings};
 use mimalloc::MiMalloc;
 
-/// For RocksDB too: a put allocates some fifty times, and most of it is freed on another thread. Built without transparent huge
-/// pages: the kernel clears 2 MiB for each, over and over, as buffers come and go.
+/// For RocksDB too: a put allocates some fifty times, and most of it is freed on another thread.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The process: the program on its arguments and its environment.
 pub fn process() -> ExitCode {
+    // Buffers come and go, and the kernel would clear 2 MiB for each, over and over. Where it cannot be asked, that is only slower.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     // What is not UTF-8 cannot be a flag or a URL; as a path it is named with the bytes replaced, and not found.
     let text = |word: std::ffi::OsString| word.to_string_lossy().into_owned();
     let env = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
@@ -104,7 +105,10 @@ fn run_member(settings: Settings, mut warnings: Vec<String>) -> anyhow::Result<(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(run::run(config))
+    let outcome = runtime.block_on(run::run(config));
+    // Whatever still waits for a disk has had its time.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// The settings of the configuration file, if there is one: then no others count.

@@ -7,9 +7,13 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::num::NonZeroUsize;
 
 use futures::channel::oneshot;
 use tokio::runtime::{Builder, Handle};
+
+/// Threads that may wait at a time for large reads, of all clients: as many as a runtime has that is shared.
+const BLOCKING_THREADS_MAX: usize = 512;
 
 /// A thread with a runtime of its own. Once this is dropped, all that runs there is dropped, too.
 pub(crate) struct OwnThread {
@@ -18,9 +22,12 @@ pub(crate) struct OwnThread {
 }
 
 impl OwnThread {
-    /// Starts it.
-    pub(crate) fn start(name: impl Into<String>) -> io::Result<OwnThread> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+    /// Starts it. What blocks is done by so many threads more.
+    pub(crate) fn start(name: impl Into<String>, blocking: usize) -> io::Result<OwnThread> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(blocking)
+            .build()?;
         let handle = runtime.handle().clone();
         let (running, stopped) = oneshot::channel();
         std::thread::Builder::new()
@@ -37,11 +44,16 @@ impl OwnThread {
         })
     }
 
-    /// Starts one for each core that this process may use.
+    /// Starts one for each core that this process may use, or as many as `TOKIO_WORKER_THREADS` says, as for a runtime that is shared.
     pub(crate) fn one_a_core(name: &str) -> io::Result<Vec<OwnThread>> {
-        let cores = std::thread::available_parallelism()?.get();
-        (0..cores)
-            .map(|core| OwnThread::start(format!("{name}-{core}")))
+        let wanted = std::env::var("TOKIO_WORKER_THREADS").ok();
+        let threads = wanted
+            .and_then(|number| number.parse().ok())
+            .or_else(|| std::thread::available_parallelism().ok())
+            .map_or(1, NonZeroUsize::get);
+        let blocking = (BLOCKING_THREADS_MAX / threads).max(16);
+        (0..threads)
+            .map(|number| OwnThread::start(format!("{name}-{number}"), blocking))
             .collect()
     }
 
@@ -59,7 +71,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_spawned_there_stays_there_until_it_ends() {
-        let thread = OwnThread::start("mine").expect("a thread starts");
+        let thread = OwnThread::start("mine", 1).expect("a thread starts");
         let (held, released) = oneshot::channel::<Infallible>();
         let here = || std::thread::current().name().map(str::to_owned);
         let spawned = thread.runtime().spawn(async move {

@@ -91,7 +91,7 @@ pub async fn run(config: Config) -> Result<()> {
         scratch_dir: dir.scratch(),
     };
     let removed = Arc::new(AtomicBool::new(false));
-    let raft = OwnThread::start("raft").context("the thread of consensus cannot be started")?;
+    let raft = OwnThread::start("raft", 16).context("the thread of consensus cannot be started")?;
     let starting = opened.start(config.clone(), open_engine, removed.clone());
     let (member, log) = raft.runtime().spawn(starting).await??;
     let Sockets { peer, client } = sockets;
@@ -111,11 +111,16 @@ pub async fn run(config: Config) -> Result<()> {
             "stopping took too long; what was not flushed will be applied again from the log"
         );
     }
-    peers.shutdown().await;
-    drop((member, raft));
-    let logged = log
-        .shutdown()
-        .with_context(|| at("the raft log", &log_path(&config, &dir)));
+    // Not waited for: consensus may be waiting for a disk that hangs.
+    drop((peers, member, raft));
+    let closing = tokio::task::spawn_blocking(move || log.shutdown());
+    let logged = match tokio::time::timeout(STOP_DEADLINE, closing).await {
+        Ok(closed) => closed?.with_context(|| at("the raft log", &log_path(&config, &dir))),
+        Err(_) => Err(anyhow!(
+            "the disk of {} does not answer",
+            at("the raft log", &log_path(&config, &dir))
+        )),
+    };
     // Nobody sends: this ends when the last of the engines is closed.
     let _ = tokio::time::timeout(STOP_DEADLINE, closed.recv()).await;
     // It names the file that has failed; who stopped because of it knows less.
