@@ -12,7 +12,7 @@ use serde_json::Value;
 pub use addresses::{Taken, check_asked_claims, claims_of_change, claims_of_new};
 pub use namespaces::{
     SYSTEM as SYSTEM_NAMESPACES, check_namespace_of, may_delete, namespace_is_open,
-    namespace_is_still_open,
+    namespace_is_still_open, system_namespaces_are_there,
 };
 
 pub use own_node::{check_change_of_node, check_deletion_by_node, check_new_of_node};

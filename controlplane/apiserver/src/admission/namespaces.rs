@@ -14,6 +14,12 @@ pub const SYSTEM: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kub
 /// Those of them that cannot be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-public", "kube-system"];
 
+/// Whether those that cannot be deleted have been made: who asks for anything before that is told that there is no `default`.
+pub fn system_namespaces_are_there(api: &Api) -> bool {
+    let cache = api.caches.of(resources::namespaces());
+    IMMORTAL.iter().all(|name| cache.get(name).is_some())
+}
+
 /// The namespace in the body is that of the path, or is not there.
 pub fn check_namespace_of(request: &Request, object: &mut Value) -> ApiResult<()> {
     let said = value::namespace(object).to_owned();

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::body::ReplyBody;
 use super::http::text_response;
+use crate::admission::system_namespaces_are_there;
 use crate::rest::{Api, Query};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -74,7 +75,7 @@ fn checks(endpoint: &str) -> &'static [&'static str] {
     match endpoint {
         "livez" => &["ping"],
         "healthz" => &["ping", "etcd"],
-        _ => &["ping", "etcd", "informer-sync"],
+        _ => &["ping", "etcd", "informer-sync", "system-namespaces"],
     }
 }
 
@@ -98,6 +99,7 @@ async fn run(probe: &Probe, api: &Api, endpoint: &str, one: Option<&str>, query:
                     .await
             }
             "informer-sync" => api.caches.is_ready(),
+            "system-namespaces" => system_namespaces_are_there(api),
             _ => true,
         };
         all_well &= is_well;
