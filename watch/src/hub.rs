@@ -62,10 +62,10 @@ impl Shared {
         act: impl FnOnce(&mut Core, &mut Wakes) -> T,
     ) -> T {
         let mut wakes = Wakes::default();
-        let (result, is_behind) = {
-            let result = act(&mut core, &mut wakes);
-            (result, !core.ready.is_empty())
-        };
+        let result = act(&mut core, &mut wakes);
+        let is_behind = !core.ready.is_empty();
+        // Who is woken finds it free.
+        drop(core);
         if is_behind {
             let mut signal = self.signal.lock();
             signal.needed = true;
