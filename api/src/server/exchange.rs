@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use prost::Message;
 use tonic::body::Body;
@@ -18,7 +18,7 @@ use tonic::codegen::StdError;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
-use super::framing::{PREFIX_BYTES, check, declared, put, refuse_compression, response};
+use super::framing::{PREFIX_BYTES, check, declared, put, refuse_compression, response, trailers};
 
 /// Replies that are ready are sent together, up to about this.
 const SEND_TOGETHER_BYTES: usize = 16 << 10;
@@ -174,12 +174,7 @@ where
             return Poll::Pending;
         };
         this.ended = true;
-        let mut trailers = HeaderMap::new();
-        Poll::Ready(Some(
-            status
-                .add_header(&mut trailers)
-                .map(|()| Frame::trailers(trailers)),
-        ))
+        Poll::Ready(Some(trailers(&status)))
     }
 
     fn is_end_stream(&self) -> bool {

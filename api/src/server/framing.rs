@@ -2,8 +2,9 @@
 //!
 //! What a client can see of it, errors and their texts included, is as the gRPC library has it.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http_body::Frame;
 use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
@@ -71,6 +72,13 @@ pub(super) fn check(bytes: &[u8], limit: usize) -> Result<(), Status> {
         ))),
         _ => Ok(()),
     }
+}
+
+/// The last frame of a call's body, which says how it ended.
+pub(super) fn trailers(status: &Status) -> Result<Frame<Bytes>, Status> {
+    let mut trailers = HeaderMap::new();
+    status.add_header(&mut trailers)?;
+    Ok(Frame::trailers(trailers))
 }
 
 /// Adds the prefix of a message of so many bytes.

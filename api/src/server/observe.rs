@@ -17,6 +17,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service;
 
+use super::framing::trailers;
 use super::gate::Gate;
 use crate::error::Failure;
 use crate::metrics::{Call, Metrics};
@@ -189,12 +190,7 @@ impl HttpBody for ObservedBody {
                 ready!(stopping.as_mut().poll(cx));
                 this.stopping = None;
                 this.inner = Body::empty();
-                let mut trailers = HeaderMap::new();
-                let stopped = Status::from(Failure::from(Trouble::Stopped));
-                if stopped.add_header(&mut trailers).is_err() {
-                    return Poll::Ready(None);
-                }
-                Some(Ok(Frame::trailers(trailers)))
+                Some(trailers(&Status::from(Failure::from(Trouble::Stopped))))
             }
             Poll::Ready(frame) => frame,
         };

@@ -22,7 +22,7 @@ use tower::Service;
 use super::Serves;
 use super::exchange::exchange;
 use super::observe::is_grpc;
-use super::streamed::streamed;
+use super::streamed::Messages;
 use super::unary::unary;
 use crate::Api;
 use crate::cluster::Cluster;
@@ -145,8 +145,8 @@ impl<P: Parts> Services<P> {
             ("etcdserverpb.KV", "RangeStream") => {
                 let (kv, limit) = (Kv(self.context.clone()), self.limit);
                 Box::pin(async move {
-                    Ok(streamed(request, limit, async move |request| {
-                        kv.range_stream(request).await
+                    Ok(unary(request, limit, async move |request| {
+                        kv.range_stream(request).await.map(Messages)
                     })
                     .await)
                 })

@@ -5,41 +5,25 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures::Stream;
-use http::{HeaderMap, Request, Response};
+use http::Response;
 use http_body::{Body as HttpBody, Frame};
 use keelson_store::Pieces;
-use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codegen::StdError;
 
-use super::framing::response;
+use super::framing::{response, trailers};
 use super::laid::Laid;
-use super::unary::receive;
+use super::unary::Answer;
 
-/// Answers one call: the request is read wholly, then `answer` is asked. A message of more than `limit` bytes is refused.
-pub(super) async fn streamed<B, I, S, F>(
-    request: Request<B>,
-    limit: usize,
-    answer: impl FnOnce(tonic::Request<I>) -> F,
-) -> Response<Body>
-where
-    B: HttpBody<Data = Bytes> + Unpin,
-    B::Error: Into<StdError>,
-    I: Message + Default,
-    S: Stream<Item = Result<Laid, Status>> + Send + 'static,
-    F: Future<Output = Result<S, Status>>,
-{
-    let answered = match receive(request, limit).await {
-        Ok(request) => answer(request).await,
-        Err(status) => Err(status),
-    };
-    match answered {
-        Ok(messages) => response(Body::new(Streamed {
-            messages: Some(Box::pin(messages)),
+/// A call's answer: the messages of a stream.
+pub(super) struct Messages<S>(pub(super) S);
+
+impl<S: Stream<Item = Result<Laid, Status>> + Send + 'static> Answer for Messages<S> {
+    fn into_response(self) -> Result<Response<Body>, Status> {
+        Ok(response(Body::new(Streamed {
+            messages: Some(Box::pin(self.0)),
             message: None,
-        })),
-        Err(status) => status.into_http(),
+        })))
     }
 }
 
@@ -75,11 +59,7 @@ impl<S: Stream<Item = Result<Laid, Status>>> HttpBody for Streamed<S> {
                 None => Status::ok(""),
             };
             self.messages = None;
-            let mut trailers = HeaderMap::new();
-            let trailers = status
-                .add_header(&mut trailers)
-                .map(|()| Frame::trailers(trailers));
-            return Poll::Ready(Some(trailers));
+            return Poll::Ready(Some(trailers(&status)));
         }
     }
 
@@ -90,15 +70,18 @@ impl<S: Stream<Item = Result<Laid, Status>>> HttpBody for Streamed<S> {
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
     use http_body_util::{BodyExt, Full};
     use keelson_proto::etcdserverpb::{
         PutRequest, RangeRequest, RangeStreamResponse, ResponseHeader,
     };
     use keelson_store::memory::MemoryEngine;
     use keelson_store::{Options, Store};
+    use prost::Message;
     use tonic::Code;
 
     use super::super::framing::{PREFIX_BYTES, declared, put};
+    use super::super::unary::unary;
     use super::*;
 
     /// A part of nothing, that tells a revision.
@@ -122,8 +105,8 @@ mod tests {
         let mut sent = bytes::BytesMut::new();
         put(&PutRequest::default(), &mut sent).unwrap();
         let request = Request::new(Full::new(sent.freeze()));
-        let response = streamed(request, 100, async move |_: tonic::Request<PutRequest>| {
-            Ok(futures::stream::iter(messages))
+        let response = unary(request, 100, async move |_: tonic::Request<PutRequest>| {
+            Ok(Messages(futures::stream::iter(messages)))
         })
         .await;
         let body = response.into_body().collect().await.unwrap();

@@ -67,10 +67,7 @@ impl Answer for Laid {
     }
 }
 
-pub(super) async fn receive<B, I>(
-    request: Request<B>,
-    limit: usize,
-) -> Result<tonic::Request<I>, Status>
+async fn receive<B, I>(request: Request<B>, limit: usize) -> Result<tonic::Request<I>, Status>
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: Into<StdError>,
