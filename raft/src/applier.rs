@@ -195,10 +195,10 @@ impl<E: Engine> Machine<E> {
     }
 
     fn apply(&mut self, entries: &[Entry]) -> Result<(Vec<Outcome>, Publication), EngineError> {
-        let applied = self.store.apply(entries)?;
-        self.around
-            .leases
-            .applied((self.around.now)(), &applied.leases);
+        let Surroundings { leases, now, .. } = &self.around;
+        let applied = self
+            .store
+            .apply_holding(entries, |changes| leases.applied(now(), changes))?;
         if let Some(last) = entries.last() {
             self.around.progress.advance(last.id.index);
         }

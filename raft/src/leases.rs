@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use keelson_planted::{Bug, on};
 use keelson_store::{LeaseChange, LeaseId};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 /// At most so many leases are reported as run out at once: one log entry's worth.
 const EXPIRE_BATCH: usize = 1_000;
@@ -24,6 +24,9 @@ const LOOKED_AT: usize = 256;
 pub(crate) struct LeaseClock {
     inner: Mutex<Inner>,
 }
+
+/// Keeps everybody from the clock.
+pub(crate) struct Held<'a>(#[expect(dead_code, reason = "held, not read")] MutexGuard<'a, Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -76,11 +79,15 @@ impl LeaseClock {
         *self.inner.lock() = Inner::default();
     }
 
-    /// Leases came and went in what was applied.
-    pub(crate) fn applied(&self, now: Duration, changes: &[LeaseChange]) {
+    /// Leases came and went in what is about to be published. Nobody gets to the clock while what this gives is held: who has seen
+    /// the new state must find the new clock, and who has not, the old one.
+    pub(crate) fn applied(&self, now: Duration, changes: &[LeaseChange]) -> Option<Held<'_>> {
+        if changes.is_empty() {
+            return None;
+        }
         let mut inner = self.inner.lock();
         if !inner.leading {
-            return;
+            return None;
         }
         for change in changes {
             match *change {
@@ -88,6 +95,7 @@ impl LeaseClock {
                 LeaseChange::Revoked { id } => inner.stop(id),
             }
         }
+        Some(Held(inner))
     }
 
     /// Gives a lease its full time again.
@@ -211,7 +219,7 @@ mod tests {
         assert_eq!(clock.renew(at(20), ONE), Renewal::Expiring);
         clock.report_again(&[ONE]);
         assert_eq!(clock.expired(at(20)), vec![ONE]);
-        clock.applied(at(21), &[LeaseChange::Revoked { id: ONE }]);
+        drop(clock.applied(at(21), &[LeaseChange::Revoked { id: ONE }]));
         assert_eq!(clock.renew(at(21), ONE), Renewal::Unknown);
     }
 
@@ -224,6 +232,16 @@ mod tests {
         // Not "no such lease": that would be its end for the client.
         assert_eq!(clock.remaining(at(1), ONE), None);
         assert_eq!(clock.expired(at(99)), vec![]);
+    }
+
+    #[test]
+    fn nobody_gets_to_the_clock_before_what_changed_it_is_published() {
+        let clock = LeaseClock::default();
+        clock.lead(at(0), vec![(ONE, 10)]);
+        let held = clock.applied(at(1), &[LeaseChange::Revoked { id: ONE }]);
+        assert!(held.is_some() && clock.inner.is_locked());
+        drop(held);
+        assert_eq!(clock.renew(at(1), ONE), Renewal::Unknown);
     }
 
     #[test]
@@ -243,7 +261,7 @@ mod tests {
             assert_eq!(clock.expired(at(seconds)), vec![]);
             assert_eq!(clock.inner.lock().queue.len(), 1);
         }
-        clock.applied(at(40), &[LeaseChange::Revoked { id: ONE }]);
+        drop(clock.applied(at(40), &[LeaseChange::Revoked { id: ONE }]));
         assert!(clock.inner.lock().queue.is_empty());
         assert_eq!(clock.expired(at(99)), vec![]);
     }

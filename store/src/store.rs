@@ -128,6 +128,16 @@ impl<E: Engine> Store<E> {
     /// Applies entries that follow those applied before, writes their changes in one batch, and publishes the new state.
     /// Fails only with the engine, or if an entry is not one that comes after the last.
     pub fn apply(&mut self, entries: &[Entry]) -> Result<Applied, EngineError> {
+        self.apply_holding(entries, |_| ())
+    }
+
+    /// [`Store::apply`] for who keeps something about leases beside the store, which readers must not find to be older or newer
+    /// than the state: `hold` is told what is about to be published, and what it gives is dropped once that is.
+    pub fn apply_holding<H>(
+        &mut self,
+        entries: &[Entry],
+        hold: impl FnOnce(&[LeaseChange]) -> H,
+    ) -> Result<Applied, EngineError> {
         let mut work = Work::new(&self.view, self.base.clone());
         let outcomes = work.entries(entries)?;
         let done = work.finish()?;
@@ -138,7 +148,9 @@ impl<E: Engine> Store<E> {
 
         self.view = self.engine.view()?;
         self.base = done.base;
+        let held = hold(&done.leases);
         self.publish();
+        drop(held);
         self.raise_history_floor()?;
         Ok(Applied {
             outcomes,

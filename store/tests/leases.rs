@@ -5,6 +5,7 @@ mod common;
 use common::*;
 use keelson_proto::commandpb::LeaseExpire;
 use keelson_proto::etcdserverpb::PutRequest;
+use keelson_store::memory::MemoryEngine;
 use keelson_store::*;
 
 fn leased(key: &str, lease: i64) -> Request {
@@ -148,4 +149,25 @@ fn ignoring_the_lease_keeps_it_and_ignoring_the_value_keeps_that() {
         ..put_request("b", "")
     };
     assert_eq!(f.run(Request::Put(missing)), Err(Refusal::KeyNotFound));
+}
+
+#[test]
+fn who_keeps_time_for_leases_is_told_before_readers_see_them_and_holds_them_off_until_they_do() {
+    struct Told(Reader<MemoryEngine>);
+    impl Drop for Told {
+        fn drop(&mut self) {
+            assert_eq!(self.0.now().lease(LeaseId(5)).unwrap(), Some(60));
+        }
+    }
+    let mut f = fixture();
+    let reader = f.store.reader();
+    let granted = f.entry(grant(5, 60));
+    let mut told = 0;
+    let hold = |changes: &[LeaseChange]| {
+        told = changes.len();
+        assert_eq!(reader.now().lease(LeaseId(5)).unwrap(), None);
+        Told(reader.clone())
+    };
+    f.store.apply_holding(&[granted], hold).unwrap();
+    assert_eq!(told, 1);
 }
