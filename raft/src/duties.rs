@@ -20,6 +20,9 @@ use crate::transport::{Lane, Reply, Request, Transport};
 
 /// How often expired leases, and members that have caught up, are looked for. etcd looks every 500 ms.
 const LEASE_TICK: Duration = Duration::from_millis(100);
+/// When leases are revoked so long after their time, nobody else is considered any more. Several voters take longer for the same.
+const LATE_MAX_ALONE: Duration = Duration::from_secs(2);
+const LATE_MAX: Duration = Duration::from_secs(5);
 /// How often progress notifications are looked at.
 const WATCH_TICK: Duration = Duration::from_millis(50);
 /// How often flushing and the log's size are looked at.
@@ -78,14 +81,15 @@ async fn begin_term<P: Parts>(shared: &Arc<Shared<P>>) -> bool {
     }
 }
 
-/// Revokes what has run out by the clock of this term.
+/// Revokes what has run out by the clock of this term. After each batch others have as much time as it took, or less the later it is.
 async fn expire_leases<P: Parts>(shared: &Arc<Shared<P>>, term: u64) {
     loop {
-        let due = shared.leases.expired((shared.now)());
-        if due.is_empty() {
+        let began = (shared.now)();
+        let due = shared.leases.expired(began);
+        if due.ids.is_empty() {
             return;
         }
-        let ids = due.iter().map(|id| id.0).collect();
+        let ids = due.ids.iter().map(|id| id.0).collect();
         let request = Some(command::Request::LeaseExpire(LeaseExpire { ids }));
         let command = Command {
             member: shared.id.0,
@@ -102,10 +106,18 @@ async fn expire_leases<P: Parts>(shared: &Arc<Shared<P>>, term: u64) {
         match P::Rt::timeout(shared.timing.request_timeout(), offered).await {
             Ok(Ok(_)) => {}
             Ok(Err(Offered::NotAppended | Offered::Failed(_))) | Err(_) => {
-                shared.leases.report_again(&due);
+                shared.leases.report_again(&due.ids);
                 return;
             }
         }
+        let took = (shared.now)().saturating_sub(began);
+        let late_max = if shared.leads_alone() {
+            LATE_MAX_ALONE
+        } else {
+            LATE_MAX
+        };
+        let patience = late_max.saturating_sub(due.late).div_duration_f64(late_max);
+        P::Rt::sleep(took.mul_f64(patience)).await;
     }
 }
 

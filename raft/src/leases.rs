@@ -14,8 +14,8 @@ use keelson_planted::{Bug, on};
 use keelson_store::{LeaseChange, LeaseId};
 use parking_lot::{Mutex, MutexGuard};
 
-/// At most so many leases are reported as run out at once: one log entry's worth.
-const EXPIRE_BATCH: usize = 1_000;
+/// At most so many leases are reported as run out at once: one log entry's worth. Others wait while they are applied.
+const EXPIRE_BATCH: usize = 96;
 
 /// So many leases of the queue are looked at before renewals have their turn.
 const LOOKED_AT: usize = 256;
@@ -23,6 +23,14 @@ const LOOKED_AT: usize = 256;
 #[derive(Default)]
 pub(crate) struct LeaseClock {
     inner: Mutex<Inner>,
+}
+
+/// Leases that have run out.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Due {
+    pub(crate) ids: Vec<LeaseId>,
+    /// How long ago the first of them did.
+    pub(crate) late: Duration,
 }
 
 /// Keeps everybody from the clock.
@@ -125,8 +133,8 @@ impl LeaseClock {
     }
 
     /// Leases that have run out and were not reported yet.
-    pub(crate) fn expired(&self, now: Duration) -> Vec<LeaseId> {
-        let mut due = Vec::new();
+    pub(crate) fn expired(&self, now: Duration) -> Due {
+        let mut due = Due::default();
         // In several goes: all the leases that were granted together are in the queue together.
         while self.inner.lock().look_at_the_queue(now, &mut due) {}
         due
@@ -143,12 +151,12 @@ impl LeaseClock {
 
 impl Inner {
     /// Adds some of the leases that have run out. Whether there may be more.
-    fn look_at_the_queue(&mut self, now: Duration, due: &mut Vec<LeaseId>) -> bool {
+    fn look_at_the_queue(&mut self, now: Duration, due: &mut Due) -> bool {
         for _ in 0..LOOKED_AT {
             let Some(&(at, id)) = self.queue.first() else {
                 return false;
             };
-            if at > now || due.len() == EXPIRE_BATCH {
+            if at > now || due.ids.len() == EXPIRE_BATCH {
                 return false;
             }
             self.queue.pop_first();
@@ -159,7 +167,8 @@ impl Inner {
             if timer.deadline > now {
                 self.queue_up(id);
             } else {
-                due.push(id);
+                due.late = due.late.max(now - timer.deadline);
+                due.ids.push(id);
             }
         }
         true
@@ -210,15 +219,20 @@ mod tests {
     fn a_lease_runs_out_once_unless_it_is_renewed() {
         let clock = LeaseClock::default();
         clock.lead(at(0), vec![(ONE, 10)]);
-        assert_eq!(clock.expired(at(9)), vec![]);
+        assert_eq!(clock.expired(at(9)).ids, vec![]);
         assert_eq!(clock.renew(at(9), ONE), Renewal::Renewed(10));
-        assert_eq!(clock.expired(at(18)), vec![]);
+        assert_eq!(clock.expired(at(18)).ids, vec![]);
         assert_eq!(clock.remaining(at(18), ONE), Some(1));
-        assert_eq!(clock.expired(at(19)), vec![ONE]);
-        assert_eq!(clock.expired(at(20)), vec![]);
+        let due = Due {
+            ids: vec![ONE],
+            late: at(0),
+        };
+        assert_eq!(clock.expired(at(19)), due);
+        assert_eq!(clock.expired(at(20)).ids, vec![]);
         assert_eq!(clock.renew(at(20), ONE), Renewal::Expiring);
         clock.report_again(&[ONE]);
-        assert_eq!(clock.expired(at(20)), vec![ONE]);
+        let late = at(1);
+        assert_eq!(clock.expired(at(20)), Due { late, ..due });
         drop(clock.applied(at(21), &[LeaseChange::Revoked { id: ONE }]));
         assert_eq!(clock.renew(at(21), ONE), Renewal::Unknown);
     }
@@ -231,7 +245,7 @@ mod tests {
         assert_eq!(clock.renew(at(1), ONE), Renewal::NotLeading);
         // Not "no such lease": that would be its end for the client.
         assert_eq!(clock.remaining(at(1), ONE), None);
-        assert_eq!(clock.expired(at(99)), vec![]);
+        assert_eq!(clock.expired(at(99)).ids, vec![]);
     }
 
     #[test]
@@ -248,8 +262,8 @@ mod tests {
     fn a_new_leader_gives_every_lease_its_full_time() {
         let clock = LeaseClock::default();
         clock.lead(at(100), vec![(ONE, 10)]);
-        assert_eq!(clock.expired(at(109)), vec![]);
-        assert_eq!(clock.expired(at(110)), vec![ONE]);
+        assert_eq!(clock.expired(at(109)).ids, vec![]);
+        assert_eq!(clock.expired(at(110)).ids, vec![ONE]);
     }
 
     #[test]
@@ -258,12 +272,12 @@ mod tests {
         clock.lead(at(0), vec![(ONE, 10)]);
         for seconds in 1..40 {
             assert_eq!(clock.renew(at(seconds), ONE), Renewal::Renewed(10));
-            assert_eq!(clock.expired(at(seconds)), vec![]);
+            assert_eq!(clock.expired(at(seconds)).ids, vec![]);
             assert_eq!(clock.inner.lock().queue.len(), 1);
         }
         drop(clock.applied(at(40), &[LeaseChange::Revoked { id: ONE }]));
         assert!(clock.inner.lock().queue.is_empty());
-        assert_eq!(clock.expired(at(99)), vec![]);
+        assert_eq!(clock.expired(at(99)).ids, vec![]);
     }
 
     #[test]
@@ -285,9 +299,12 @@ mod tests {
             assert_eq!(clock.renew(at(9), *id), Renewal::Renewed(10));
         }
         for batch in left.chunks(EXPIRE_BATCH) {
-            assert_eq!(clock.expired(at(10)), batch);
+            assert_eq!(clock.expired(at(10)).ids, batch);
         }
-        assert_eq!(clock.expired(at(18)), vec![]);
-        assert_eq!(clock.expired(at(19)).len(), renewed.len().min(EXPIRE_BATCH));
+        assert_eq!(clock.expired(at(18)).ids, vec![]);
+        assert_eq!(
+            clock.expired(at(19)).ids.len(),
+            renewed.len().min(EXPIRE_BATCH)
+        );
     }
 }

@@ -40,29 +40,29 @@ impl<V: View> Work<'_, V> {
     }
 
     pub(super) fn lease_revoke(&mut self, r: &LeaseRevokeRequest) -> Result<Reply, ReadError> {
-        let id = LeaseId(r.id);
-        if self.ttl(id)?.is_none() {
+        if !self.end_lease(LeaseId(r.id))? {
             return Err(Refusal::LeaseNotFound.into());
         }
-        self.end_lease(id)?;
         Ok(Reply::LeaseRevoke(LeaseRevokeResponse { header: None }))
     }
 
     /// Ends each lease that still lives, in a revision of its own.
     pub(super) fn lease_expire(&mut self, r: &LeaseExpire) -> Result<Reply, ReadError> {
         for &id in &r.ids {
-            let id = LeaseId(id);
-            if self.ttl(id)?.is_some() {
-                self.end_lease(id)?;
+            if self.end_lease(LeaseId(id))? {
                 self.end_revision();
             }
         }
         Ok(done())
     }
 
-    /// Deletes the lease's keys, in their order, and the lease.
-    fn end_lease(&mut self, id: LeaseId) -> Result<(), EngineError> {
+    /// Deletes the lease's keys, in their order, and the lease. Whether there was one.
+    fn end_lease(&mut self, id: LeaseId) -> Result<bool, EngineError> {
         let mut keys = read::lease_keys(&self.source(), id)?;
+        // What keys hang on is there.
+        if keys.is_empty() && self.ttl(id)?.is_none() {
+            return Ok(false);
+        }
         if on(Bug::LeaseKeysInMapOrder) {
             keys = planted::in_map_order(keys);
         }
@@ -75,6 +75,6 @@ impl<V: View> Work<'_, V> {
         }
         self.pending.delete(Family::Meta, grant_key(id));
         self.leases.push(LeaseChange::Revoked { id });
-        Ok(())
+        Ok(true)
     }
 }
