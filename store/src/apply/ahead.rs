@@ -1,4 +1,4 @@
-//! Reads what a batch's keys held before it, all together: an engine answers many keys for much less than one by one.
+//! Reads what a batch's keys held before it, many together: an engine answers them for much less than one by one.
 //!
 //! **Guarantees**: never changes a result. What it has not read is read when it is needed.
 
@@ -9,6 +9,12 @@ use keelson_proto::etcdserverpb::request_op;
 
 use crate::engine::{EngineError, Family, View};
 use crate::source::{Cached, Source};
+
+/// So many keys are read together: more would hardly cost less each.
+const TOGETHER_KEYS: usize = 64;
+
+/// Bytes of records above which no more of them are read ahead. Small records are what it is good for.
+const AHEAD_BYTES: usize = 4 << 20;
 
 /// Records of [`Family::Latest`] before a batch, by key and in its order.
 #[derive(Default)]
@@ -30,7 +36,20 @@ impl Ahead {
         }
         keys.sort_unstable();
         keys.dedup();
-        before.get_many(&keys).map(Ahead)
+        let mut records = Vec::with_capacity(keys.len());
+        let mut bytes = 0;
+        for together in keys.chunks(TOGETHER_KEYS) {
+            if bytes > AHEAD_BYTES {
+                break;
+            }
+            let read = before.get_many(together)?;
+            let sizes = read
+                .iter()
+                .map(|(_, record)| record.as_ref().map_or(0, Bytes::len));
+            bytes += sizes.sum::<usize>();
+            records.extend(read);
+        }
+        Ok(Ahead(records))
     }
 
     fn get(&self, key: &[u8]) -> Option<&Option<Bytes>> {
@@ -72,5 +91,46 @@ impl<V: View> Source for Known<'_, V> {
 
     fn cursor(&self, family: Family, from: &[u8], to: Option<&[u8]>) -> V::Cursor<'_> {
         self.base.cursor(family, from, to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keelson_proto::etcdserverpb::PutRequest;
+
+    use super::*;
+    use crate::Revision;
+    use crate::cache::Cache;
+    use crate::engine::{Batch, Engine};
+    use crate::memory::MemoryEngine;
+
+    #[test]
+    fn large_records_are_not_all_read_ahead() {
+        for (size, expected) in [(1 << 10, 200), (100 << 10, TOGETHER_KEYS)] {
+            let engine = MemoryEngine::new();
+            let mut batch = Batch::default();
+            let keys: Vec<String> = (0..200).map(|number| format!("{number:03}")).collect();
+            for key in &keys {
+                batch.put(Family::Latest, key.clone(), vec![0; size]);
+            }
+            engine.write(&batch).expect("memory can be written");
+            let put = |key: &String| Command {
+                request: Some(Request::Put(PutRequest {
+                    key: key.clone().into(),
+                    ..PutRequest::default()
+                })),
+                ..Command::default()
+            };
+            let commands: Vec<_> = keys.iter().map(|key| Some(put(key))).collect();
+            let before = Cached {
+                view: &engine.view().expect("memory can be read"),
+                cache: &Cache::new(0),
+                revision: Revision(1),
+            };
+            let ahead = Ahead::read(before, &commands).expect("memory can be read");
+            assert_eq!(ahead.0.len(), expected, "of {size} bytes");
+            assert!(ahead.get(b"000").is_some_and(Option::is_some));
+            assert_eq!(ahead.get(b"199").is_some(), expected == 200);
+        }
     }
 }
