@@ -29,6 +29,7 @@ use std::process::ExitCode;
 use config::Config;
 use flags::{FlagError, Request, Settings};
 use mimalloc::MiMalloc;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// For RocksDB too: a put allocates some fifty times, and most of it is freed on another thread.
 #[global_allocator]
@@ -38,10 +39,20 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 pub fn process() -> ExitCode {
     // Buffers come and go, and the kernel would clear 2 MiB for each, over and over. Where it cannot be asked, that is only slower.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
+    allow_open_files();
     // What is not UTF-8 cannot be a flag or a URL; as a path it is named with the bytes replaced, and not found.
     let text = |word: std::ffi::OsString| word.to_string_lossy().into_owned();
     let env = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
     program(std::env::args_os().skip(1).map(text), env)
+}
+
+/// Lets this process open as many files as the system allows, as etcd does. The usual soft limit, which is there for programs of
+/// old, is 1,024: a few hundred clients beside the store's files.
+fn allow_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Then it has what it had.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// The program: reads its arguments, and does what they ask.

@@ -49,6 +49,39 @@ async fn probes_are_answered_while_there_is_no_quorum() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_member_opens_as_many_files_as_it_may_whatever_the_usual_limit() {
+    let _turn = Turn::take().await;
+    let dir = temporary();
+    let member = Member::new(Server::under_test(), "m0", dir.path());
+    let server = member.command();
+    let mut command = tokio::process::Command::new("sh");
+    command
+        .args([
+            "-c",
+            "ulimit -Sn 128 && ulimit -Hn 4000 && exec \"$@\"",
+            "sh",
+        ])
+        .arg(server.get_program())
+        .args(server.get_args())
+        .arg(format!(
+            "--initial-cluster={}",
+            member.initial_cluster_entry()
+        ))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let _process = command.kill_on_drop(true).spawn().expect("it can be run");
+    let url = member.client_url();
+    let metrics = wait::until("its metrics", async || http::get(&url, "/metrics").await);
+    let (_, body) = metrics.await;
+    let limit = body
+        .lines()
+        .find_map(|line| line.strip_prefix("process_max_fds "))
+        .and_then(|limit| limit.parse::<f64>().ok());
+    assert_eq!(limit, Some(4000.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_member_whose_log_nobody_reads_goes_on_and_ends_in_order() {
     let _turn = Turn::take().await;
     let dir = temporary();
