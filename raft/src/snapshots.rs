@@ -518,6 +518,8 @@ impl Incoming {
             .write(true)
             .open(self.dir.join(&file.name))?;
         target.write_all_at(&chunk.data, chunk.offset)?;
+        // Now, and not all of it at the end: the logs on the same disk would wait for that.
+        target.sync_data()?;
         *have += chunk.data.len() as u64;
         self.touched = now;
         Ok(())
