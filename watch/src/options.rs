@@ -42,7 +42,7 @@ impl Options {
         Options {
             cluster_id,
             member_id,
-            ring_bytes: 16 << 20,
+            ring_bytes: 8 << 20,
             stream_bytes: 64 << 10,
             queued_bytes: 64 << 20,
             fragment_bytes: 3 << 19,

@@ -152,6 +152,13 @@ impl EntryIndex {
     }
 }
 
+/// What a payload takes beside its bytes, roughly: its place, the books of its buffer, and what the allocator rounds up.
+const PAYLOAD_OVERHEAD_BYTES: usize = 96;
+
+fn cost(payload: &Bytes) -> usize {
+    payload.len() + PAYLOAD_OVERHEAD_BYTES
+}
+
 /// Payloads of the latest entries, up to the last one.
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
@@ -176,7 +183,7 @@ impl Cache {
 
     /// Adds the payload of the entry after the last.
     pub(crate) fn push(&mut self, payload: Bytes) {
-        self.bytes += payload.len();
+        self.bytes += cost(&payload);
         self.payloads.push_back(payload);
     }
 
@@ -184,7 +191,7 @@ impl Cache {
     pub(crate) fn truncate(&mut self, next: u64) {
         while self.first + self.payloads.len() as u64 > next {
             match self.payloads.pop_back() {
-                Some(payload) => self.bytes -= payload.len(),
+                Some(payload) => self.bytes -= cost(&payload),
                 None => self.first = next,
             }
         }
@@ -195,7 +202,7 @@ impl Cache {
         while self.first < first {
             match self.payloads.pop_front() {
                 Some(payload) => {
-                    self.bytes -= payload.len();
+                    self.bytes -= cost(&payload);
                     self.first += 1;
                 }
                 None => self.first = first,
@@ -273,6 +280,18 @@ mod tests {
             [0, 1, 2, 3].map(|i| cache.get(i).is_some()),
             [false, false, true, true]
         );
+    }
+
+    #[test]
+    fn small_payloads_do_not_take_more_than_they_may() {
+        let mut index = EntryIndex::starting_at(0);
+        let mut cache = Cache::starting_at(0);
+        for i in 0..100 {
+            index.push(id(1, i), slot(1));
+            cache.push(Bytes::from_static(b"four"));
+        }
+        cache.evict(1_000, &index);
+        assert_eq!(cache.payloads.len(), 10);
     }
 
     #[test]

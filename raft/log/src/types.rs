@@ -29,7 +29,7 @@ pub struct Options {
     /// Size of a segment file, preallocated. A segment is made larger only to hold one record that
     /// would not fit otherwise. Clamped to 1 KiB ..= 1 GiB.
     pub segment_bytes: u32,
-    /// Payload bytes of recent entries kept in memory for readers. Entries not yet written are
+    /// Bytes of memory that recent entries are kept in for readers, which are followers a moment behind. Entries not yet written are
     /// kept beyond it, and are bounded by `queue_bytes_max`. A payload that is a part of a larger
     /// buffer keeps all of that buffer alive.
     pub cache_bytes: usize,
@@ -43,7 +43,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             segment_bytes: 64 << 20,
-            cache_bytes: 32 << 20,
+            cache_bytes: 12 << 20,
             queue_bytes_max: 64 << 20,
             batch_bytes_max: 8 << 20,
         }

@@ -17,10 +17,10 @@ const MIB: usize = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Bytes of memory for all of it: blocks with their indexes and filters, and what waits to be flushed, which
-    /// displaces blocks. 64 MiB.
+    /// displaces blocks. 48 MiB.
     pub cache_bytes: usize,
     /// Of them, bytes for what waits to be flushed. At half of it a flush begins by itself; the other half takes
-    /// what is written meanwhile; at all of it, writes stall until the flush has ended. 32 MiB.
+    /// what is written meanwhile; at all of it, writes stall until the flush has ended. 24 MiB.
     pub write_buffer_bytes: usize,
     /// Threads that flush and compact, at least 2. 2: compaction that takes every core delays the requests.
     pub background_threads: u32,
@@ -31,8 +31,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            cache_bytes: 64 * MIB,
-            write_buffer_bytes: 32 * MIB,
+            cache_bytes: 48 * MIB,
+            write_buffer_bytes: 24 * MIB,
             background_threads: 2,
             open_files_max: 512,
         }
