@@ -62,6 +62,11 @@ impl<P: Parts> Answer for Desk<P> {
             answer(&shared, request).await
         })
     }
+
+    fn ended(&self, from: u64) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let shared = self.0.clone();
+        Box::pin(async move { shared.connection_ended(from).await })
+    }
 }
 
 async fn answer<P: Parts>(shared: &Arc<Shared<P>>, request: Request) -> Reply {

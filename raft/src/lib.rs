@@ -32,6 +32,7 @@ mod renewals;
 mod shared;
 mod snapshots;
 mod state_dir;
+mod succession;
 pub mod tcp;
 pub mod transport;
 mod trouble;

@@ -185,6 +185,7 @@ impl<P: Parts> Member<P> {
             heard: Mutex::new(None),
             stopping: AtomicBool::new(false),
             running: Mutex::new(Some(running)),
+            succeeding: AtomicBool::new(false),
             removed: AtomicBool::new(false),
             failure: Mutex::new(None),
         });

@@ -116,6 +116,8 @@ pub(crate) struct Shared<P: Parts> {
     pub(crate) stopping: AtomicBool,
     /// Dropped to end the member's own tasks.
     pub(crate) running: Mutex<Option<oneshot::Sender<Infallible>>>,
+    /// The leader's end is being looked into.
+    pub(crate) succeeding: AtomicBool,
     /// This member was removed from the cluster, as a peer says or as it has applied itself.
     pub(crate) removed: AtomicBool,
     /// Why this member cannot go on, when it is not openraft that says so.

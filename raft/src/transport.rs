@@ -82,6 +82,9 @@ pub trait Answer: Send + Sync + 'static {
 
     /// Answers a request of `from`. Requests of the append lane must be polled in the order of their arrival.
     fn answer(&self, from: u64, request: Request) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+    /// What to do when a connection has ended on which `from` asked.
+    fn ended(&self, from: u64) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
 macro_rules! messages {

@@ -7,6 +7,7 @@ use keelson_proto::etcdserverpb as pb;
 use keelson_tests::cluster::{Cluster, Spec, member_id};
 use keelson_tests::load::{self, Acknowledged, Load};
 use keelson_tests::observer::Observer;
+use keelson_tests::peers::Server;
 use keelson_tests::turn::Turn;
 use keelson_tests::wait;
 
@@ -31,6 +32,36 @@ async fn writes_and_a_watch_go_on_when_the_leader_is_killed() {
         cluster.wait_ready().await;
     }
     assert_all_kept_and_seen(&cluster, load.stop().await, &observer).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_killed_is_succeeded_at_once_however_long_elections_take() {
+    let turn = Turn::take().await;
+    if Server::under_test() != Server::Kvd {
+        // etcd waits until the leader's time is up.
+        return;
+    }
+    let spec = Spec::under_test(3)
+        .flag("--heartbeat-interval=100")
+        .flag("--election-timeout=12000");
+    let mut cluster = Cluster::start(&turn, spec).await;
+    // The second time, whose turn it is to stand first is another's.
+    for _ in 0..2 {
+        let leader = cluster.wait_leader().await;
+        let survivor = cluster.client((leader + 1) % 3);
+        survivor.put("key", "before").await.expect("a put works");
+        let killed = Instant::now();
+        cluster.member_mut(leader).kill();
+        wait::until("a put without the leader", async || {
+            survivor.put("key", "after").await
+        })
+        .await;
+        // A follower that only waits does so for two thirds of an election timeout at least.
+        let gap = killed.elapsed();
+        assert!(gap < Duration::from_secs(4), "nobody led for {gap:?}");
+        cluster.restart(leader);
+        cluster.wait_ready().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

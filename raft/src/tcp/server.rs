@@ -10,6 +10,7 @@ use futures::stream::FuturesUnordered;
 use keelson_proto::peerpb::{Hello, hello_reply::Verdict};
 use prost::Message;
 use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::frame::{self, Frames};
@@ -65,7 +66,18 @@ async fn connection(stream: TcpStream, answer: Arc<dyn Answer>) -> io::Result<()
         return Ok(());
     }
     let from = if hello.cluster_id == 0 { 0 } else { hello.from };
+    let done = converse(from, frames, writer, &*answer).await;
+    answer.ended(from).await;
+    done
+}
 
+/// Answers what `from` asks, until the connection ends.
+async fn converse(
+    from: u64,
+    mut frames: Frames<OwnedReadHalf>,
+    mut writer: OwnedWriteHalf,
+    answer: &dyn Answer,
+) -> io::Result<()> {
     // Pushed futures are first polled in the order of their pushing, which keeps appends in order.
     let mut under_way = FuturesUnordered::new();
     let mut out = BytesMut::new();

@@ -123,6 +123,10 @@ impl Answer for Guarded {
             desk.answer(from, request).await
         })
     }
+
+    fn ended(&self, from: u64) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.desk.ended(from)
+    }
 }
 
 /// The engines of a member, by their directories: all that were ever opened.

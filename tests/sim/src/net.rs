@@ -131,6 +131,30 @@ impl Net {
         drop(gone);
     }
 
+    /// A member's program has ended, and its machine closes the connections: the others see it, unless the wires are cut. To be
+    /// called once it is detached.
+    pub fn hang_up(&self, id: u64) {
+        let others: Vec<(u64, Desk)> = {
+            let state = self.state.lock();
+            let desks = state
+                .desks
+                .iter()
+                .map(|(other, desk)| (*other, desk.clone()));
+            desks.filter(|(other, _)| *other != id).collect()
+        };
+        for (other, desk) in others {
+            let net = self.clone();
+            outside(|| {
+                drop(Runtime::spawn(async move {
+                    Runtime::sleep(net.latency()).await;
+                    if net.passes(id, other) {
+                        drop(desk.tasks.spawn(desk.answer.ended(id)));
+                    }
+                }))
+            });
+        }
+    }
+
     /// Nothing goes from the first to the second.
     pub fn cut(&self, from: u64, to: u64) {
         self.state.lock().cut.insert((from, to));

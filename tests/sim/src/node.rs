@@ -240,7 +240,10 @@ impl Node {
             // By every other disk, writes survive in their order.
             Some(seed) if in_a_write && seed % 2 == 0 => self.log.crash_in_last_write(seed),
             Some(seed) => self.log.crash(seed),
-            None => self.log.kill(),
+            None => {
+                net.hang_up(self.id);
+                self.log.kill()
+            }
         };
         // The engine has no log of its own: either way it is back at its last flush.
         self.engines.crash();
