@@ -44,18 +44,16 @@ impl Ring {
             self.bytes += cost(event);
             self.events.push_back(event.clone());
         }
-        while self.bytes > self.bytes_max {
-            let Some(oldest) = self.events.front().map(|event| event.revision) else {
-                break;
-            };
-            let count = self
-                .events
-                .partition_point(|event| event.revision == oldest);
-            self.bytes -= self
-                .events
-                .drain(..count)
-                .map(|event| cost(&event))
-                .sum::<usize>();
+        while self.bytes > self.bytes_max
+            && let Some(oldest) = self.events.front().map(|event| event.revision)
+        {
+            // Looking for the end of the revision among all events would cost more: most have one.
+            while let Some(event) = self.events.front()
+                && event.revision == oldest
+            {
+                self.bytes -= cost(event);
+                self.events.pop_front();
+            }
             self.first = oldest.next();
         }
     }
