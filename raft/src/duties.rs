@@ -81,11 +81,16 @@ async fn begin_term<P: Parts>(shared: &Arc<Shared<P>>) -> bool {
     }
 }
 
-/// Revokes what has run out by the clock of this term. After each batch others have as much time as it took, or less the later it is.
+/// Revokes what has run out by the clock of this term, and leaves others time after each batch.
 async fn expire_leases<P: Parts>(shared: &Arc<Shared<P>>, term: u64) {
     loop {
+        let late_max = if shared.leads_alone() {
+            LATE_MAX_ALONE
+        } else {
+            LATE_MAX
+        };
         let began = (shared.now)();
-        let due = shared.leases.expired(began);
+        let due = shared.leases.expired(began, late_max);
         if due.ids.is_empty() {
             return;
         }
@@ -111,14 +116,13 @@ async fn expire_leases<P: Parts>(shared: &Arc<Shared<P>>, term: u64) {
             }
         }
         let took = (shared.now)().saturating_sub(began);
-        let late_max = if shared.leads_alone() {
-            LATE_MAX_ALONE
-        } else {
-            LATE_MAX
-        };
-        let patience = late_max.saturating_sub(due.late).div_duration_f64(late_max);
-        P::Rt::sleep(took.mul_f64(patience)).await;
+        P::Rt::sleep(rest_for_others(took, due.late, late_max)).await;
     }
+}
+
+/// As long as the last batch took, or less the later it is.
+fn rest_for_others(took: Duration, late: Duration, late_max: Duration) -> Duration {
+    took.mul_f64(late_max.saturating_sub(late).div_duration_f64(late_max))
 }
 
 /// Brings changes of the membership to their end while this member leads. Not among [`lead`]'s other duties: a change
@@ -253,5 +257,17 @@ async fn purge<P: Parts>(shared: &Arc<Shared<P>>) {
         .min(persisted.index);
     if upto > first {
         let _ = shared.raft().trigger().purge_log(upto).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_late_rests_less() {
+        let [took, max] = [10, 2_000].map(Duration::from_millis);
+        let rest = |late| rest_for_others(took, Duration::from_millis(late), max).as_millis();
+        assert_eq!([0, 1_000, 2_000, 9_000].map(rest), [10, 5, 0, 0]);
     }
 }

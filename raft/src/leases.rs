@@ -14,8 +14,11 @@ use keelson_planted::{Bug, on};
 use keelson_store::{LeaseChange, LeaseId};
 use parking_lot::{Mutex, MutexGuard};
 
-/// At most so many leases are reported as run out at once: one log entry's worth. Others wait while they are applied.
+/// At most so many leases are reported as run out at once, in one log entry: others wait while they are applied.
 const EXPIRE_BATCH: usize = 96;
+
+/// How many times as many, when they are very late.
+const EXPIRE_BATCH_GROWTH: usize = 10;
 
 /// So many leases of the queue are looked at before renewals have their turn.
 const LOOKED_AT: usize = 256;
@@ -132,11 +135,12 @@ impl LeaseClock {
             .then(|| inner.leases.get(&id).map_or(-1, left))
     }
 
-    /// Leases that have run out and were not reported yet.
-    pub(crate) fn expired(&self, now: Duration) -> Due {
+    /// Leases that have run out and were not reported yet: a batch of them, which is larger when the first has been waiting for longer
+    /// than `late_max`.
+    pub(crate) fn expired(&self, now: Duration, late_max: Duration) -> Due {
         let mut due = Due::default();
         // In several goes: all the leases that were granted together are in the queue together.
-        while self.inner.lock().look_at_the_queue(now, &mut due) {}
+        while self.inner.lock().look_at_the_queue(now, late_max, &mut due) {}
         due
     }
 
@@ -149,14 +153,20 @@ impl LeaseClock {
     }
 }
 
+/// How many leases are reported at once when the first is so late.
+fn batch_of(late: Duration, late_max: Duration) -> usize {
+    let times = late.div_duration_f64(late_max) as usize;
+    EXPIRE_BATCH * times.clamp(1, EXPIRE_BATCH_GROWTH)
+}
+
 impl Inner {
     /// Adds some of the leases that have run out. Whether there may be more.
-    fn look_at_the_queue(&mut self, now: Duration, due: &mut Due) -> bool {
+    fn look_at_the_queue(&mut self, now: Duration, late_max: Duration, due: &mut Due) -> bool {
         for _ in 0..LOOKED_AT {
             let Some(&(at, id)) = self.queue.first() else {
                 return false;
             };
-            if at > now || due.ids.len() == EXPIRE_BATCH {
+            if at > now || due.ids.len() >= batch_of(due.late, late_max) {
                 return false;
             }
             self.queue.pop_first();
@@ -210,6 +220,7 @@ mod tests {
     use super::*;
 
     const ONE: LeaseId = LeaseId(1);
+    const LATE_MAX: Duration = Duration::from_secs(2);
 
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -219,20 +230,20 @@ mod tests {
     fn a_lease_runs_out_once_unless_it_is_renewed() {
         let clock = LeaseClock::default();
         clock.lead(at(0), vec![(ONE, 10)]);
-        assert_eq!(clock.expired(at(9)).ids, vec![]);
+        assert_eq!(clock.expired(at(9), LATE_MAX).ids, vec![]);
         assert_eq!(clock.renew(at(9), ONE), Renewal::Renewed(10));
-        assert_eq!(clock.expired(at(18)).ids, vec![]);
+        assert_eq!(clock.expired(at(18), LATE_MAX).ids, vec![]);
         assert_eq!(clock.remaining(at(18), ONE), Some(1));
         let due = Due {
             ids: vec![ONE],
             late: at(0),
         };
-        assert_eq!(clock.expired(at(19)), due);
-        assert_eq!(clock.expired(at(20)).ids, vec![]);
+        assert_eq!(clock.expired(at(19), LATE_MAX), due);
+        assert_eq!(clock.expired(at(20), LATE_MAX).ids, vec![]);
         assert_eq!(clock.renew(at(20), ONE), Renewal::Expiring);
         clock.report_again(&[ONE]);
         let late = at(1);
-        assert_eq!(clock.expired(at(20)), Due { late, ..due });
+        assert_eq!(clock.expired(at(20), LATE_MAX), Due { late, ..due });
         drop(clock.applied(at(21), &[LeaseChange::Revoked { id: ONE }]));
         assert_eq!(clock.renew(at(21), ONE), Renewal::Unknown);
     }
@@ -245,7 +256,7 @@ mod tests {
         assert_eq!(clock.renew(at(1), ONE), Renewal::NotLeading);
         // Not "no such lease": that would be its end for the client.
         assert_eq!(clock.remaining(at(1), ONE), None);
-        assert_eq!(clock.expired(at(99)).ids, vec![]);
+        assert_eq!(clock.expired(at(99), LATE_MAX).ids, vec![]);
     }
 
     #[test]
@@ -262,8 +273,8 @@ mod tests {
     fn a_new_leader_gives_every_lease_its_full_time() {
         let clock = LeaseClock::default();
         clock.lead(at(100), vec![(ONE, 10)]);
-        assert_eq!(clock.expired(at(109)).ids, vec![]);
-        assert_eq!(clock.expired(at(110)).ids, vec![ONE]);
+        assert_eq!(clock.expired(at(109), LATE_MAX).ids, vec![]);
+        assert_eq!(clock.expired(at(110), LATE_MAX).ids, vec![ONE]);
     }
 
     #[test]
@@ -272,12 +283,12 @@ mod tests {
         clock.lead(at(0), vec![(ONE, 10)]);
         for seconds in 1..40 {
             assert_eq!(clock.renew(at(seconds), ONE), Renewal::Renewed(10));
-            assert_eq!(clock.expired(at(seconds)).ids, vec![]);
+            assert_eq!(clock.expired(at(seconds), LATE_MAX).ids, vec![]);
             assert_eq!(clock.inner.lock().queue.len(), 1);
         }
         drop(clock.applied(at(40), &[LeaseChange::Revoked { id: ONE }]));
         assert!(clock.inner.lock().queue.is_empty());
-        assert_eq!(clock.expired(at(99)).ids, vec![]);
+        assert_eq!(clock.expired(at(99), LATE_MAX).ids, vec![]);
     }
 
     #[test]
@@ -299,12 +310,36 @@ mod tests {
             assert_eq!(clock.renew(at(9), *id), Renewal::Renewed(10));
         }
         for batch in left.chunks(EXPIRE_BATCH) {
-            assert_eq!(clock.expired(at(10)).ids, batch);
+            assert_eq!(clock.expired(at(10), LATE_MAX).ids, batch);
         }
-        assert_eq!(clock.expired(at(18)).ids, vec![]);
+        assert_eq!(clock.expired(at(18), LATE_MAX).ids, vec![]);
         assert_eq!(
-            clock.expired(at(19)).ids.len(),
+            clock.expired(at(19), LATE_MAX).ids.len(),
             renewed.len().min(EXPIRE_BATCH)
         );
+    }
+
+    #[test]
+    fn however_many_were_renewed_those_that_were_not_are_reported_at_once() {
+        let clock = LeaseClock::default();
+        let all = (0..4 * LOOKED_AT as i64).map(LeaseId);
+        clock.lead(at(0), all.clone().map(|id| (id, 10)).collect());
+        let last = 4 * LOOKED_AT as i64 - 2;
+        for id in all.take(last as usize) {
+            assert_eq!(clock.renew(at(9), id), Renewal::Renewed(10));
+        }
+        let due = clock.expired(at(10), LATE_MAX);
+        assert_eq!(due.ids, [last, last + 1].map(LeaseId));
+    }
+
+    #[test]
+    fn the_later_it_is_the_more_are_reported_at_once() {
+        for (seconds, batch) in [(0, 1), (3, 1), (4, 2), (7, 3), (99, EXPIRE_BATCH_GROWTH)] {
+            let clock = LeaseClock::default();
+            let many = 2 * EXPIRE_BATCH * EXPIRE_BATCH_GROWTH;
+            clock.lead(at(0), (0..many as i64).map(|id| (LeaseId(id), 0)).collect());
+            let due = clock.expired(at(seconds), LATE_MAX);
+            assert_eq!(due.ids.len(), batch * EXPIRE_BATCH, "{seconds} s late");
+        }
     }
 }
