@@ -149,8 +149,10 @@ impl<E: Engine> Store<E> {
         self.view = self.engine.view()?;
         self.base = done.base;
         let held = hold(&done.leases);
-        self.publish();
+        let replaced = self.publish();
         drop(held);
+        // To let go of a view takes longer than to replace it.
+        drop(replaced);
         self.raise_history_floor()?;
         Ok(Applied {
             outcomes,
@@ -198,7 +200,8 @@ impl<E: Engine> Store<E> {
         self.engine.flush()
     }
 
-    fn publish(&mut self) {
+    /// Publishes the state, and gives the one that was published before.
+    fn publish(&mut self) -> Arc<Published<E::View>> {
         let compacted = self.base.compacted();
         let current = match self.generations.last() {
             Some(last) if last.compacted == compacted => last.clone(),
@@ -209,7 +212,7 @@ impl<E: Engine> Store<E> {
             }
         };
         self.shared
-            .store(Arc::new(published(&self.base, &self.view, current)));
+            .swap(Arc::new(published(&self.base, &self.view, current)))
     }
 
     /// Lets the engine drop the history that nobody can need any more: no reader of an older state, and not this store either, should it

@@ -10,10 +10,12 @@ use keelson_proto::etcdserverpb::request_op;
 use crate::engine::{EngineError, Family, View};
 use crate::source::{Cached, Source};
 
-/// So many keys are read together: more would hardly cost less each.
+/// So many keys are read together before anything is known about how large their records are, and so many afterwards: more would
+/// hardly cost less each.
+const FIRST_KEYS: usize = 16;
 const TOGETHER_KEYS: usize = 64;
 
-/// Bytes of records above which no more of them are read ahead. Small records are what it is good for.
+/// Bytes of records that are read ahead, about. Small records are what it is good for.
 const AHEAD_BYTES: usize = 4 << 20;
 
 /// Records of [`Family::Latest`] before a batch, by key and in its order.
@@ -37,17 +39,20 @@ impl Ahead {
         keys.sort_unstable();
         keys.dedup();
         let mut records = Vec::with_capacity(keys.len());
-        let mut bytes = 0;
-        for together in keys.chunks(TOGETHER_KEYS) {
-            if bytes > AHEAD_BYTES {
-                break;
-            }
+        let (mut left, mut bytes) = (&keys[..], 0);
+        while !left.is_empty() && bytes < AHEAD_BYTES {
+            let fit = match records.len() {
+                0 => FIRST_KEYS,
+                read => (AHEAD_BYTES - bytes) / (bytes / read).max(1),
+            };
+            let (together, rest) = left.split_at(fit.clamp(1, TOGETHER_KEYS).min(left.len()));
             let read = before.get_many(together)?;
             let sizes = read
                 .iter()
                 .map(|(_, record)| record.as_ref().map_or(0, Bytes::len));
             bytes += sizes.sum::<usize>();
             records.extend(read);
+            left = rest;
         }
         Ok(Ahead(records))
     }
@@ -106,7 +111,7 @@ mod tests {
 
     #[test]
     fn large_records_are_not_all_read_ahead() {
-        for (size, expected) in [(1 << 10, 200), (100 << 10, TOGETHER_KEYS)] {
+        for (size, expected) in [(1 << 10, 200), (100 << 10, 41), (1 << 20, FIRST_KEYS)] {
             let engine = MemoryEngine::new();
             let mut batch = Batch::default();
             let keys: Vec<String> = (0..200).map(|number| format!("{number:03}")).collect();
