@@ -518,8 +518,9 @@ impl Incoming {
             .write(true)
             .open(self.dir.join(&file.name))?;
         target.write_all_at(&chunk.data, chunk.offset)?;
-        // Now, and not all of it at the end: the logs on the same disk would wait for that.
-        target.sync_data()?;
+        // Now, and not all of it at the end: the logs on the same disk would wait for that. What a failed sync has left nobody
+        // knows: the file begins anew.
+        target.sync_data().inspect_err(|_| *have = 0)?;
         *have += chunk.data.len() as u64;
         self.touched = now;
         Ok(())
