@@ -18,6 +18,10 @@ pub(crate) struct Batch {
     pub watches: usize,
 }
 
+/// A batch from the log is up to so many times as large, while all whom it serves have room for what it has for them: each then gets
+/// fewer and larger messages. What it has for others would be read again.
+const STRETCH_MAX: usize = 4;
+
 impl Core {
     /// Cancels those who need what has been compacted, as many as one batch may touch. Those for whom the ring has all of
     /// it are spared: a slow stream would otherwise lose its watches whenever somebody compacts up to the present.
@@ -39,7 +43,7 @@ impl Core {
             return;
         };
         let events = self.ring.read(from, self.batch.bytes, self.batch.revisions);
-        self.ring_cursor = self.catch_up(from, &events, self.revision, wakes);
+        (self.ring_cursor, _) = self.catch_up(from, &events, self.revision, wakes);
     }
 
     /// From which revision the log is to be read next, if anybody needs it.
@@ -57,6 +61,15 @@ impl Core {
         above.or_else(|| after(Revision::default()))
     }
 
+    /// The bounds of the next batch from the log.
+    pub fn next_log_batch(&self) -> Batch {
+        Batch {
+            bytes: self.batch.bytes * self.stretch,
+            revisions: self.batch.revisions * self.stretch,
+            watches: self.batch.watches,
+        }
+    }
+
     /// One batch from the log, which was read from `from` on while the store was at the revision `at`.
     pub fn catch_up_from_log(
         &mut self,
@@ -65,18 +78,24 @@ impl Core {
         at: Revision,
         wakes: &mut Wakes,
     ) {
-        self.log_cursor = self.catch_up(from, events, at, wakes);
+        let (cursor, all_had_room) = self.catch_up(from, events, at, wakes);
+        self.log_cursor = cursor;
+        self.stretch = if all_had_room {
+            (2 * self.stretch).min(STRETCH_MAX)
+        } else {
+            1
+        };
     }
 
     /// Delivers `events`, which are all that happened from `from` to `at` as far as they go, to the ready watchers that
-    /// need nothing before it. Returns where to go on.
+    /// need nothing before it. Returns where to go on, and whether all had room for it.
     fn catch_up(
         &mut self,
         from: Revision,
         events: &[Event],
         at: Revision,
         wakes: &mut Wakes,
-    ) -> Revision {
+    ) -> (Revision, bool) {
         // The log may be ahead of what was published; that part comes to current watchers by publishing. And it may be
         // behind, since more was published while it was read.
         let events = &events[..events.partition_point(|event| event.revision <= self.revision)];
@@ -100,6 +119,7 @@ impl Core {
             self.watchers[key].round = self.round;
         }
         let stopped = self.fan_out(State::Ready, events, covered, wakes);
+        let all_had_room = stopped.is_empty();
         for (key, next) in stopped {
             self.block(key, next);
         }
@@ -114,7 +134,7 @@ impl Core {
                 self.unblock(stream);
             }
         }
-        cursor
+        (cursor, all_had_room)
     }
 }
 
@@ -134,29 +154,69 @@ mod tests {
     use std::sync::atomic::AtomicU64;
     use std::task::{Context, Poll, Waker};
 
-    #[test]
-    fn what_is_published_while_the_log_is_read_is_not_taken_for_read() {
+    fn core(options: Options, seen: Seen) -> Core {
         let identity = Arc::new(Identity {
             cluster_id: 1,
             member_id: 1,
             term: AtomicU64::new(1),
         });
-        let empty = Seen {
-            revision: Revision::FIRST,
-            compacted: Revision(-1),
-        };
-        let mut core = Core::new(&Options::new(1, MemberId(1)), identity, empty);
-        let wakes = &mut Wakes::default();
-        let (stream, outbox) = core.open_stream();
+        Core::new(&options, identity, seen)
+    }
+
+    fn all_of_a() -> WatchRequest {
         let create = WatchCreateRequest {
             key: "a".into(),
             start_revision: 1,
             ..Default::default()
         };
-        let create = WatchRequest {
+        WatchRequest {
             request_union: Some(RequestUnion::CreateRequest(create)),
+        }
+    }
+
+    #[test]
+    fn batches_from_the_log_are_larger_while_there_is_room_for_what_they_have() {
+        let seen = Seen {
+            revision: Revision(100),
+            compacted: Revision(-1),
         };
-        core.request(stream, create, empty, wakes);
+        let options = Options {
+            stream_bytes: 1,
+            batch_revisions: 1,
+            ..Options::new(1, MemberId(1))
+        };
+        let mut core = core(options, seen);
+        let wakes = &mut Wakes::default();
+        let (stream, outbox) = core.open_stream();
+        core.request(stream, all_of_a(), seen, wakes);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut take_all = || while outbox.poll_take(&mut cx).frame.is_ready() {};
+        let mut sizes = Vec::new();
+        let mut next = 2;
+        for takes in [true, true, true, false, false, true] {
+            if takes {
+                take_all();
+            }
+            sizes.push(core.next_log_batch().revisions);
+            let from = core.next_log_scan();
+            if let Some(from) = from {
+                core.catch_up_from_log(from, &[put("a", next, "v")], seen.revision, wakes);
+                next += 1;
+            }
+        }
+        assert_eq!(sizes, [1, 2, 4, 4, 1, 1]);
+    }
+
+    #[test]
+    fn what_is_published_while_the_log_is_read_is_not_taken_for_read() {
+        let empty = Seen {
+            revision: Revision::FIRST,
+            compacted: Revision(-1),
+        };
+        let mut core = core(Options::new(1, MemberId(1)), empty);
+        let wakes = &mut Wakes::default();
+        let (stream, outbox) = core.open_stream();
+        core.request(stream, all_of_a(), empty, wakes);
 
         // The log of the empty store is read, and has nothing; then the first put comes.
         assert_eq!(core.next_log_scan(), Some(Revision(1)));

@@ -118,6 +118,8 @@ pub(crate) struct Core {
     pub limits: Limits,
     pub budget: Arc<Budget>,
     pub batch: Batch,
+    /// How much larger the next batch from the log may be.
+    pub stretch: usize,
     /// Counts the rounds of catching up.
     pub round: u64,
     /// Where the next scan of the log, and of the ring, goes on.
@@ -160,6 +162,7 @@ impl Core {
                 revisions: options.batch_revisions,
                 watches: options.batch_watches,
             },
+            stretch: 1,
             round: 0,
             log_cursor: Revision::default(),
             ring_cursor: Revision::default(),

@@ -144,7 +144,8 @@ impl<E: Engine> Hub<E> {
         let scan = self.shared.with_core(|core, wakes| {
             core.cancel_the_compacted(wakes);
             core.catch_up_from_ring(wakes);
-            core.next_log_scan().map(|from| (from, core.batch))
+            core.next_log_scan()
+                .map(|from| (from, core.next_log_batch()))
         });
         if let Some((from, batch)) = scan {
             let now = self.reader.now();

@@ -51,7 +51,7 @@ impl Options {
             progress_interval_ms: 10 * 60 * 1000,
             batch_bytes: 256 << 10,
             batch_revisions: 1000,
-            batch_watches: 512,
+            batch_watches: 1024,
             seed: 0,
         }
     }
