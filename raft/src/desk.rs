@@ -196,6 +196,9 @@ async fn vote<P: Parts>(shared: &Arc<Shared<P>>, ask: peerpb::VoteAsk) -> Reply 
     let Some(vote) = ask.vote.as_ref().map(vote_from_pb) else {
         return Reply::Failed("a request for a vote without one".into());
     };
+    if !ask.leadership_transfer && shared.keeps_to_its_leader() {
+        return Reply::Failed("this member hears from its leader".into());
+    }
     let mut last = ask.last.as_ref().map(log_id_from_pb);
     if on(Bug::VoteForShorterLog) {
         last = last.max(shared.log.last().map(|id| raft_log_id(id.term, id.index)));

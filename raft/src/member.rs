@@ -186,6 +186,7 @@ impl<P: Parts> Member<P> {
             stopping: AtomicBool::new(false),
             running: Mutex::new(Some(running)),
             succeeding: AtomicBool::new(false),
+            void: Mutex::new(None),
             removed: AtomicBool::new(false),
             failure: Mutex::new(None),
         });
@@ -505,7 +506,7 @@ fn raft_config(cluster_id: u64, timing: Timing) -> Result<openraft::Config, Stri
         heartbeat_interval: heartbeat,
         // openraft waits for the lease and then a random part again: so that a follower stands within `election`.
         election_timeout_min: (election * 35 / 100).max(heartbeat + 1),
-        election_timeout_max: (election * 45 / 100).max(heartbeat + 2),
+        election_timeout_max: timing.lease().as_millis() as u64,
         enable_leader_restore: Some(on(Bug::ServesBeforeRecovered)),
         enable_pre_vote: Some(true),
         snapshot_policy: SnapshotPolicy::Never,

@@ -25,6 +25,7 @@ use crate::progress::Progress;
 use crate::proposals::Offer;
 use crate::snapshots::Incoming;
 use crate::state_dir::StateDir;
+use crate::succession::Void;
 use crate::transport::Transport;
 use crate::types::{RaftMembership, Types, membership_to_pb};
 use keelson_log::{LogDir, RaftLog};
@@ -51,6 +52,11 @@ pub struct Timing {
 }
 
 impl Timing {
+    /// For how long after a leader's last word a follower helps nobody else to lead.
+    pub fn lease(&self) -> Duration {
+        (self.election * 45 / 100).max(self.heartbeat + Duration::from_millis(2))
+    }
+
     /// How long a request may take: etcd's five seconds and twice the election timeout.
     pub fn request_timeout(&self) -> Duration {
         Duration::from_secs(5) + 2 * self.election
@@ -118,6 +124,8 @@ pub(crate) struct Shared<P: Parts> {
     pub(crate) running: Mutex<Option<oneshot::Sender<Infallible>>>,
     /// The leader's end is being looked into.
     pub(crate) succeeding: AtomicBool,
+    /// The last leader's lease that was void before its time.
+    pub(crate) void: Mutex<Option<Void>>,
     /// This member was removed from the cluster, as a peer says or as it has applied itself.
     pub(crate) removed: AtomicBool,
     /// Why this member cannot go on, when it is not openraft that says so.

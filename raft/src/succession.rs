@@ -5,7 +5,7 @@
 //! says nothing, and costs an election timeout as ever.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use keelson_proto::peerpb;
@@ -13,22 +13,44 @@ use openraft::AsyncRuntime;
 use openraft::raft::TransferLeaderRequest;
 
 use crate::shared::{Parts, Shared};
-use crate::transport::{CallError, Lane, Request, Transport};
-use crate::types::Types;
+use crate::transport::{CallError, Lane, Reply, Request, Transport};
+use crate::types::{RaftVote, Types, vote_to_pb};
 
-/// Calls to the leader of which each may only find out that a connection broke, one a lane at most.
-const ASKED: usize = Lane::ALL.len() + 1;
+/// How often the leader is asked whether it is there. A call may find that an old connection is broken, or be the last one that the
+/// leader's machine has accepted.
+const ASKED: usize = 4;
 
 /// How often a member stands: the others may not have noticed yet, or have the longer log and not stood yet.
 const ATTEMPTS: u32 = 3;
+
+/// A lease that was void before its time.
+#[derive(Clone, Copy)]
+pub(crate) struct Void {
+    /// The vote for the leader.
+    vote: RaftVote,
+    since: Duration,
+}
 
 impl<P: Parts> Shared<P> {
     /// A connection of `from` has ended. If it was the leader's, and its program has, too, somebody else stands for election.
     pub(crate) async fn connection_ended(self: &Arc<Self>, from: u64) {
         if self.is_leaders(from) && !self.succeeding.swap(true, Ordering::AcqRel) {
+            let _done = Done(&self.succeeding);
             self.succeed(from).await;
-            self.succeeding.store(false, Ordering::Release);
         }
+    }
+
+    /// A leader whose lease this member has taken for void is heard of again. openraft gives a lease back with the next term only; until
+    /// then it is kept here.
+    pub(crate) fn keeps_to_its_leader(&self) -> bool {
+        let (void, heard) = (*self.void.lock(), *self.heard.lock());
+        let (Some(void), Some(heard)) = (void, heard) else {
+            return false;
+        };
+        // What an ended program has sent may still be worked on for a moment.
+        heard > void.since + self.timing.heartbeat
+            && (self.now)().saturating_sub(heard) < self.timing.lease()
+            && self.metrics(|metrics| metrics.vote) == void.vote
     }
 
     fn is_leaders(&self, from: u64) -> bool {
@@ -36,14 +58,18 @@ impl<P: Parts> Shared<P> {
     }
 
     async fn succeed(&self, leader: u64) {
-        let vote = self.metrics(|metrics| metrics.vote);
-        let Some(place) = self.place_in_line(leader) else {
+        let (Some(vote), Some(place)) = (self.vote_now().await, self.place_in_line(leader)) else {
             return;
         };
-        if !self.refuses_connections(leader).await || !self.is_leaders(leader) {
+        if vote_to_pb(&vote).node != leader || !self.has_ended(leader).await {
             return;
         }
-        tracing::info!(leader = format!("{leader:x}"), "the leader has ended");
+        tracing::info!(
+            leader = format!("{leader:x}"),
+            "the leader's program has ended"
+        );
+        let since = (self.now)();
+        *self.void.lock() = Some(Void { vote, since });
         // openraft's way to say that the leader's lease is void. Made out to the leader itself, it makes nobody stand.
         let void = TransferLeaderRequest::<Types<P::Rt>>::new(vote, leader, None);
         if self.raft().handle_transfer_leader(void).await.is_err() {
@@ -54,8 +80,8 @@ impl<P: Parts> Shared<P> {
         let mut pause = turn / 10 + turn * place;
         for _ in 0..ATTEMPTS {
             P::Rt::sleep(pause.max(Duration::from_millis(1))).await;
-            // Somebody else stands, or leads.
-            if self.stopping() || self.metrics(|metrics| metrics.vote) != vote {
+            // Otherwise somebody else stands, or leads. Not from what is reported: that lags behind a vote that is being written.
+            if self.stopping() || self.vote_now().await != Some(vote) {
                 return;
             }
             if self.raft().trigger().elect(true).await.is_err() {
@@ -65,29 +91,32 @@ impl<P: Parts> Shared<P> {
         }
     }
 
+    /// This member's vote, written or not; none if openraft has stopped.
+    async fn vote_now(&self) -> Option<RaftVote> {
+        let vote = self.raft().with_raft_state(|state| *state.vote_ref());
+        vote.await.ok()
+    }
+
     /// How many voters stand before this one; none if this one does not vote.
     fn place_in_line(&self, leader: u64) -> Option<u32> {
         self.metrics(|metrics| {
             let voters = metrics.membership_config.voter_ids();
-            let mut others: Vec<u64> = voters.filter(|id| *id != leader).collect();
-            others.sort_unstable();
-            let place = others.binary_search(&self.id.0).ok()?;
-            u32::try_from(place).ok()
+            place_in_line(voters, leader, self.id.0)
         })
     }
 
-    /// Nobody is there any more to take a connection.
-    async fn refuses_connections(&self, id: u64) -> bool {
+    /// A member's machine is there, and its program is not.
+    async fn has_ended(&self, id: u64) -> bool {
         let asking = async {
             for _ in 0..ASKED {
                 let ask = Request::ClusterProbe(peerpb::ClusterProbe {
                     member_id: self.id.0,
                 });
                 match self.net.call(id, Lane::Heartbeat, ask).await {
-                    Err(CallError::NotSent { .. }) => return true,
-                    // On a connection that was there before.
-                    Err(CallError::Lost { .. }) => {}
-                    Ok(_) => return false,
+                    Err(CallError::NotSent { is_refused, .. }) if is_refused => return true,
+                    Ok(Reply::ClusterProbe(_)) => return false,
+                    // On a connection that is no more, or from one that is about to end.
+                    Ok(_) | Err(_) => P::Rt::sleep(self.timing.heartbeat / 20).await,
                 }
             }
             false
@@ -95,5 +124,37 @@ impl<P: Parts> Shared<P> {
         P::Rt::timeout(self.timing.heartbeat, asking)
             .await
             .unwrap_or(false)
+    }
+}
+
+fn place_in_line(voters: impl Iterator<Item = u64>, leader: u64, me: u64) -> Option<u32> {
+    let mut others: Vec<u64> = voters.filter(|id| *id != leader).collect();
+    others.sort_unstable();
+    let place = others.binary_search(&me).ok()?;
+    u32::try_from(place).ok()
+}
+
+/// Says so when it is done, whatever became of it.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn voters_stand_one_after_the_other() {
+        let place = |me| place_in_line([5, 1, 9, 3].into_iter(), 3, me);
+        assert_eq!(
+            [1, 5, 9].map(place),
+            [Some(0), Some(1), Some(2)],
+            "in the order of their ids"
+        );
+        assert_eq!(place(7), None, "a learner");
     }
 }

@@ -40,6 +40,8 @@ pub enum CallError {
         to: u64,
         /// What happened.
         why: String,
+        /// The member's machine is there, and says that nobody takes connections: its program does not run.
+        is_refused: bool,
     },
     /// The request may have been received: a write must not be sent again.
     #[error("lost the connection to member {to:x}: {why}")]

@@ -56,7 +56,7 @@ async fn a_leader_that_is_killed_is_succeeded_at_once_however_long_elections_tak
             survivor.put("key", "after").await
         })
         .await;
-        // A follower that only waits does so for two thirds of an election timeout at least.
+        // A follower that only waits does so for three quarters of an election timeout at least.
         let gap = killed.elapsed();
         assert!(gap < Duration::from_secs(4), "nobody led for {gap:?}");
         cluster.restart(leader);

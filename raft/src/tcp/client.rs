@@ -138,6 +138,7 @@ impl Transport for TcpTransport {
                 return Box::pin(std::future::ready(Err(CallError::NotSent {
                     to,
                     why: "its address is not known".into(),
+                    is_refused: false,
                 })));
             }
             let line = lines.entry((to, lane)).or_insert_with(|| {
@@ -154,6 +155,7 @@ impl Transport for TcpTransport {
                 return Err(CallError::NotSent {
                     to,
                     why: "too many calls wait for the connection".into(),
+                    is_refused: false,
                 });
             }
             answered.await.unwrap_or_else(|_| {
@@ -183,13 +185,14 @@ async fn line(caller: Arc<Caller>, to: u64, mut queue: mpsc::Receiver<Outgoing>)
     while let Some(first) = queue.recv().await {
         match dial(&caller, to).await {
             Ok((reader, writer)) => talk(to, first, &mut queue, reader, writer).await,
-            Err(why) => {
+            Err(Unreached { why, is_refused }) => {
                 let mut failed = Some(first);
                 // Everything that waits now waited for this attempt.
                 while let Some(outgoing) = failed {
                     let _ = outgoing.reply.send(Err(CallError::NotSent {
                         to,
                         why: why.clone(),
+                        is_refused,
                     }));
                     failed = queue.try_recv().ok();
                 }
@@ -198,7 +201,17 @@ async fn line(caller: Arc<Caller>, to: u64, mut queue: mpsc::Receiver<Outgoing>)
     }
 }
 
-async fn dial(caller: &Caller, to: u64) -> Result<(Frames<OwnedReadHalf>, OwnedWriteHalf), String> {
+/// Why there is no connection to a member.
+struct Unreached {
+    why: String,
+    /// See [`CallError::NotSent`].
+    is_refused: bool,
+}
+
+async fn dial(
+    caller: &Caller,
+    to: u64,
+) -> Result<(Frames<OwnedReadHalf>, OwnedWriteHalf), Unreached> {
     let urls = caller.peers.load().get(&to).cloned().unwrap_or_default();
     let hello = Hello {
         protocol: PROTOCOL,
@@ -207,10 +220,15 @@ async fn dial(caller: &Caller, to: u64) -> Result<(Frames<OwnedReadHalf>, OwnedW
         to,
     };
     let mut why = "it has no address".to_string();
+    let mut is_refused = !urls.is_empty();
     for url in urls {
+        let mut refuses = false;
         match tokio::time::timeout(caller.patience, connect(&url, &hello, caller.patience)).await {
             Err(_) => why = format!("{url} does not answer"),
-            Ok(Err(error)) => why = format!("{url}: {error}"),
+            Ok(Err(error)) => {
+                refuses = error.kind() == io::ErrorKind::ConnectionRefused;
+                why = format!("{url}: {error}");
+            }
             Ok(Ok((reply, reader, writer))) => match reply.verdict() {
                 Verdict::Welcome => return Ok((reader, writer)),
                 Verdict::Removed => {
@@ -220,8 +238,9 @@ async fn dial(caller: &Caller, to: u64) -> Result<(Frames<OwnedReadHalf>, OwnedW
                 verdict => why = format!("{url} refused: {}", verdict.as_str_name()),
             },
         }
+        is_refused &= refuses;
     }
-    Err(why)
+    Err(Unreached { why, is_refused })
 }
 
 async fn connect(
@@ -243,15 +262,20 @@ async fn connect(
 
 /// Connects to a name. Short attempts: one that was under way while the other machine came back would end late.
 async fn reach(name: &str) -> io::Result<TcpStream> {
-    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut failed = None;
     for address in tokio::net::lookup_host(name).await? {
-        match tokio::time::timeout(CONNECT_TIME, TcpStream::connect(address)).await {
+        let error = match tokio::time::timeout(CONNECT_TIME, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => failed = error,
-            Err(_) => failed = io::ErrorKind::TimedOut.into(),
-        }
+            Ok(Err(error)) => error,
+            Err(_) => io::ErrorKind::TimedOut.into(),
+        };
+        // It is refused only where all of its addresses refuse.
+        failed = failed
+            .filter(|known: &io::Error| known.kind() != io::ErrorKind::ConnectionRefused)
+            .or(Some(error));
     }
-    Err(failed)
+    Err(failed
+        .unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
 }
 
 fn host_and_port(url: &str) -> io::Result<&str> {

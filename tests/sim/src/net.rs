@@ -134,25 +134,26 @@ impl Net {
     /// A member's program has ended, and its machine closes the connections: the others see it, unless the wires are cut. To be
     /// called once it is detached.
     pub fn hang_up(&self, id: u64) {
-        let others: Vec<(u64, Desk)> = {
-            let state = self.state.lock();
-            let desks = state
-                .desks
-                .iter()
-                .map(|(other, desk)| (*other, desk.clone()));
-            desks.filter(|(other, _)| *other != id).collect()
-        };
-        for (other, desk) in others {
-            let net = self.clone();
-            outside(|| {
-                drop(Runtime::spawn(async move {
-                    Runtime::sleep(net.latency()).await;
-                    if net.passes(id, other) {
-                        drop(desk.tasks.spawn(desk.answer.ended(id)));
-                    }
-                }))
-            });
+        let others: Vec<u64> = self.state.lock().desks.keys().copied().collect();
+        for other in others {
+            self.broken(id, other);
         }
+    }
+
+    /// A connection on which one member asked another is no more, and the other finds out.
+    fn broken(&self, from: u64, to: u64) {
+        let net = self.clone();
+        outside(|| {
+            drop(Runtime::spawn(async move {
+                Runtime::sleep(net.latency()).await;
+                let desk = net.state.lock().desks.get(&to).cloned();
+                if let Some(desk) = desk
+                    && net.passes(from, to)
+                {
+                    drop(desk.tasks.spawn(desk.answer.ended(from)));
+                }
+            }))
+        });
     }
 
     /// Nothing goes from the first to the second.
@@ -197,6 +198,14 @@ impl Net {
         !self.happens(|weather| weather.lost) && !self.state.lock().cut.contains(&(from, to))
     }
 
+    /// Whether a caller learns at once that it cannot reach somebody: that one does not run, or who cuts the wire says so, as some
+    /// firewalls do.
+    fn refuses(&self, from: u64, to: u64) -> bool {
+        let mut state = self.state.lock();
+        !state.desks.contains_key(&to)
+            || state.cut.contains(&(from, to)) && state.rng.random_ratio(1, 4)
+    }
+
     /// When a message of a lane arrives that leaves now.
     fn arrival(&self, from: u64, to: u64, lane: Lane) -> Duration {
         let mut state = self.state.lock();
@@ -211,6 +220,7 @@ impl Net {
         let not_let_in = |why: &str| CallError::NotSent {
             to,
             why: why.to_string(),
+            is_refused: false,
         };
         let (desk, known) = {
             let state = self.state.lock();
@@ -255,6 +265,7 @@ impl Net {
         let Message { from, to, lane, .. } = message;
         let lost = |why: &str| {
             self.state.lock().connected.remove(&(from, to, lane));
+            self.broken(from, to);
             Err(CallError::Lost {
                 to,
                 why: why.to_string(),
@@ -466,9 +477,13 @@ impl MemberNet {
 impl Transport for MemberNet {
     fn call(&self, to: u64, lane: Lane, request: Request) -> Call {
         self.watch_leaders(&request);
-        if !self.net.state.lock().desks.contains_key(&to) {
-            let why = "connection refused".to_string();
-            return Box::pin(async move { Err(CallError::NotSent { to, why }) });
+        if self.net.refuses(self.me, to) {
+            let refused = CallError::NotSent {
+                to,
+                why: "connection refused".to_string(),
+                is_refused: true,
+            };
+            return Box::pin(async move { Err(refused) });
         }
         let message = Message {
             from: self.me,
