@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -96,11 +97,18 @@ impl Wires {
     pub fn lead_to(&self, place: usize, listener: TcpListener, port: u16) {
         let inner = Arc::downgrade(&self.inner);
         let accepting = async move {
+            let mut listener = listener;
             let mut connections = JoinSet::new();
             loop {
                 let accepted = tokio::select! {
                     accepted = listener.accept() => accepted,
-                    Some(_) = connections.join_next() => continue,
+                    Some(ended) = connections.join_next() => {
+                        if let (Ok(End::Refused), Ok(address)) = (ended, listener.local_addr()) {
+                            drop(listener);
+                            listener = once_it_listens(port, address).await;
+                        }
+                        continue;
+                    }
                 };
                 let Some(inner) = inner.upgrade() else { return };
                 match accepted {
@@ -171,12 +179,32 @@ impl Inner {
     }
 }
 
+/// Listens on `address` as soon as somebody does on `port`: whoever dials meanwhile is refused, as where no member runs.
+async fn once_it_listens(port: u16, address: SocketAddr) -> TcpListener {
+    loop {
+        if TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+            && let Ok(listener) = TcpListener::bind(address).await
+        {
+            return listener;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Closed,
+    /// The member does not run.
+    Refused,
+}
+
 /// Serves one connection to the member at `to` until either end closes it or a link breaks it.
-async fn connect(inner: Arc<Inner>, dialled: TcpStream, to: usize, port: u16) {
+async fn connect(inner: Arc<Inner>, dialled: TcpStream, to: usize, port: u16) -> End {
     let from = {
         let processes = lock(&inner.processes).clone();
         let (Ok(theirs), Ok(ours)) = (dialled.peer_addr(), dialled.local_addr()) else {
-            return;
+            return End::Closed;
         };
         let found = tokio::task::spawn_blocking(move || {
             peer_process::owner(theirs.port(), ours.port(), &processes)
@@ -185,11 +213,11 @@ async fn connect(inner: Arc<Inner>, dialled: TcpStream, to: usize, port: u16) {
     };
     let to = Some(to);
     if inner.link(from, to).cut == Cut::Broken || inner.link(to, from).cut == Cut::Broken {
-        return;
+        return End::Closed;
     }
-    // A member that does not listen refuses; closing is as near to that as a proxy can get.
+    // A member that does not listen refuses; this one comes too late for that, and is closed.
     let Ok(member) = TcpStream::connect(("127.0.0.1", port)).await else {
-        return;
+        return End::Refused;
     };
     let _ = (dialled.set_nodelay(true), member.set_nodelay(true));
     let (dialled_read, dialled_write) = dialled.into_split();
@@ -202,6 +230,7 @@ async fn connect(inner: Arc<Inner>, dialled: TcpStream, to: usize, port: u16) {
         () = inner.broken(from, to) => {}
         () = inner.broken(to, from) => {}
     }
+    End::Closed
 }
 
 /// One direction of a connection.
