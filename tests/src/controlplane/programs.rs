@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
@@ -152,9 +152,15 @@ impl Programs {
         self.cluster.dir().join("pki/admin.kubeconfig")
     }
 
-    /// A client with the administrator's rights.
+    /// A client with the administrator's rights, once there is a namespace for what it makes.
     pub async fn client(&self) -> Client {
-        client(self.kubeconfig()).await
+        let client = client(self.kubeconfig()).await;
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        wait::until("the default namespace", async || {
+            namespaces.get("default").await
+        })
+        .await;
+        client
     }
 
     /// The store.
