@@ -18,9 +18,12 @@ pub(crate) struct Batch {
     pub watches: usize,
 }
 
-/// A batch from the log is up to so many times as large, while all whom it serves have room for what it has for them: each then gets
-/// fewer and larger messages. What it has for others would be read again.
+/// A batch from the log is up to so many times as large, while all whom it serves have room for what it has for them, and want little of
+/// it: each then gets fewer and larger messages. What there was no room for would be read again.
 const STRETCH_MAX: usize = 4;
+
+/// Events that a batch may have for all its watchers together to be so much larger: it is delivered under the hub's lock.
+const DELIVERIES_MAX: usize = 4096;
 
 impl Core {
     /// Cancels those who need what has been compacted, as many as one batch may touch. Those for whom the ring has all of
@@ -80,10 +83,12 @@ impl Core {
     ) {
         let (cursor, all_had_room) = self.catch_up(from, events, at, wakes);
         self.log_cursor = cursor;
-        self.stretch = if all_had_room {
+        self.stretch = if !all_had_room || self.deliveries > DELIVERIES_MAX {
+            1
+        } else if 2 * self.deliveries <= DELIVERIES_MAX {
             (2 * self.stretch).min(STRETCH_MAX)
         } else {
-            1
+            self.stretch
         };
     }
 
@@ -193,7 +198,7 @@ mod tests {
         let mut take_all = || while outbox.poll_take(&mut cx).frame.is_ready() {};
         let mut sizes = Vec::new();
         let mut next = 2;
-        for takes in [true, true, true, false, false, true] {
+        for takes in [true, true, true, false, false, false] {
             if takes {
                 take_all();
             }

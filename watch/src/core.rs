@@ -118,6 +118,8 @@ pub(crate) struct Core {
     pub limits: Limits,
     pub budget: Arc<Budget>,
     pub batch: Batch,
+    /// Events that the last fan-out had, for each watcher that matched anew.
+    pub deliveries: usize,
     /// How much larger the next batch from the log may be.
     pub stretch: usize,
     /// Counts the rounds of catching up.
@@ -162,6 +164,7 @@ impl Core {
                 revisions: options.batch_revisions,
                 watches: options.batch_watches,
             },
+            deliveries: 0,
             stretch: 1,
             round: 0,
             log_cursor: Revision::default(),
@@ -210,6 +213,7 @@ impl Core {
         wakes: &mut Wakes,
     ) -> Vec<(WatcherKey, Revision)> {
         let mut stopped = Vec::new();
+        self.deliveries = 0;
         let index = if to == State::Current {
             &mut self.current
         } else {
@@ -241,6 +245,7 @@ impl Core {
                     from: watcher.next,
                     outbox: &watcher.outbox,
                 };
+                self.deliveries += matched.len();
                 match cut.deliver(&recipient, covered, wakes) {
                     Delivered::Nothing => {}
                     Delivered::All => watcher.progress.elide(),

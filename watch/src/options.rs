@@ -26,7 +26,8 @@ pub struct Options {
     /// How often a watch that asked for it is told its progress, while no events come; at least 100 ms.
     pub progress_interval_ms: u64,
     /// Bytes of events in one batch of catching up, at least one revision. Batches are delivered under the hub's lock, so
-    /// their bounds also bound how long publishing may wait.
+    /// their bounds also bound how long publishing may wait. From the log they are up to four times as large while there is little
+    /// in them for the watchers that they serve.
     pub batch_bytes: usize,
     /// Revisions in one batch of catching up.
     pub batch_revisions: usize,

@@ -650,6 +650,7 @@ fn thousands_of_watches_on_one_slow_stream_all_get_their_events() {
 fn a_watch_that_starts_far_back_does_not_hold_up_one_that_is_nearly_there() {
     let mut rig = Rig::new(Options {
         ring_bytes: 0,
+        batch_revisions: 100,
         ..options()
     });
     for batch in 0..10 {
@@ -673,7 +674,8 @@ fn a_watch_that_starts_far_back_does_not_hold_up_one_that_is_nearly_there() {
             }
         }
     }
-    assert!(events_before_the_third <= 4000, "{events_before_the_third}");
+    // Those that lie before it, and what else is in the batch that has its own, which may be four times as large.
+    assert!(events_before_the_third <= 4400, "{events_before_the_third}");
     let mut last = 0;
     loop {
         rig.catch_up();
