@@ -527,7 +527,10 @@ impl Incoming {
     }
 
     fn check(&self) -> io::Result<()> {
-        for file in &self.files {
+        for (file, have) in self.files.iter().zip(&self.have) {
+            if *have != file.size {
+                return Err(bad("the end of a snapshot that has not come whole"));
+            }
             let (size, crc32c) = checksum(&self.dir.join(&file.name))?;
             if (size, crc32c) != (file.size, file.crc32c) {
                 let what = format!(

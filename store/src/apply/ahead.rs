@@ -13,7 +13,7 @@ use crate::source::{Cached, Source};
 /// So many keys are read together before anything is known about how large their records are, and so many afterwards: more would
 /// hardly cost less each.
 const FIRST_KEYS: usize = 16;
-const TOGETHER_KEYS: usize = 64;
+const TOGETHER_KEYS: usize = 32;
 
 /// Bytes of records that are read ahead, about. Small records are what it is good for.
 const AHEAD_BYTES: usize = 4 << 20;
