@@ -20,7 +20,8 @@ use crate::transport::{Lane, Reply, Request, Transport};
 
 /// How often expired leases, and members that have caught up, are looked for. etcd looks every 500 ms.
 const LEASE_TICK: Duration = Duration::from_millis(100);
-/// When leases are revoked so long after their time, nobody else is considered any more. Several voters take longer for the same.
+/// When leases are revoked so long after their time, nobody else is left time any more; later still, more go together. Several voters
+/// take longer for the same.
 const LATE_MAX_ALONE: Duration = Duration::from_secs(2);
 const LATE_MAX: Duration = Duration::from_secs(5);
 /// How often progress notifications are looked at.

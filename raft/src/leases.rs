@@ -135,8 +135,8 @@ impl LeaseClock {
             .then(|| inner.leases.get(&id).map_or(-1, left))
     }
 
-    /// Leases that have run out and were not reported yet: a batch of them, which is larger when the first has been waiting for longer
-    /// than `late_max`.
+    /// Leases that have run out and were not reported yet: a batch of them, which is as many times as large as the first is late, in
+    /// `late_max`es.
     pub(crate) fn expired(&self, now: Duration, late_max: Duration) -> Due {
         let mut due = Due::default();
         // In several goes: all the leases that were granted together are in the queue together.

@@ -3,7 +3,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -185,6 +185,7 @@ impl<P: Parts> Member<P> {
             heard: Mutex::new(None),
             stopping: AtomicBool::new(false),
             running: Mutex::new(Some(running)),
+            ended: AtomicU64::new(0),
             succeeding: AtomicBool::new(false),
             void: Mutex::new(None),
             removed: AtomicBool::new(false),

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -122,6 +122,8 @@ pub(crate) struct Shared<P: Parts> {
     pub(crate) stopping: AtomicBool,
     /// Dropped to end the member's own tasks.
     pub(crate) running: Mutex<Option<oneshot::Sender<Infallible>>>,
+    /// How many connections of leaders have ended.
+    pub(crate) ended: AtomicU64,
     /// The leader's end is being looked into.
     pub(crate) succeeding: AtomicBool,
     /// The last leader's lease that was void before its time.

@@ -12,7 +12,7 @@ use keelson_proto::peerpb;
 use openraft::AsyncRuntime;
 use openraft::raft::TransferLeaderRequest;
 
-use crate::shared::{Parts, Shared};
+use crate::shared::{Parts, Shared, Timing};
 use crate::transport::{CallError, Lane, Reply, Request, Transport};
 use crate::types::{RaftVote, Types, vote_to_pb};
 
@@ -31,12 +31,32 @@ pub(crate) struct Void {
     since: Duration,
 }
 
+impl Void {
+    /// The leader was heard of after all, and no longer ago than a lease lasts.
+    fn is_over(&self, now: Duration, heard: Duration, timing: Timing) -> bool {
+        // What an ended program has sent may still be worked on for a moment.
+        heard > self.since + timing.heartbeat && now.saturating_sub(heard) < timing.lease()
+    }
+}
+
 impl<P: Parts> Shared<P> {
     /// A connection of `from` has ended. If it was the leader's, and its program has, too, somebody else stands for election.
     pub(crate) async fn connection_ended(self: &Arc<Self>, from: u64) {
-        if self.is_leaders(from) && !self.succeeding.swap(true, Ordering::AcqRel) {
-            let _done = Done(&self.succeeding);
+        if !self.is_leaders(from) {
+            return;
+        }
+        self.ended.fetch_add(1, Ordering::AcqRel);
+        if self.succeeding.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let _done = Done(&self.succeeding);
+        loop {
+            let seen = self.ended.load(Ordering::Acquire);
             self.succeed(from).await;
+            // What has ended meanwhile may have been the last.
+            if self.ended.load(Ordering::Acquire) == seen || !self.is_leaders(from) {
+                return;
+            }
         }
     }
 
@@ -47,9 +67,8 @@ impl<P: Parts> Shared<P> {
         let (Some(void), Some(heard)) = (void, heard) else {
             return false;
         };
-        // What an ended program has sent may still be worked on for a moment.
-        heard > void.since + self.timing.heartbeat
-            && (self.now)().saturating_sub(heard) < self.timing.lease()
+        !self.succeeding.load(Ordering::Acquire)
+            && void.is_over((self.now)(), heard, self.timing)
             && self.metrics(|metrics| metrics.vote) == void.vote
     }
 
@@ -58,7 +77,10 @@ impl<P: Parts> Shared<P> {
     }
 
     async fn succeed(&self, leader: u64) {
-        let (Some(vote), Some(place)) = (self.vote_now().await, self.place_in_line(leader)) else {
+        let Some(vote) = self.vote_now().await else {
+            return;
+        };
+        let Some((place, line)) = self.place_in_line(leader) else {
             return;
         };
         if vote_to_pb(&vote).node != leader || !self.has_ended(leader).await {
@@ -87,7 +109,7 @@ impl<P: Parts> Shared<P> {
             if self.raft().trigger().elect(true).await.is_err() {
                 return;
             }
-            pause = 2 * turn;
+            pause = turn * line;
         }
     }
 
@@ -97,8 +119,8 @@ impl<P: Parts> Shared<P> {
         vote.await.ok()
     }
 
-    /// How many voters stand before this one; none if this one does not vote.
-    fn place_in_line(&self, leader: u64) -> Option<u32> {
+    /// How many voters stand before this one, and how many in all; none if this one does not vote.
+    fn place_in_line(&self, leader: u64) -> Option<(u32, u32)> {
         self.metrics(|metrics| {
             let voters = metrics.membership_config.voter_ids();
             place_in_line(voters, leader, self.id.0)
@@ -127,11 +149,11 @@ impl<P: Parts> Shared<P> {
     }
 }
 
-fn place_in_line(voters: impl Iterator<Item = u64>, leader: u64, me: u64) -> Option<u32> {
-    let mut others: Vec<u64> = voters.filter(|id| *id != leader).collect();
-    others.sort_unstable();
-    let place = others.binary_search(&me).ok()?;
-    u32::try_from(place).ok()
+fn place_in_line(voters: impl Iterator<Item = u64>, leader: u64, me: u64) -> Option<(u32, u32)> {
+    let mut line: Vec<u64> = voters.filter(|id| *id != leader).collect();
+    line.sort_unstable();
+    let place = line.binary_search(&me).ok()?;
+    Some((place as u32, line.len() as u32))
 }
 
 /// Says so when it is done, whatever became of it.
@@ -148,13 +170,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn voters_stand_one_after_the_other() {
+    fn voters_stand_one_after_the_other_in_the_order_of_their_ids() {
         let place = |me| place_in_line([5, 1, 9, 3].into_iter(), 3, me);
-        assert_eq!(
-            [1, 5, 9].map(place),
-            [Some(0), Some(1), Some(2)],
-            "in the order of their ids"
-        );
+        let places = [Some((0, 3)), Some((1, 3)), Some((2, 3))];
+        assert_eq!([1, 5, 9].map(place), places);
         assert_eq!(place(7), None, "a learner");
+    }
+
+    #[test]
+    fn a_void_lease_is_kept_again_while_the_leader_speaks() {
+        let ms = Duration::from_millis;
+        let timing = Timing {
+            heartbeat: ms(100),
+            election: ms(1_000),
+        };
+        let void = Void {
+            vote: RaftVote::new_committed(3, 1),
+            since: ms(5_000),
+        };
+        let is_over = |now, heard| void.is_over(ms(now), ms(heard), timing);
+        assert!(!is_over(5_100, 4_990), "nothing was heard since");
+        assert!(!is_over(5_100, 5_100), "it may be what was under way");
+        assert!(is_over(5_200, 5_101));
+        assert!(is_over(5_550, 5_101));
+        assert!(!is_over(5_551, 5_101), "not longer than a lease");
     }
 }

@@ -269,13 +269,28 @@ async fn reach(name: &str) -> io::Result<TcpStream> {
             Ok(Err(error)) => error,
             Err(_) => io::ErrorKind::TimedOut.into(),
         };
-        // It is refused only where all of its addresses refuse.
-        failed = failed
-            .filter(|known: &io::Error| known.kind() != io::ErrorKind::ConnectionRefused)
-            .or(Some(error));
+        failed = Some(match failed {
+            Some(known) => graver(known, error),
+            None => error,
+        });
     }
     Err(failed
         .unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
+}
+
+/// Which of two addresses' errors is told. A name is refused where those of its addresses refuse that this machine can reach.
+fn graver(one: io::Error, other: io::Error) -> io::Error {
+    use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    let weight = |error: &io::Error| match error.kind() {
+        AddrNotAvailable | HostUnreachable | NetworkUnreachable => 0,
+        ConnectionRefused => 1,
+        _ => 2,
+    };
+    if weight(&other) >= weight(&one) {
+        other
+    } else {
+        one
+    }
 }
 
 fn host_and_port(url: &str) -> io::Result<&str> {
@@ -442,6 +457,47 @@ mod tests {
             entries: vec![entry],
             ..peerpb::Append::default()
         })
+    }
+
+    #[test]
+    fn a_name_refuses_if_all_its_addresses_that_can_be_reached_do() {
+        use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, TimedOut};
+        for (one, other, told) in [
+            (AddrNotAvailable, ConnectionRefused, ConnectionRefused),
+            (ConnectionRefused, AddrNotAvailable, ConnectionRefused),
+            (ConnectionRefused, TimedOut, TimedOut),
+            (TimedOut, ConnectionRefused, TimedOut),
+        ] {
+            assert_eq!(graver(one.into(), other.into()).kind(), told);
+        }
+    }
+
+    #[tokio::test]
+    async fn only_where_nobody_listens_a_call_is_refused() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let transport = TcpTransport::new(1, 7, Duration::from_secs(60), || {});
+        transport.set_peers(&[Node {
+            id: 2,
+            peer_urls: vec![format!("http://{address}")],
+            pending_voter: false,
+        }]);
+        let closing = async {
+            let (peer, _) = listener.accept().await.expect("a connection");
+            drop(peer);
+        };
+        let (answer, ()) = tokio::join!(transport.call(2, Lane::Heartbeat, append(1)), closing);
+        let refused = |answer| match answer {
+            Err(CallError::NotSent { is_refused, .. }) => is_refused,
+            other => panic!("it cannot have been sent: {other:?}"),
+        };
+        assert!(!refused(answer), "somebody listened");
+        drop(listener);
+        assert!(refused(transport.call(2, Lane::Heartbeat, append(1)).await));
+        assert!(
+            !refused(transport.call(3, Lane::Heartbeat, append(1)).await),
+            "nobody"
+        );
     }
 
     #[tokio::test]
