@@ -54,6 +54,10 @@ deps: ## Install what this machine lacks to build and test: says what and why
 peers: deps ## Unpack the etcd and the clients that tests compare with, into target/peers
 	@.ci/peers
 
+.PHONY: newest-etcd
+newest-etcd: deps ## Unpack the newest etcd there is, too, to measure beside
+	@.ci/peers --newest
+
 .PHONY: build
 build: deps announce ## Build all programs, in release mode
 	cargo build $(cargo_all) --bins
@@ -117,9 +121,9 @@ micro: deps announce ## Time the parts by themselves: applying, reads, the log, 
 	cargo bench --profile release --locked --workspace --bench '*' -- $(MICRO_FLAGS)
 
 .PHONY: bench
-bench: build peers ## Measure kvd beside etcd: rates, latencies, memory; docs/performance.md says how long it takes
-	$(bin)/bench --etcd $(peers)/etcd-3.5.1/etcd $(BENCH_FLAGS)
+bench: build newest-etcd ## Measure kvd beside etcd: rates, latencies, memory; docs/performance.md says how long it takes
+	$(bin)/bench --etcd $(peers)/etcd-newest/etcd $(BENCH_FLAGS)
 
 .PHONY: bench-long
-bench-long: build peers ## Measure everything there is, a night long; goes on where it was interrupted
-	$(bin)/bench --etcd $(peers)/etcd-3.5.1/etcd --long --seconds 10 --out target/bench-long --continue $(BENCH_FLAGS)
+bench-long: build newest-etcd ## Measure everything there is, a night long; goes on where it was interrupted
+	$(bin)/bench --etcd $(peers)/etcd-newest/etcd --long --seconds 10 --out target/bench-long --continue $(BENCH_FLAGS)
