@@ -1,36 +1,56 @@
-//! Where proposals gather while the log is busy, so that they reach openraft, the disks and the followers together.
+//! Where proposals gather while earlier ones are under way, so that they reach openraft, the disks and the followers together.
 //!
 //! openraft takes along what it finds when it looks. On few cores it looks after each proposal: each then costs a turn of its
 //! loop, an append, and a message to every follower, and goes no sooner for it, since the log writes it only when the sync
-//! before has ended. So one proposal goes at once when the log is free; those that come meanwhile go when it is free again.
+//! before has ended. So one proposal goes at once when nothing is under way. Those that come meanwhile go together, once the
+//! log has written what went before and that is applied: what a turn costs, on every member, falls on more of them. If
+//! applying lets them wait for longer than the log took, times [`PATIENCE`], they go without: where the others are far away,
+//! or there is more processor than work, turns overlap.
 //!
-//! The others' disks may be faster than this one, and commit without it: an outcome that comes before this log has the entry
-//! tells that nobody should wait for it.
+//! The others' disks may be faster than this one, and commit without it: what is applied before this log has it tells that
+//! nobody should wait for the log.
 //!
-//! Being free is a hint. Told too often, fewer go together; so whoever waits and does not get an outcome tells it too,
+//! All of this is a hint. Told too often, fewer go together; so whoever waits and does not get an outcome tells it too,
 //! lest a proposal that never reached the log keeps the others waiting.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::channel::mpsc;
+use futures::future::{Either, select};
+use openraft::AsyncRuntime;
 use parking_lot::Mutex;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::applier::Now;
 use crate::shared::{Parts, Shared};
 
 /// Bytes of commands beyond which nothing more is kept waiting: as much as the log itself queues.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
-/// Proposals that wait for the log; `T` is one of them.
+/// Proposals wait for the ones before to be applied for so many times as long as the log takes.
+const PATIENCE: u32 = 4;
+
+/// One append in so many decides how long the log is thought to take.
+const TOOK_SMOOTH: u32 = 8;
+
+/// Proposals that wait; `T` is one of them.
 pub(crate) struct Intake<T> {
     state: Mutex<State<T>>,
-    /// The last index that this log is known to have on the disk.
-    on_disk: AtomicU64,
+    now: Now,
 }
 
 struct State<T> {
-    /// Something was handed over since the log was last free.
-    busy: bool,
+    /// Something was handed over that the log has not written.
+    log_busy: bool,
+    /// When something was last handed over.
+    handed: Duration,
+    /// How long the log takes, lately.
+    took: Duration,
+    /// The last index that this log is known to have on the disk.
+    on_disk: u64,
+    /// The last index that is known to be applied.
+    applied: u64,
     waiting: Vec<T>,
     waiting_bytes: usize,
     /// The member stops: nothing is taken in any more.
@@ -42,7 +62,7 @@ struct State<T> {
 /// What becomes of a proposal that comes in.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Entered<T> {
-    /// The log is free: the caller hands it over.
+    /// Nothing is under way: the caller hands it over.
     Go(T),
     /// It will be handed over.
     Waits,
@@ -55,11 +75,26 @@ pub(crate) enum Entered<T> {
 /// The other end, for [`run`].
 pub(crate) struct Turns(mpsc::Receiver<()>);
 
+/// What is to be done now.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn<T> {
+    /// These are to be handed over.
+    Go(Vec<T>),
+    /// To look again after so long, or when told to.
+    Later(Duration),
+    /// Nothing, until told to look.
+    Rest,
+}
+
 impl<T> Intake<T> {
-    pub(crate) fn new() -> (Arc<Intake<T>>, Turns) {
+    pub(crate) fn new(now: Now) -> (Arc<Intake<T>>, Turns) {
         let (wake, turns) = mpsc::channel(1);
         let state = State {
-            busy: false,
+            log_busy: false,
+            handed: Duration::ZERO,
+            took: Duration::ZERO,
+            on_disk: 0,
+            applied: 0,
             waiting: Vec::new(),
             waiting_bytes: 0,
             closed: false,
@@ -67,19 +102,21 @@ impl<T> Intake<T> {
         };
         let intake = Intake {
             state: Mutex::new(state),
-            on_disk: AtomicU64::new(0),
+            now,
         };
         (Arc::new(intake), Turns(turns))
     }
 
     /// Takes in a proposal of so many bytes.
     pub(crate) fn enter(&self, proposal: T, bytes: usize) -> Entered<T> {
+        let now = (self.now)();
         let mut state = self.state.lock();
         if state.closed {
             return Entered::Closed;
         }
-        if !state.busy {
-            state.busy = true;
+        let due = state.due_in(now) == Some(Duration::ZERO);
+        if due && state.waiting.is_empty() {
+            state.handed_over(now);
             return Entered::Go(proposal);
         }
         if state.waiting_bytes + bytes > WAITING_BYTES_MAX {
@@ -87,40 +124,61 @@ impl<T> Intake<T> {
         }
         state.waiting_bytes += bytes;
         state.waiting.push(proposal);
+        // The first is waited for with a clock.
+        if due || !state.log_busy && state.waiting.len() == 1 {
+            state.wake();
+        }
         Entered::Waits
     }
 
     /// The log has written up to an index.
     pub(crate) fn written(&self, index: u64) {
+        let now = (self.now)();
+        let mut state = self.state.lock();
         // Not the greatest that was ever seen: a follower's log is cut back when another member leads.
-        self.on_disk.store(index, Ordering::Release);
-        self.free();
-    }
-
-    /// An entry was applied that this member had proposed.
-    pub(crate) fn applied(&self, index: u64) {
-        if index > self.on_disk.load(Ordering::Acquire) {
-            self.free();
+        state.on_disk = index;
+        if state.log_busy {
+            let took = now.saturating_sub(state.handed);
+            state.took = (state.took * (TOOK_SMOOTH - 1) + took) / TOOK_SMOOTH;
+            state.log_busy = false;
         }
+        state.wake();
     }
 
-    /// The log has written what it had, or what was handed over will not reach it.
+    /// Everything up to an index was applied.
+    pub(crate) fn applied(&self, index: u64) {
+        let mut state = self.state.lock();
+        state.applied = index;
+        if index > state.on_disk {
+            state.log_busy = false;
+        }
+        state.wake();
+    }
+
+    /// What was handed over will not reach the log, or nobody knows what became of it.
     pub(crate) fn free(&self) {
         let mut state = self.state.lock();
-        if state.waiting.is_empty() {
-            state.busy = false;
-        } else {
-            // Full means that a turn is about to come.
-            let _ = state.wake.try_send(());
-        }
+        state.log_busy = false;
+        state.applied = state.applied.max(state.on_disk);
+        state.wake();
     }
 
-    /// All that wait.
-    fn take(&self) -> Vec<T> {
+    /// What is to be done now.
+    fn turn(&self) -> Turn<T> {
+        let now = (self.now)();
         let mut state = self.state.lock();
-        state.busy = !state.waiting.is_empty();
-        state.waiting_bytes = 0;
-        std::mem::take(&mut state.waiting)
+        if state.waiting.is_empty() {
+            return Turn::Rest;
+        }
+        match state.due_in(now) {
+            None => Turn::Rest,
+            Some(Duration::ZERO) => {
+                state.handed_over(now);
+                state.waiting_bytes = 0;
+                Turn::Go(std::mem::take(&mut state.waiting))
+            }
+            Some(later) => Turn::Later(later),
+        }
     }
 
     /// Nothing is handed over any more. Gives what waits, to be refused.
@@ -133,132 +191,278 @@ impl<T> Intake<T> {
     }
 }
 
-/// Hands over what has gathered, turn by turn, until the member stops.
-pub(crate) async fn run<P: Parts>(shared: Arc<Shared<P>>, mut turns: Turns) {
-    while turns.0.next().await.is_some() {
-        for offer in shared.intake.take() {
-            shared.hand_over_offer(offer).await;
+impl<T> State<T> {
+    /// In how long what waits is to go, if nothing else happens before; none while the log is busy.
+    fn due_in(&self, now: Duration) -> Option<Duration> {
+        if self.log_busy {
+            None
+        } else if self.on_disk <= self.applied {
+            Some(Duration::ZERO)
+        } else {
+            let waited = now.saturating_sub(self.handed);
+            Some((self.took * PATIENCE).saturating_sub(waited))
+        }
+    }
+
+    fn handed_over(&mut self, now: Duration) {
+        self.log_busy = true;
+        self.handed = now;
+    }
+
+    /// Makes [`run`] look, if there is something to look at.
+    fn wake(&mut self) {
+        if !self.waiting.is_empty() {
+            // Full means that it is about to.
+            let _ = self.wake.try_send(());
         }
     }
 }
 
-/// Whoever waits for an outcome. Without one, it tells that the log is free.
+/// Hands over what has gathered, turn by turn, until the member stops.
+pub(crate) async fn run<P: Parts>(shared: Arc<Shared<P>>, mut turns: Turns) {
+    while turns.0.next().await.is_some() {
+        loop {
+            match shared.intake.turn() {
+                Turn::Go(offers) => {
+                    for offer in offers {
+                        shared.hand_over_offer(offer).await;
+                    }
+                }
+                Turn::Later(later) => {
+                    let told = select(turns.0.next(), Box::pin(P::Rt::sleep(later))).await;
+                    if let Either::Left((None, _)) = told {
+                        return;
+                    }
+                }
+                Turn::Rest => break,
+            }
+        }
+    }
+}
+
+/// Whoever waits for an outcome. Without one, it tells that nothing should wait for its proposal.
 pub(crate) struct Waits<'a, T> {
     intake: &'a Intake<T>,
-    outcome: Option<u64>,
+    over: bool,
 }
 
 impl<'a, T> Waits<'a, T> {
     pub(crate) fn new(intake: &'a Intake<T>) -> Self {
         Waits {
             intake,
-            outcome: None,
+            over: false,
         }
     }
 
-    /// The outcome of the entry at an index has come.
-    pub(crate) fn over(mut self, index: u64) {
-        self.outcome = Some(index);
+    /// The outcome has come.
+    pub(crate) fn over(mut self) {
+        self.over = true;
     }
 }
 
 impl<T> Drop for Waits<'_, T> {
     fn drop(&mut self) {
-        match self.outcome {
-            Some(index) => self.intake.applied(index),
-            None => self.intake.free(),
+        if !self.over {
+            self.intake.free();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use futures::FutureExt;
 
     use super::Entered::{Closed, Full, Go};
     use super::*;
 
-    fn turn(turns: &mut Turns) -> bool {
-        matches!(turns.0.next().now_or_never(), Some(Some(())))
+    const MS: Duration = Duration::from_millis(1);
+
+    /// An intake with a clock that stands until it is moved.
+    struct Case {
+        intake: Arc<Intake<u32>>,
+        turns: Turns,
+        now_ms: Arc<AtomicU64>,
+    }
+
+    impl Case {
+        fn new() -> Case {
+            let now_ms = Arc::new(AtomicU64::new(0));
+            let clock = now_ms.clone();
+            let now: Now = Arc::new(move || MS * clock.load(Ordering::Relaxed) as u32);
+            let (intake, turns) = Intake::new(now);
+            Case {
+                intake,
+                turns,
+                now_ms,
+            }
+        }
+
+        /// One whose log always took so long: a first proposal is under way in it, and on the disk.
+        fn with_one_on_the_disk(took_ms: u64) -> Case {
+            let case = Case::new();
+            case.intake.state.lock().took = MS * took_ms as u32;
+            assert_eq!(case.intake.enter(1, 1), Go(1));
+            case.pass(took_ms);
+            case.intake.written(1);
+            case
+        }
+
+        fn pass(&self, ms: u64) {
+            self.now_ms.fetch_add(ms, Ordering::Relaxed);
+        }
+
+        /// Whether somebody wants [`run`] to look.
+        fn told(&mut self) -> bool {
+            let mut told = false;
+            while let Some(Some(())) = self.turns.0.next().now_or_never() {
+                told = true;
+            }
+            told
+        }
+
+        fn waits(&self, proposals: &[u32]) {
+            for proposal in proposals {
+                assert_eq!(self.intake.enter(*proposal, 1), Entered::Waits);
+            }
+        }
     }
 
     #[test]
     fn one_goes_at_once_and_those_that_come_meanwhile_go_together() {
-        let (intake, mut turns) = Intake::new();
-        assert_eq!(intake.enter(1, 1), Go(1));
-        assert_eq!(
-            (intake.enter(2, 1), intake.enter(3, 1)),
-            (Entered::Waits, Entered::Waits)
-        );
-        assert!(!turn(&mut turns), "the log is busy");
-        intake.written(1);
-        assert!(turn(&mut turns));
-        assert_eq!(intake.take(), [2, 3]);
-        assert_eq!(
-            intake.enter(4, 1),
-            Entered::Waits,
-            "2 and 3 are on their way"
-        );
-        intake.written(3);
-        assert!(turn(&mut turns));
-        assert_eq!(intake.take(), [4]);
-        intake.written(4);
-        assert_eq!(intake.enter(5, 1), Go(5), "nothing is on its way");
+        let mut case = Case::new();
+        assert_eq!(case.intake.enter(1, 1), Go(1));
+        case.waits(&[2, 3]);
+        assert!(!case.told());
+        assert_eq!(case.intake.turn(), Turn::Rest, "the log is busy");
+        case.intake.written(1);
+        case.intake.applied(1);
+        assert!(case.told());
+        assert_eq!(case.intake.turn(), Turn::Go(vec![2, 3]));
+        case.waits(&[4]);
+        case.intake.written(3);
+        case.intake.applied(3);
+        assert!(case.told());
+        assert_eq!(case.intake.turn(), Turn::Go(vec![4]));
+        case.intake.written(4);
+        case.intake.applied(4);
+        assert!(!case.told(), "nothing waits");
+        assert_eq!(case.intake.enter(5, 1), Go(5), "nothing is under way");
+    }
+
+    #[test]
+    fn what_is_on_the_disk_and_not_applied_is_waited_for_as_long_as_the_log_took_times_a_few() {
+        let mut case = Case::with_one_on_the_disk(2);
+        case.waits(&[2]);
+        assert!(case.told(), "somebody must look at the clock");
+        let patience = 2 * MS * PATIENCE - 2 * MS;
+        assert_eq!(case.intake.turn(), Turn::Later(patience));
+        case.pass(1);
+        case.waits(&[3]);
+        assert!(!case.told());
+        assert_eq!(case.intake.turn(), Turn::Later(patience - MS));
+        case.pass(patience.as_millis() as u64 - 1);
+        case.waits(&[4]);
+        assert!(case.told(), "who comes when it is time tells of it");
+        assert_eq!(case.intake.turn(), Turn::Go(vec![2, 3, 4]));
+        assert_eq!(case.intake.turn(), Turn::Rest);
+    }
+
+    #[test]
+    fn what_is_applied_sooner_is_waited_for_no_longer() {
+        let mut case = Case::with_one_on_the_disk(2);
+        case.waits(&[2]);
+        assert!(case.told());
+        assert!(matches!(case.intake.turn(), Turn::Later(_)));
+        case.intake.applied(1);
+        assert!(case.told());
+        assert_eq!(case.intake.turn(), Turn::Go(vec![2]));
+    }
+
+    #[test]
+    fn how_long_the_log_takes_is_learned() {
+        let case = Case::with_one_on_the_disk(2);
+        case.intake.applied(1);
+        for index in 2..100 {
+            assert_eq!(case.intake.enter(1, 1), Go(1));
+            case.pass(10);
+            case.intake.written(index);
+            case.intake.applied(index);
+        }
+        let took = case.intake.state.lock().took;
+        assert!(9 * MS < took && took <= 10 * MS, "{took:?}");
     }
 
     #[test]
     fn a_proposal_that_never_reaches_the_log_keeps_nobody_waiting() {
-        let (intake, mut turns) = Intake::new();
-        assert_eq!(intake.enter(1, 1), Go(1));
-        assert_eq!(intake.enter(2, 1), Entered::Waits);
-        drop(Waits::new(&intake));
-        assert!(turn(&mut turns));
-        assert_eq!(intake.take(), [2]);
+        let mut case = Case::new();
+        assert_eq!(case.intake.enter(1, 1), Go(1));
+        case.waits(&[2]);
+        drop(Waits::new(&case.intake));
+        assert!(case.told());
+        assert_eq!(case.intake.turn(), Turn::Go(vec![2]));
+    }
+
+    #[test]
+    fn a_proposal_that_will_not_be_applied_keeps_nobody_waiting() {
+        let mut case = Case::with_one_on_the_disk(2);
+        case.waits(&[2]);
+        assert!(case.told());
+        drop(Waits::new(&case.intake));
+        assert!(case.told());
+        assert_eq!(case.intake.turn(), Turn::Go(vec![2]));
     }
 
     #[test]
     fn a_disk_that_is_slower_than_the_others_keeps_nobody_waiting() {
-        let (intake, mut turns) = Intake::new();
-        intake.written(6);
-        assert_eq!(intake.enter(1, 1), Go(1));
-        assert_eq!(intake.enter(2, 1), Entered::Waits);
-        Waits::new(&intake).over(6);
-        assert!(!turn(&mut turns), "it has what was applied");
-        Waits::new(&intake).over(7);
-        assert!(turn(&mut turns));
-        assert_eq!(intake.take(), [2]);
+        let mut case = Case::new();
+        case.intake.written(6);
+        case.intake.applied(6);
+        assert_eq!(case.intake.enter(1, 1), Go(1));
+        case.waits(&[2]);
+        case.intake.applied(6);
+        assert!(case.told());
+        assert_eq!(
+            case.intake.turn(),
+            Turn::Rest,
+            "the log has what was applied"
+        );
+        case.intake.applied(7);
+        assert!(case.told());
+        assert_eq!(case.intake.turn(), Turn::Go(vec![2]));
     }
 
     #[test]
-    fn a_turn_for_which_nothing_is_left_leaves_the_log_free() {
-        let (intake, _turns) = Intake::new();
-        assert_eq!(intake.enter(1, 1), Go(1));
-        assert_eq!(intake.enter(2, 1), Entered::Waits);
-        intake.free();
-        intake.free();
-        assert_eq!(intake.take(), [2]);
-        assert_eq!(intake.take(), []);
-        assert_eq!(intake.enter(3, 1), Go(3));
+    fn a_turn_for_which_nothing_is_left_changes_nothing() {
+        let case = Case::new();
+        assert_eq!(case.intake.enter(1, 1), Go(1));
+        case.waits(&[2]);
+        case.intake.free();
+        assert_eq!(case.intake.turn(), Turn::Go(vec![2]));
+        case.intake.free();
+        assert_eq!(case.intake.turn(), Turn::Rest);
+        assert_eq!(case.intake.enter(3, 1), Go(3));
     }
 
     #[test]
     fn what_waits_is_bounded() {
-        let (intake, _turns) = Intake::new();
-        assert_eq!(intake.enter(1, 1), Go(1));
-        assert_eq!(intake.enter(2, WAITING_BYTES_MAX), Entered::Waits);
-        assert_eq!(intake.enter(3, 1), Full);
-        intake.free();
-        assert_eq!(intake.take(), [2]);
-        assert_eq!(intake.enter(4, 1), Entered::Waits);
+        let case = Case::new();
+        assert_eq!(case.intake.enter(1, 1), Go(1));
+        assert_eq!(case.intake.enter(2, WAITING_BYTES_MAX), Entered::Waits);
+        assert_eq!(case.intake.enter(3, 1), Full);
+        case.intake.free();
+        assert_eq!(case.intake.turn(), Turn::Go(vec![2]));
+        assert_eq!(case.intake.enter(4, 1), Entered::Waits);
     }
 
     #[test]
     fn what_waits_when_the_member_stops_is_given_back() {
-        let (intake, mut turns) = Intake::new();
-        assert_eq!(intake.enter(1, 1), Go(1));
-        assert_eq!(intake.enter(2, 1), Entered::Waits);
-        assert_eq!(intake.close(), [2]);
-        assert_eq!(intake.enter(3, 1), Closed);
-        assert_eq!(turns.0.next().now_or_never(), Some(None));
+        let mut case = Case::new();
+        assert_eq!(case.intake.enter(1, 1), Go(1));
+        case.waits(&[2]);
+        assert_eq!(case.intake.close(), [2]);
+        assert_eq!(case.intake.enter(3, 1), Closed);
+        assert_eq!(case.turns.0.next().now_or_never(), Some(None));
     }
 }

@@ -87,12 +87,16 @@ impl<P: Parts> RaftStateMachine<Types<P::Rt>> for Machine<P> {
                     }
                 }
             };
+            let last = batch.last().map(|entry| entry.id.index);
             let here = self.shared.may_wait();
             self.shared
                 .applier
                 .apply(std::mem::take(&mut batch), here, answer)
                 .await
                 .map_err(io::Error::other)?;
+            if let Some(last) = last {
+                self.shared.intake.applied(last);
+            }
         }
         Ok(())
     }

@@ -154,7 +154,7 @@ impl<P: Parts> Member<P> {
         };
         let applier = Applier::start(store, around, config.apply_on).map_err(StartError::Thread)?;
         let (barrier, rounds) = Barrier::new();
-        let (intake, turns) = Intake::new();
+        let (intake, turns) = Intake::new(now.clone());
         let (running, stopped) = oneshot::channel();
         let stopped = stopped.shared();
         let shared: Arc<Shared<P>> = Arc::new(Shared {

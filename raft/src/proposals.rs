@@ -134,9 +134,8 @@ impl<P: Parts> Shared<P> {
         };
         match answer.await {
             Ok(Ok(written)) => {
-                let index = written.log_id.index();
-                waits.over(index);
-                Ok((index, written.data))
+                waits.over();
+                Ok((written.log_id.index(), written.data))
             }
             Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(Offered::NotAppended),
             Ok(Err(_)) => Err(Offered::Failed(Trouble::LeaderChanged)),

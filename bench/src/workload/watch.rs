@@ -22,8 +22,6 @@ use crate::measure::{Meter, Outcome};
 
 /// Connections of the watchers.
 const CONNECTIONS: usize = 10;
-/// Puts under way, by all writers.
-const WRITERS: u64 = 16;
 const VALUE_BYTES: usize = 256;
 /// While it waits for the watchers, the writer looks this often.
 const LOOK: Duration = Duration::from_millis(1);
@@ -39,6 +37,8 @@ pub struct Watchers {
     pub each_one_key: bool,
     /// How many keys there are.
     pub keys: u64,
+    /// Puts under way, until too much is owed.
+    pub puts: u64,
     /// How many events may be owed to the watchers before the writer waits.
     pub owed_max: u64,
 }
@@ -233,7 +233,7 @@ impl Handler for Writer {
                 Next::Replies
             };
         }
-        while (out.calls() as u64) < WRITERS {
+        while (out.calls() as u64) < self.watchers.puts {
             let owed =
                 (board.asked.get() + 1) * self.watchers.events_a_put() - board.delivered.get();
             if owed > self.watchers.owed_max {

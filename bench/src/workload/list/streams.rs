@@ -22,6 +22,7 @@ pub fn watches(members: usize) -> Vec<Workload> {
         a_stream: 1,
         each_one_key: false,
         keys: 1000,
+        puts: 16,
         owed_max: 16_000,
     };
     let about =
@@ -32,9 +33,10 @@ pub fn watches(members: usize) -> Vec<Workload> {
         a_stream: 100,
         each_one_key: true,
         keys: 10_000,
+        puts: 100,
         owed_max: 1000,
     };
-    let each = "10000 watchers of a key each on 10 connections x 10 streams; the rate is of events"
+    let each = "10000 watchers of a key each on 10 connections x 10 streams, 100 puts under way; the rate is of events"
         .to_owned();
     vec![
         other(
