@@ -22,6 +22,8 @@ MUTANTS_FLAGS ?=
 MICRO_FLAGS ?=
 # What `make bench` is told, as in: make bench BENCH_FLAGS="--only put-3,get-hot --pairs 3"
 BENCH_FLAGS ?=
+# The etcd that `make bench` measures beside: the newest there is, unless another is named, as in: make bench ETCD=/usr/bin/etcd
+ETCD ?= $(peers)/etcd-newest/etcd
 
 target := $(or $(CARGO_TARGET_DIR),target)
 bin := $(target)/release
@@ -55,8 +57,8 @@ peers: deps ## Unpack the etcd and the clients that tests compare with, into tar
 	@.ci/peers
 
 .PHONY: newest-etcd
-newest-etcd: deps ## Unpack the newest etcd there is, too, to measure beside
-	@.ci/peers --newest
+newest-etcd: deps ## Unpack the newest etcd there is, to measure beside
+	@if [ "$(ETCD)" = "$(peers)/etcd-newest/etcd" ]; then .ci/peers --newest; fi
 
 .PHONY: build
 build: deps announce ## Build all programs, in release mode
@@ -122,8 +124,8 @@ micro: deps announce ## Time the parts by themselves: applying, reads, the log, 
 
 .PHONY: bench
 bench: build newest-etcd ## Measure kvd beside etcd: rates, latencies, memory; docs/performance.md says how long it takes
-	$(bin)/bench --etcd $(peers)/etcd-newest/etcd $(BENCH_FLAGS)
+	$(bin)/bench --etcd $(ETCD) $(BENCH_FLAGS)
 
 .PHONY: bench-long
 bench-long: build newest-etcd ## Measure everything there is, a night long; goes on where it was interrupted
-	$(bin)/bench --etcd $(peers)/etcd-newest/etcd --long --seconds 10 --out target/bench-long --continue $(BENCH_FLAGS)
+	$(bin)/bench --etcd $(ETCD) --long --seconds 10 --out target/bench-long --continue $(BENCH_FLAGS)

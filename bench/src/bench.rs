@@ -262,6 +262,7 @@ fn share_a_cluster(one: &Workload, next: &Workload) -> bool {
         && one.timing == next.timing
         && one.state == next.state
         && one.work.only_reads()
+        && next.work.only_reads()
 }
 
 fn progress(runs: usize) -> ProgressBar {

@@ -21,7 +21,7 @@ const QUICK_WARM_UP: f64 = 0.5;
 
 /// Measures kvd beside etcd: the same clients, in turns, on fresh clusters.
 #[derive(Debug, Parser)]
-#[command(name = "bench", version)]
+#[command(name = "bench", version, args_override_self = true)]
 pub struct Options {
     /// The etcd to compare with; without it, only kvd is measured
     #[arg(long, value_name = "PATH")]

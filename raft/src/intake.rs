@@ -3,9 +3,9 @@
 //! openraft takes along what it finds when it looks. On few cores it looks after each proposal: each then costs a turn of its
 //! loop, an append, and a message to every follower, and goes no sooner for it, since the log writes it only when the sync
 //! before has ended. So one proposal goes at once when nothing is under way. Those that come meanwhile go together, once the
-//! log has written what went before and that is applied: what a turn costs, on every member, falls on more of them. If
-//! applying lets them wait for longer than the log took, times [`PATIENCE`], they go without: where the others are far away,
-//! or there is more processor than work, turns overlap.
+//! log has written what went before and that is applied: what a turn costs, on every member, falls on more of them. Where
+//! that takes longer than the log does, times [`PATIENCE`], because the others are far away, they go without, and turns
+//! overlap. The log takes longer where processors are short, and then turns should be few.
 //!
 //! The others' disks may be faster than this one, and commit without it: what is applied before this log has it tells that
 //! nobody should wait for the log.
@@ -28,11 +28,14 @@ use crate::shared::{Parts, Shared};
 /// Bytes of commands beyond which nothing more is kept waiting: as much as the log itself queues.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
-/// Proposals wait for the ones before to be applied for so many times as long as the log takes.
-const PATIENCE: u32 = 4;
+/// What was handed over is waited for, counted from then, for so many times as long as the log takes.
+const PATIENCE: u32 = 3;
 
-/// One append in so many decides how long the log is thought to take.
-const TOOK_SMOOTH: u32 = 8;
+/// An append counts for one part in so many of how long the log is thought to take.
+const TOOK_PARTS: u32 = 8;
+
+/// No stall of the disk makes proposals wait for longer than this for the ones before.
+const PATIENCE_MAX: Duration = Duration::from_millis(50);
 
 /// Proposals that wait; `T` is one of them.
 pub(crate) struct Intake<T> {
@@ -51,6 +54,10 @@ struct State<T> {
     on_disk: u64,
     /// The last index that is known to be applied.
     applied: u64,
+    /// What was applied when something was last handed over: that is later in the log.
+    applied_before: u64,
+    /// What is under way may never be applied, or nobody would tell.
+    unawaited: bool,
     waiting: Vec<T>,
     waiting_bytes: usize,
     /// The member stops: nothing is taken in any more.
@@ -73,7 +80,7 @@ pub(crate) enum Entered<T> {
 }
 
 /// The other end, for [`run`].
-pub(crate) struct Turns(mpsc::Receiver<()>);
+pub(crate) struct Wakes(mpsc::Receiver<()>);
 
 /// What is to be done now.
 #[derive(Debug, PartialEq, Eq)]
@@ -87,14 +94,16 @@ enum Turn<T> {
 }
 
 impl<T> Intake<T> {
-    pub(crate) fn new(now: Now) -> (Arc<Intake<T>>, Turns) {
-        let (wake, turns) = mpsc::channel(1);
+    pub(crate) fn new(now: Now) -> (Arc<Intake<T>>, Wakes) {
+        let (wake, wakes) = mpsc::channel(1);
         let state = State {
             log_busy: false,
             handed: Duration::ZERO,
             took: Duration::ZERO,
             on_disk: 0,
             applied: 0,
+            applied_before: 0,
+            unawaited: false,
             waiting: Vec::new(),
             waiting_bytes: 0,
             closed: false,
@@ -104,7 +113,7 @@ impl<T> Intake<T> {
             state: Mutex::new(state),
             now,
         };
-        (Arc::new(intake), Turns(turns))
+        (Arc::new(intake), Wakes(wakes))
     }
 
     /// Takes in a proposal of so many bytes.
@@ -124,9 +133,9 @@ impl<T> Intake<T> {
         }
         state.waiting_bytes += bytes;
         state.waiting.push(proposal);
-        // The first is waited for with a clock.
+        // For the first, nobody looks at the clock yet.
         if due || !state.log_busy && state.waiting.len() == 1 {
-            state.wake();
+            state.look();
         }
         Entered::Waits
     }
@@ -137,30 +146,31 @@ impl<T> Intake<T> {
         let mut state = self.state.lock();
         // Not the greatest that was ever seen: a follower's log is cut back when another member leads.
         state.on_disk = index;
-        if state.log_busy {
+        // It may be the end of an earlier append, for which the others did not wait.
+        if state.log_busy && index > state.applied_before {
             let took = now.saturating_sub(state.handed);
-            state.took = (state.took * (TOOK_SMOOTH - 1) + took) / TOOK_SMOOTH;
+            state.took = (state.took * (TOOK_PARTS - 1) + took) / TOOK_PARTS;
             state.log_busy = false;
         }
-        state.wake();
+        state.look();
     }
 
     /// Everything up to an index was applied.
     pub(crate) fn applied(&self, index: u64) {
         let mut state = self.state.lock();
         state.applied = index;
-        if index > state.on_disk {
+        if index > state.on_disk && index > state.applied_before {
             state.log_busy = false;
         }
-        state.wake();
+        state.look();
     }
 
-    /// What was handed over will not reach the log, or nobody knows what became of it.
-    pub(crate) fn free(&self) {
+    /// What was handed over may never reach the log, or never be applied.
+    pub(crate) fn await_nothing(&self) {
         let mut state = self.state.lock();
         state.log_busy = false;
-        state.applied = state.applied.max(state.on_disk);
-        state.wake();
+        state.unawaited = true;
+        state.look();
     }
 
     /// What is to be done now.
@@ -196,21 +206,24 @@ impl<T> State<T> {
     fn due_in(&self, now: Duration) -> Option<Duration> {
         if self.log_busy {
             None
-        } else if self.on_disk <= self.applied {
+        } else if self.unawaited || self.on_disk <= self.applied {
             Some(Duration::ZERO)
         } else {
             let waited = now.saturating_sub(self.handed);
-            Some((self.took * PATIENCE).saturating_sub(waited))
+            let patience = PATIENCE_MAX.min(self.took * PATIENCE);
+            Some(patience.saturating_sub(waited))
         }
     }
 
     fn handed_over(&mut self, now: Duration) {
         self.log_busy = true;
         self.handed = now;
+        self.applied_before = self.applied;
+        self.unawaited = false;
     }
 
     /// Makes [`run`] look, if there is something to look at.
-    fn wake(&mut self) {
+    fn look(&mut self) {
         if !self.waiting.is_empty() {
             // Full means that it is about to.
             let _ = self.wake.try_send(());
@@ -219,8 +232,8 @@ impl<T> State<T> {
 }
 
 /// Hands over what has gathered, turn by turn, until the member stops.
-pub(crate) async fn run<P: Parts>(shared: Arc<Shared<P>>, mut turns: Turns) {
-    while turns.0.next().await.is_some() {
+pub(crate) async fn run<P: Parts>(shared: Arc<Shared<P>>, mut wakes: Wakes) {
+    while wakes.0.next().await.is_some() {
         loop {
             match shared.intake.turn() {
                 Turn::Go(offers) => {
@@ -229,7 +242,7 @@ pub(crate) async fn run<P: Parts>(shared: Arc<Shared<P>>, mut turns: Turns) {
                     }
                 }
                 Turn::Later(later) => {
-                    let told = select(turns.0.next(), Box::pin(P::Rt::sleep(later))).await;
+                    let told = select(wakes.0.next(), Box::pin(P::Rt::sleep(later))).await;
                     if let Either::Left((None, _)) = told {
                         return;
                     }
@@ -263,7 +276,7 @@ impl<'a, T> Waits<'a, T> {
 impl<T> Drop for Waits<'_, T> {
     fn drop(&mut self) {
         if !self.over {
-            self.intake.free();
+            self.intake.await_nothing();
         }
     }
 }
@@ -282,7 +295,7 @@ mod tests {
     /// An intake with a clock that stands until it is moved.
     struct Case {
         intake: Arc<Intake<u32>>,
-        turns: Turns,
+        wakes: Wakes,
         now_ms: Arc<AtomicU64>,
     }
 
@@ -291,10 +304,10 @@ mod tests {
             let now_ms = Arc::new(AtomicU64::new(0));
             let clock = now_ms.clone();
             let now: Now = Arc::new(move || MS * clock.load(Ordering::Relaxed) as u32);
-            let (intake, turns) = Intake::new(now);
+            let (intake, wakes) = Intake::new(now);
             Case {
                 intake,
-                turns,
+                wakes,
                 now_ms,
             }
         }
@@ -316,7 +329,7 @@ mod tests {
         /// Whether somebody wants [`run`] to look.
         fn told(&mut self) -> bool {
             let mut told = false;
-            while let Some(Some(())) = self.turns.0.next().now_or_never() {
+            while let Some(Some(())) = self.wakes.0.next().now_or_never() {
                 told = true;
             }
             told
@@ -381,17 +394,64 @@ mod tests {
     }
 
     #[test]
-    fn how_long_the_log_takes_is_learned() {
-        let case = Case::with_one_on_the_disk(2);
+    fn how_long_the_log_takes_is_learned_and_one_stall_of_it_is_soon_forgotten() {
+        let case = Case::with_one_on_the_disk(8);
         case.intake.applied(1);
-        for index in 2..100 {
+        let append = |index, took_ms| {
             assert_eq!(case.intake.enter(1, 1), Go(1));
-            case.pass(10);
+            case.pass(took_ms);
             case.intake.written(index);
             case.intake.applied(index);
+            case.intake.state.lock().took
+        };
+        assert_eq!(append(2, 16), 9 * MS, "an eighth of the way");
+        for index in 3..100 {
+            append(index, 16);
         }
-        let took = case.intake.state.lock().took;
-        assert!(9 * MS < took && took <= 10 * MS, "{took:?}");
+        let took = append(100, 16);
+        assert!(15 * MS < took && took <= 16 * MS, "{took:?}");
+    }
+
+    #[test]
+    fn no_stall_of_the_disk_makes_others_wait_for_long() {
+        let mut case = Case::with_one_on_the_disk(60_000);
+        case.intake.state.lock().handed = 60_000 * MS;
+        case.waits(&[2]);
+        assert!(case.told());
+        assert_eq!(case.intake.turn(), Turn::Later(PATIENCE_MAX));
+    }
+
+    #[test]
+    fn the_end_of_an_append_that_the_others_did_not_wait_for_is_not_that_of_the_next() {
+        let mut case = Case::new();
+        assert_eq!(case.intake.enter(1, 1), Go(1));
+        case.intake.applied(1);
+        assert_eq!(case.intake.enter(2, 1), Go(2), "the others have 1");
+        case.waits(&[3]);
+        case.pass(8);
+        case.intake.written(1);
+        assert_eq!(case.intake.turn(), Turn::Rest, "2 is not on this disk");
+        assert_eq!(case.intake.state.lock().took, Duration::ZERO);
+        case.intake.written(2);
+        case.intake.applied(2);
+        assert!(case.told());
+        assert_eq!(case.intake.turn(), Turn::Go(vec![3]));
+    }
+
+    #[test]
+    fn a_log_that_is_cut_back_is_not_waited_for() {
+        let mut case = Case::with_one_on_the_disk(2);
+        case.intake.applied(1);
+        case.intake.written(9);
+        // Another leads, and has the rest thrown away; then this member leads again.
+        case.intake.written(2);
+        case.intake.applied(2);
+        assert_eq!(case.intake.enter(2, 1), Go(2));
+        case.waits(&[3]);
+        case.intake.written(3);
+        case.intake.applied(3);
+        assert!(case.told());
+        assert_eq!(case.intake.turn(), Turn::Go(vec![3]));
     }
 
     #[test]
@@ -422,7 +482,6 @@ mod tests {
         assert_eq!(case.intake.enter(1, 1), Go(1));
         case.waits(&[2]);
         case.intake.applied(6);
-        assert!(case.told());
         assert_eq!(
             case.intake.turn(),
             Turn::Rest,
@@ -438,9 +497,9 @@ mod tests {
         let case = Case::new();
         assert_eq!(case.intake.enter(1, 1), Go(1));
         case.waits(&[2]);
-        case.intake.free();
+        case.intake.await_nothing();
         assert_eq!(case.intake.turn(), Turn::Go(vec![2]));
-        case.intake.free();
+        case.intake.await_nothing();
         assert_eq!(case.intake.turn(), Turn::Rest);
         assert_eq!(case.intake.enter(3, 1), Go(3));
     }
@@ -451,7 +510,7 @@ mod tests {
         assert_eq!(case.intake.enter(1, 1), Go(1));
         assert_eq!(case.intake.enter(2, WAITING_BYTES_MAX), Entered::Waits);
         assert_eq!(case.intake.enter(3, 1), Full);
-        case.intake.free();
+        case.intake.await_nothing();
         assert_eq!(case.intake.turn(), Turn::Go(vec![2]));
         assert_eq!(case.intake.enter(4, 1), Entered::Waits);
     }
@@ -463,6 +522,6 @@ mod tests {
         case.waits(&[2]);
         assert_eq!(case.intake.close(), [2]);
         assert_eq!(case.intake.enter(3, 1), Closed);
-        assert_eq!(case.turns.0.next().now_or_never(), Some(None));
+        assert_eq!(case.wakes.0.next().now_or_never(), Some(None));
     }
 }

@@ -79,7 +79,13 @@ impl<P: Parts> RaftStateMachine<Types<P::Rt>> for Machine<P> {
                 next = entries.next().now_or_never().flatten();
             }
             let responders = std::mem::take(&mut responders);
+            let last = batch.last().map(|entry| entry.id.index);
+            let intake = self.shared.intake.clone();
             let answer = move |outcomes: Vec<Outcome>| {
+                // First, so that who is answered finds nothing under way.
+                if let Some(last) = last {
+                    intake.applied(last);
+                }
                 assert_eq!(outcomes.len(), responders.len(), "one outcome an entry");
                 for (responder, outcome) in responders.into_iter().zip(outcomes) {
                     if let Some(responder) = responder {
@@ -87,16 +93,12 @@ impl<P: Parts> RaftStateMachine<Types<P::Rt>> for Machine<P> {
                     }
                 }
             };
-            let last = batch.last().map(|entry| entry.id.index);
             let here = self.shared.may_wait();
             self.shared
                 .applier
                 .apply(std::mem::take(&mut batch), here, answer)
                 .await
                 .map_err(io::Error::other)?;
-            if let Some(last) = last {
-                self.shared.intake.applied(last);
-            }
         }
         Ok(())
     }

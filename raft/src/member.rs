@@ -154,7 +154,7 @@ impl<P: Parts> Member<P> {
         };
         let applier = Applier::start(store, around, config.apply_on).map_err(StartError::Thread)?;
         let (barrier, rounds) = Barrier::new();
-        let (intake, turns) = Intake::new(now.clone());
+        let (intake, wakes) = Intake::new(now.clone());
         let (running, stopped) = oneshot::channel();
         let stopped = stopped.shared();
         let shared: Arc<Shared<P>> = Arc::new(Shared {
@@ -206,7 +206,7 @@ impl<P: Parts> Member<P> {
                 log: config.log,
                 written: Arc::new(move |index| match index {
                     Some(index) => intake.written(index),
-                    None => intake.free(),
+                    None => intake.await_nothing(),
                 }),
                 may_wait: {
                     let shared = Arc::downgrade(&shared);
@@ -232,7 +232,7 @@ impl<P: Parts> Member<P> {
             drop(P::Rt::spawn(task));
         };
         spawn(Box::pin(barrier::run(shared.clone(), rounds)));
-        spawn(Box::pin(intake::run(shared.clone(), turns)));
+        spawn(Box::pin(intake::run(shared.clone(), wakes)));
         spawn(Box::pin(duties::lead(shared.clone())));
         spawn(Box::pin(duties::finish_changes(shared.clone())));
         spawn(Box::pin(duties::notice_removal(shared.clone())));

@@ -38,6 +38,7 @@ pub const FIGURES: &[Figure] = &[
     figure("server_cpu_us", "servers' CPU an operation", "µs", false),
     figure("client_cpu_us", "client's CPU an operation", "µs", false),
     figure("peak_mib", "peak memory of all members", "MiB", false),
+    figure("rise_mib", "memory beyond that at rest", "MiB", false),
     figure("written_bytes", "written to disk an operation", "B", false),
     figure("keys", "keys", "", true),
     figure("api_s", "until the API answers", "s", false),

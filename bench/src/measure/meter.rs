@@ -8,6 +8,7 @@ use anyhow::Context;
 use hdrhistogram::Histogram;
 use tokio::time::{Instant, sleep};
 
+use super::usage::forget_peaks;
 use super::{Outcome, Usage};
 
 /// Latencies beyond this are counted as this.
@@ -15,6 +16,7 @@ const LATENCY_US_MAX: u64 = 600_000_000;
 
 /// How long a run goes on if nothing succeeds in it, and how often that is looked at.
 const STALL_MAX: Duration = Duration::from_secs(30);
+const MIB: f64 = (1 << 20) as f64;
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Notes what clients did while it is on.
@@ -118,6 +120,9 @@ impl Meter {
         warm_up: Duration,
         measured: Duration,
     ) -> anyhow::Result<Outcome> {
+        // What they needed to load the keys, or for a workload before this one, is not its own.
+        forget_peaks(&pids())?;
+        let at_rest = Usage::of(&pids())?;
         sleep(warm_up).await;
         let servers = Usage::of(&pids()).context("a member ended in the warm-up")?;
         let client = Usage::own()?;
@@ -131,10 +136,10 @@ impl Meter {
         self.turn_off();
         let elapsed = began.elapsed();
         let client = Usage::own()?.since(client);
-        let servers = Usage::of(&pids())
-            .context("a member ended while it was measured")?
-            .since(servers);
-        Ok(self.outcome(elapsed, servers, client))
+        let after = Usage::of(&pids()).context("a member ended while it was measured")?;
+        let mut outcome = self.outcome(elapsed, after.since(servers), client);
+        outcome.set("rise_mib", at_rest.rise_bytes(after) as f64 / MIB);
+        Ok(outcome)
     }
 
     /// What was noted, as figures.
@@ -158,10 +163,7 @@ impl Meter {
         outcome.set("operations", operations as f64);
         outcome.set("server_cpu_us", servers.cpu.as_secs_f64() * 1e6 / each);
         outcome.set("client_cpu_us", client.cpu.as_secs_f64() * 1e6 / each);
-        outcome.set(
-            "peak_mib",
-            servers.peak_rss_bytes as f64 / f64::from(1 << 20),
-        );
+        outcome.set("peak_mib", servers.peak_rss_bytes as f64 / MIB);
         outcome.set("written_bytes", servers.written_bytes as f64 / each);
         outcome.failures = tally.failures;
         outcome.first_failure.clone_from(&tally.first_failure);

@@ -11,7 +11,7 @@ use anyhow::Context;
 pub struct Usage {
     /// In user and kernel mode, over all threads.
     pub cpu: Duration,
-    /// The sum of each one's greatest resident set so far.
+    /// The sum of each one's greatest resident set, since it started or was told to [`forget_peaks`].
     pub peak_rss_bytes: u64,
     /// The sum of the resident sets now.
     pub rss_bytes: u64,
@@ -48,6 +48,11 @@ impl Usage {
         }
     }
 
+    /// How much more the processes had at their peak than they have now, as told by a later look at them.
+    pub fn rise_bytes(self, later: Usage) -> u64 {
+        later.peak_rss_bytes.saturating_sub(self.rss_bytes)
+    }
+
     /// Reads the counters of processes, all of which must run.
     pub fn of(pids: &[u32]) -> anyhow::Result<Usage> {
         let ticks_per_second = rustix::param::clock_ticks_per_second();
@@ -69,6 +74,15 @@ impl Usage {
         }
         Ok(sum)
     }
+}
+
+/// Makes peaks count from now, as Linux has it in proc_pid_clear_refs(5).
+pub fn forget_peaks(pids: &[u32]) -> anyhow::Result<()> {
+    for pid in pids {
+        let path = format!("/proc/{pid}/clear_refs");
+        fs::write(&path, "5").with_context(|| format!("cannot write {path}"))?;
+    }
+    Ok(())
 }
 
 /// What a process has in memory, a page that several have being shared among them. None if it has ended.

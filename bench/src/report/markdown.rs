@@ -21,7 +21,7 @@ const COLUMNS: [&str; 9] = [
     "failures",
 ];
 /// The figures that have a column there.
-const IN_COLUMNS: [&str; 10] = [
+const IN_COLUMNS: [&str; 11] = [
     "rate",
     "p50_ms",
     "p99_ms",
@@ -31,6 +31,8 @@ const IN_COLUMNS: [&str; 10] = [
     "server_cpu_us",
     "client_cpu_us",
     "peak_mib",
+    // Compared where it has a mark, and of little interest elsewhere.
+    "rise_mib",
     "written_bytes",
 ];
 
@@ -134,6 +136,7 @@ pub fn ratios(results: &Results) -> Table {
         "kvd",
         "kvd : etcd",
         "spread",
+        "pairs",
         "mark",
         "reached",
     ];
@@ -157,6 +160,7 @@ pub fn ratios(results: &Results) -> Table {
                 median(workload, "kvd", figure),
                 ratio.map_or_else(String::new, |ratio| number(ratio.median)),
                 ratio.map_or_else(String::new, spread),
+                workload.pairs(figure).to_string(),
                 mark.map_or_else(String::new, aim),
                 reached
                     .map_or("", |reached| if reached { "yes" } else { "no" })
@@ -192,6 +196,7 @@ fn aim(mark: &Mark) -> String {
         Aim::Value(value) => format!("{bound} {} {}", number(value), figure.unit)
             .trim_end()
             .to_owned(),
+        Aim::None => String::new(),
     }
 }
 

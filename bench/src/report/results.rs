@@ -9,7 +9,7 @@ use crate::measure::Outcome;
 use crate::measure::figures::named;
 use crate::measure::stats::Spread;
 use crate::options::Options;
-use crate::system::{Kind, System};
+use crate::system::{Kind, System, digest};
 use crate::workload::{Aim, Mark, Workload};
 
 /// All of it.
@@ -31,6 +31,12 @@ pub struct Setting {
     pub kernel: String,
     /// With the versions they give.
     pub systems: Vec<(String, String)>,
+    /// With what tells a build from another, and so the launcher of control planes.
+    #[serde(default)]
+    pub programs: Vec<(String, String)>,
+    /// That up to 120 clients share.
+    #[serde(default)]
+    pub connections: usize,
     pub seconds: f64,
     pub warm_up_seconds: f64,
     pub quick: bool,
@@ -76,6 +82,8 @@ impl Results {
                     .iter()
                     .map(|system| (system.kind.name().to_owned(), system.version.clone()))
                     .collect(),
+                programs: programs(options, systems)?,
+                connections: options.connections,
                 seconds: effort.measured.as_secs_f64(),
                 warm_up_seconds: effort.warm_up.as_secs_f64(),
                 quick: options.quick,
@@ -100,7 +108,7 @@ impl Results {
         };
         if comparable(&kept.setting) != comparable(&self.setting) {
             bail!(
-                "{} is of another machine, other programs or other flags",
+                "{} is of another machine, other builds or other flags: go on without --continue, or with another --out",
                 path.display()
             );
         }
@@ -194,12 +202,20 @@ impl Measured {
         Spread::of_ratios(pairs)
     }
 
+    /// How often kvd was measured.
+    pub fn pairs(&self, figure: &str) -> usize {
+        let of_kvd = |run: &&Run| run.system == Kind::Kvd.name();
+        let runs = self.runs.iter().filter(of_kvd);
+        runs.filter(|run| run.outcome.get(figure).is_some()).count()
+    }
+
     /// Whether kvd reaches a mark. None if it was not measured, or had nothing beside it to compare with.
     pub fn reaches(&self, mark: &Mark) -> Option<bool> {
         let higher = named(&mark.figure).higher_is_better;
         let (value, aim) = match mark.aim {
             Aim::Ratio(aim) => (self.ratio(&mark.figure)?.median, aim),
             Aim::Value(aim) => (self.figure(Kind::Kvd.name(), &mark.figure)?.median, aim),
+            Aim::None => return None,
         };
         Some(if higher { value >= aim } else { value <= aim })
     }
@@ -216,6 +232,19 @@ impl Measured {
         outcomes.sort_by(|one, next| value(one).total_cmp(&value(next)));
         outcomes.get(outcomes.len().saturating_sub(1) / 2).copied()
     }
+}
+
+/// Which builds they are. Without a launcher, no control plane can be measured.
+fn programs(options: &Options, systems: &[System]) -> anyhow::Result<Vec<(String, String)>> {
+    let mut programs: Vec<(String, String)> = systems
+        .iter()
+        .map(|system| (system.kind.name().to_owned(), system.digest.clone()))
+        .collect();
+    let keelson = options.keelson()?;
+    if keelson.is_file() {
+        programs.push(("keelson".to_owned(), digest(&keelson)?));
+    }
+    Ok(programs)
 }
 
 /// What follows the name and the colon.

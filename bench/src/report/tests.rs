@@ -79,6 +79,7 @@ fn the_page_tells_of_each_mark() {
         "40.0",
         "3.00",
         "2.00 to 5.00",
+        "3",
         "at least 2.50 times",
         "yes",
         "",

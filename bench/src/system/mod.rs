@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, bail};
+use sha2::{Digest, Sha256};
 
 pub use cluster::{Cluster, Timing};
 
@@ -33,6 +34,8 @@ pub struct System {
     pub program: PathBuf,
     /// What it says of itself.
     pub version: String,
+    /// What tells this build from another that says the same: the beginning of its SHA-256.
+    pub digest: String,
 }
 
 impl System {
@@ -54,6 +57,18 @@ impl System {
             kind,
             program: program.to_owned(),
             version,
+            digest: digest(program)?,
         })
     }
+}
+
+/// The beginning of a file's SHA-256, in hexadecimal.
+pub fn digest(path: &Path) -> anyhow::Result<String> {
+    let file = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let hash = Sha256::digest(&file);
+    Ok(hash
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }

@@ -17,7 +17,7 @@ use crate::measure::stats::Spread;
 
 const KEYS: u64 = 1000;
 const VALUE_BYTES: usize = 256;
-/// Clients of each member. Each puts again when it is answered, and tries the same again when that failed.
+/// Clients of each member. Each puts again when it is answered, and a little later when that failed.
 const CLIENTS: u64 = 4;
 /// A client that is refused waits this long before it tries again.
 const RETRY: Duration = Duration::from_millis(5);
@@ -120,6 +120,9 @@ async fn keep_putting(url: String, number: u64, watch: Rc<Watch>, values: Rc<Val
         if let Ok(mut connection) = Connection::open(&url).await {
             // A broken connection is what this is about.
             let _ = connection.run(&mut putting).await;
+            // What was under way will not be answered.
+            let lost = putting.rests.iter().filter(|rest| rest.is_none()).count();
+            watch.errors.set(watch.errors.get() + lost as u64);
         }
         sleep(RETRY).await;
     }

@@ -125,6 +125,13 @@ impl Workload {
         self
     }
 
+    /// With figures that have no marks, and that tell what else the rate costs.
+    fn compared(mut self, figures: &[&str]) -> Workload {
+        self.marks
+            .extend(figures.iter().map(|figure| Mark::none(figure)));
+        self
+    }
+
     fn in_few_pairs(mut self) -> Workload {
         self.pairs_max = FEW_PAIRS;
         self

@@ -111,13 +111,14 @@ impl Work {
     }
 }
 
-/// An aim.
+/// An aim, or none: then the figure is compared all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Aim {
     /// The figure's ratio to etcd's.
     Ratio(f64),
     /// The figure itself.
     Value(f64),
+    None,
 }
 
 /// An aim for a figure.
@@ -132,6 +133,13 @@ impl Mark {
         Mark {
             figure: named(figure).name.to_owned(),
             aim: Aim::Ratio(ratio),
+        }
+    }
+
+    pub fn none(figure: &str) -> Mark {
+        Mark {
+            figure: named(figure).name.to_owned(),
+            aim: Aim::None,
         }
     }
 

@@ -18,11 +18,17 @@ pub fn memory(scale: Scale) -> Vec<Workload> {
         let about = format!(
             "{keys} keys of {VALUE_BYTES} B, put one by one: memory, disk, speed, SIGKILL and back"
         );
-        let marks = vec![
-            Mark::ratio("loaded_mib", 0.25),
-            Mark::ratio("ready_quiet_s", 0.1),
-            Mark::ratio("ready_load_s", 1.0 / 3.0),
+        let figures = [
+            ("loaded_mib", 0.25),
+            ("ready_quiet_s", 0.1),
+            ("ready_load_s", 1.0 / 3.0),
         ];
+        // A million keys have the marks; fewer and more show how costs grow.
+        let mark = |(figure, aim)| match size {
+            "large" => Mark::ratio(figure, aim),
+            _ => Mark::none(figure),
+        };
+        let marks = figures.map(mark).to_vec();
         let mut workload = other(
             format!("memory-{size}"),
             about,
@@ -78,7 +84,7 @@ pub fn leader(scale: Scale) -> Vec<Workload> {
     let work = |loss| Work::Leader { loss, times };
     let killed = vec![Mark::ratio("gap_max_ms", 0.5)];
     let short = vec![Mark::value("gap_max_ms", 500.0)];
-    let terminated = vec![Mark::value("gap_max_ms", 100.0)];
+    let terminated = vec![Mark::value("gap_max_ms", 100.0), Mark::value("errors", 0.0)];
     let mut tuned = other(
         "leader-killed-tuned".to_owned(),
         about("is killed, heartbeats and elections as `keelson up` sets them,"),
