@@ -13,7 +13,7 @@
 //! All of this is a hint. Told too often, fewer go together; so whoever waits and does not get an outcome tells it too,
 //! lest a proposal that never reached the log keeps the others waiting.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -58,12 +58,18 @@ struct State<T> {
     applied_before: u64,
     /// What is under way may never be applied, or nobody would tell.
     unawaited: bool,
-    waiting: Vec<T>,
+    waiting: Vec<Waiting<T>>,
     waiting_bytes: usize,
     /// The member stops: nothing is taken in any more.
     closed: bool,
     /// One sender, never a clone: each clone could send once more than the channel holds.
     wake: mpsc::Sender<()>,
+}
+
+struct Waiting<T> {
+    proposal: T,
+    /// Gone when nobody waits for the outcome any more.
+    awaited: Weak<()>,
 }
 
 /// What becomes of a proposal that comes in.
@@ -116,8 +122,8 @@ impl<T> Intake<T> {
         (Arc::new(intake), Wakes(wakes))
     }
 
-    /// Takes in a proposal of so many bytes.
-    pub(crate) fn enter(&self, proposal: T, bytes: usize) -> Entered<T> {
+    /// Takes in a proposal of so many bytes, for somebody who is about to wait.
+    pub(crate) fn enter(&self, proposal: T, bytes: usize, waits: &Waits<'_, T>) -> Entered<T> {
         let now = (self.now)();
         let mut state = self.state.lock();
         if state.closed {
@@ -132,7 +138,10 @@ impl<T> Intake<T> {
             return Entered::Full;
         }
         state.waiting_bytes += bytes;
-        state.waiting.push(proposal);
+        state.waiting.push(Waiting {
+            proposal,
+            awaited: Arc::downgrade(&waits.awaited),
+        });
         // For the first, nobody looks at the clock yet.
         if due || !state.log_busy && state.waiting.len() == 1 {
             state.look();
@@ -183,9 +192,20 @@ impl<T> Intake<T> {
         match state.due_in(now) {
             None => Turn::Rest,
             Some(Duration::ZERO) => {
-                state.handed_over(now);
                 state.waiting_bytes = 0;
-                Turn::Go(std::mem::take(&mut state.waiting))
+                let mut waiting = std::mem::take(&mut state.waiting);
+                // If one that nobody waits for were refused, nobody would tell. Whoever gives up later does.
+                waiting.retain(|waiting| waiting.awaited.strong_count() > 0);
+                if waiting.is_empty() {
+                    return Turn::Rest;
+                }
+                state.handed_over(now);
+                Turn::Go(
+                    waiting
+                        .into_iter()
+                        .map(|waiting| waiting.proposal)
+                        .collect(),
+                )
             }
             Some(later) => Turn::Later(later),
         }
@@ -197,7 +217,11 @@ impl<T> Intake<T> {
         state.closed = true;
         state.wake.close_channel();
         state.waiting_bytes = 0;
-        std::mem::take(&mut state.waiting)
+        let waiting = std::mem::take(&mut state.waiting);
+        waiting
+            .into_iter()
+            .map(|waiting| waiting.proposal)
+            .collect()
     }
 }
 
@@ -256,6 +280,7 @@ pub(crate) async fn run<P: Parts>(shared: Arc<Shared<P>>, mut wakes: Wakes) {
 /// Whoever waits for an outcome. Without one, it tells that nothing should wait for its proposal.
 pub(crate) struct Waits<'a, T> {
     intake: &'a Intake<T>,
+    awaited: Arc<()>,
     over: bool,
 }
 
@@ -263,11 +288,12 @@ impl<'a, T> Waits<'a, T> {
     pub(crate) fn new(intake: &'a Intake<T>) -> Self {
         Waits {
             intake,
+            awaited: Arc::default(),
             over: false,
         }
     }
 
-    /// The outcome has come.
+    /// The outcome has come, or the proposal was not taken in.
     pub(crate) fn over(mut self) {
         self.over = true;
     }
@@ -276,6 +302,8 @@ impl<'a, T> Waits<'a, T> {
 impl<T> Drop for Waits<'_, T> {
     fn drop(&mut self) {
         if !self.over {
+            // In this order: either it is not handed over, or the one that hands it over is told after that.
+            self.awaited = Arc::default();
             self.intake.await_nothing();
         }
     }
@@ -316,7 +344,7 @@ mod tests {
         fn with_one_on_the_disk(took_ms: u64) -> Case {
             let case = Case::new();
             case.intake.state.lock().took = MS * took_ms as u32;
-            assert_eq!(case.intake.enter(1, 1), Go(1));
+            assert_eq!(case.enter(1, 1), Go(1));
             case.pass(took_ms);
             case.intake.written(1);
             case
@@ -335,17 +363,26 @@ mod tests {
             told
         }
 
+        /// These come, and whoever waits for them goes on waiting.
         fn waits(&self, proposals: &[u32]) {
             for proposal in proposals {
-                assert_eq!(self.intake.enter(*proposal, 1), Entered::Waits);
+                assert_eq!(self.enter(*proposal, 1), Entered::Waits);
             }
+        }
+
+        fn enter(&self, proposal: u32, bytes: usize) -> Entered<u32> {
+            let waits = Waits::new(&self.intake);
+            let entered = self.intake.enter(proposal, bytes, &waits);
+            // It outlives the test.
+            std::mem::forget(waits);
+            entered
         }
     }
 
     #[test]
     fn one_goes_at_once_and_those_that_come_meanwhile_go_together() {
         let mut case = Case::new();
-        assert_eq!(case.intake.enter(1, 1), Go(1));
+        assert_eq!(case.enter(1, 1), Go(1));
         case.waits(&[2, 3]);
         assert!(!case.told());
         assert_eq!(case.intake.turn(), Turn::Rest, "the log is busy");
@@ -361,7 +398,7 @@ mod tests {
         case.intake.written(4);
         case.intake.applied(4);
         assert!(!case.told(), "nothing waits");
-        assert_eq!(case.intake.enter(5, 1), Go(5), "nothing is under way");
+        assert_eq!(case.enter(5, 1), Go(5), "nothing is under way");
     }
 
     #[test]
@@ -398,7 +435,7 @@ mod tests {
         let case = Case::with_one_on_the_disk(8);
         case.intake.applied(1);
         let append = |index, took_ms| {
-            assert_eq!(case.intake.enter(1, 1), Go(1));
+            assert_eq!(case.enter(1, 1), Go(1));
             case.pass(took_ms);
             case.intake.written(index);
             case.intake.applied(index);
@@ -424,9 +461,9 @@ mod tests {
     #[test]
     fn the_end_of_an_append_that_the_others_did_not_wait_for_is_not_that_of_the_next() {
         let mut case = Case::new();
-        assert_eq!(case.intake.enter(1, 1), Go(1));
+        assert_eq!(case.enter(1, 1), Go(1));
         case.intake.applied(1);
-        assert_eq!(case.intake.enter(2, 1), Go(2), "the others have 1");
+        assert_eq!(case.enter(2, 1), Go(2), "the others have 1");
         case.waits(&[3]);
         case.pass(8);
         case.intake.written(1);
@@ -446,7 +483,7 @@ mod tests {
         // Another leads, and has the rest thrown away; then this member leads again.
         case.intake.written(2);
         case.intake.applied(2);
-        assert_eq!(case.intake.enter(2, 1), Go(2));
+        assert_eq!(case.enter(2, 1), Go(2));
         case.waits(&[3]);
         case.intake.written(3);
         case.intake.applied(3);
@@ -457,7 +494,7 @@ mod tests {
     #[test]
     fn a_proposal_that_never_reaches_the_log_keeps_nobody_waiting() {
         let mut case = Case::new();
-        assert_eq!(case.intake.enter(1, 1), Go(1));
+        assert_eq!(case.enter(1, 1), Go(1));
         case.waits(&[2]);
         drop(Waits::new(&case.intake));
         assert!(case.told());
@@ -475,11 +512,26 @@ mod tests {
     }
 
     #[test]
+    fn a_proposal_that_nobody_waits_for_is_not_handed_over() {
+        let case = Case::with_one_on_the_disk(2);
+        let given_up = Waits::new(&case.intake);
+        assert_eq!(case.intake.enter(2, 1, &given_up), Entered::Waits);
+        drop(given_up);
+        assert_eq!(case.intake.turn(), Turn::Rest);
+        assert_eq!(case.enter(3, 1), Go(3), "nothing is on its way to the log");
+        let given_up = Waits::new(&case.intake);
+        assert_eq!(case.intake.enter(4, 1, &given_up), Entered::Waits);
+        case.waits(&[5]);
+        drop(given_up);
+        assert_eq!(case.intake.turn(), Turn::Go(vec![5]));
+    }
+
+    #[test]
     fn a_disk_that_is_slower_than_the_others_keeps_nobody_waiting() {
         let mut case = Case::new();
         case.intake.written(6);
         case.intake.applied(6);
-        assert_eq!(case.intake.enter(1, 1), Go(1));
+        assert_eq!(case.enter(1, 1), Go(1));
         case.waits(&[2]);
         case.intake.applied(6);
         assert_eq!(
@@ -495,33 +547,33 @@ mod tests {
     #[test]
     fn a_turn_for_which_nothing_is_left_changes_nothing() {
         let case = Case::new();
-        assert_eq!(case.intake.enter(1, 1), Go(1));
+        assert_eq!(case.enter(1, 1), Go(1));
         case.waits(&[2]);
         case.intake.await_nothing();
         assert_eq!(case.intake.turn(), Turn::Go(vec![2]));
         case.intake.await_nothing();
         assert_eq!(case.intake.turn(), Turn::Rest);
-        assert_eq!(case.intake.enter(3, 1), Go(3));
+        assert_eq!(case.enter(3, 1), Go(3));
     }
 
     #[test]
     fn what_waits_is_bounded() {
         let case = Case::new();
-        assert_eq!(case.intake.enter(1, 1), Go(1));
-        assert_eq!(case.intake.enter(2, WAITING_BYTES_MAX), Entered::Waits);
-        assert_eq!(case.intake.enter(3, 1), Full);
+        assert_eq!(case.enter(1, 1), Go(1));
+        assert_eq!(case.enter(2, WAITING_BYTES_MAX), Entered::Waits);
+        assert_eq!(case.enter(3, 1), Full);
         case.intake.await_nothing();
         assert_eq!(case.intake.turn(), Turn::Go(vec![2]));
-        assert_eq!(case.intake.enter(4, 1), Entered::Waits);
+        assert_eq!(case.enter(4, 1), Entered::Waits);
     }
 
     #[test]
     fn what_waits_when_the_member_stops_is_given_back() {
         let mut case = Case::new();
-        assert_eq!(case.intake.enter(1, 1), Go(1));
+        assert_eq!(case.enter(1, 1), Go(1));
         case.waits(&[2]);
         assert_eq!(case.intake.close(), [2]);
-        assert_eq!(case.intake.enter(3, 1), Closed);
+        assert_eq!(case.enter(3, 1), Closed);
         assert_eq!(case.wakes.0.next().now_or_never(), Some(None));
     }
 }

@@ -122,16 +122,19 @@ impl<P: Parts> Shared<P> {
             responder,
         };
         let bytes = offer.command.len();
-        let waits = match self.intake.enter(offer, bytes) {
-            Entered::Go(offer) => {
-                let waits = Waits::new(&self.intake);
-                self.hand_over_offer(offer).await;
-                waits
+        let waits = Waits::new(&self.intake);
+        match self.intake.enter(offer, bytes, &waits) {
+            Entered::Go(offer) => self.hand_over_offer(offer).await,
+            Entered::Waits => {}
+            Entered::Full => {
+                waits.over();
+                return Err(Offered::Failed(Trouble::TooManyRequests));
             }
-            Entered::Waits => Waits::new(&self.intake),
-            Entered::Full => return Err(Offered::Failed(Trouble::TooManyRequests)),
-            Entered::Closed => return Err(Offered::NotAppended),
-        };
+            Entered::Closed => {
+                waits.over();
+                return Err(Offered::NotAppended);
+            }
+        }
         match answer.await {
             Ok(Ok(written)) => {
                 waits.over();

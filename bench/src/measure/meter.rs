@@ -122,7 +122,6 @@ impl Meter {
     ) -> anyhow::Result<Outcome> {
         // What they needed to load the keys, or for a workload before this one, is not its own.
         forget_peaks(&pids())?;
-        let at_rest = Usage::of(&pids())?;
         sleep(warm_up).await;
         let servers = Usage::of(&pids()).context("a member ended in the warm-up")?;
         let client = Usage::own()?;
@@ -136,10 +135,10 @@ impl Meter {
         self.turn_off();
         let elapsed = began.elapsed();
         let client = Usage::own()?.since(client);
-        let after = Usage::of(&pids()).context("a member ended while it was measured")?;
-        let mut outcome = self.outcome(elapsed, after.since(servers), client);
-        outcome.set("rise_mib", at_rest.rise_bytes(after) as f64 / MIB);
-        Ok(outcome)
+        let servers = Usage::of(&pids())
+            .context("a member ended while it was measured")?
+            .since(servers);
+        Ok(self.outcome(elapsed, servers, client))
     }
 
     /// What was noted, as figures.

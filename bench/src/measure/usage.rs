@@ -48,11 +48,6 @@ impl Usage {
         }
     }
 
-    /// How much more the processes had at their peak than they have now, as told by a later look at them.
-    pub fn rise_bytes(self, later: Usage) -> u64 {
-        later.peak_rss_bytes.saturating_sub(self.rss_bytes)
-    }
-
     /// Reads the counters of processes, all of which must run.
     pub fn of(pids: &[u32]) -> anyhow::Result<Usage> {
         let ticks_per_second = rustix::param::clock_ticks_per_second();

@@ -202,11 +202,16 @@ impl Measured {
         Spread::of_ratios(pairs)
     }
 
-    /// How often kvd was measured.
+    /// How often a figure was measured of each system.
     pub fn pairs(&self, figure: &str) -> usize {
-        let of_kvd = |run: &&Run| run.system == Kind::Kvd.name();
-        let runs = self.runs.iter().filter(of_kvd);
-        runs.filter(|run| run.outcome.get(figure).is_some()).count()
+        let times = |system: &str| {
+            let runs = self.runs.iter().filter(|run| run.system == system);
+            runs.filter(|run| run.outcome.get(figure).is_some()).count()
+        };
+        match (times(Kind::Etcd.name()), times(Kind::Kvd.name())) {
+            (0, alone) | (alone, 0) => alone,
+            (etcd, kvd) => etcd.min(kvd),
+        }
     }
 
     /// Whether kvd reaches a mark. None if it was not measured, or had nothing beside it to compare with.

@@ -45,6 +45,7 @@ pub async fn measure(
     outcome.set("keys", count as f64);
     outcome.set("load_rate", count as f64 / took.as_secs_f64());
     outcome.set("loaded_mib", rss_mib(running.cluster)?);
+    let mut peak = Usage::of(&running.cluster.pids())?.peak_rss_bytes as f64 / MIB;
     let put = Operation::PutOver { keys: count };
     let get = Operation::Get {
         keys: count,
@@ -54,15 +55,13 @@ pub async fn measure(
         let speed = running
             .closed(operation, CLIENTS, None, VALUE_BYTES, count)
             .await?;
+        peak = peak.max(speed.get("peak_mib").context("memory is measured")?);
         outcome.set(name, speed.get("rate").context("a rate is measured")?);
         outcome.failures += speed.failures;
         outcome.first_failure = outcome.first_failure.or(speed.first_failure);
     }
     outcome.set("disk_mib", running.cluster.disk_bytes()? as f64 / MIB);
-    outcome.set(
-        "peak_mib",
-        Usage::of(&running.cluster.pids())?.peak_rss_bytes as f64 / MIB,
-    );
+    outcome.set("peak_mib", peak);
 
     sleep(QUIET).await;
     outcome.set(

@@ -14,9 +14,11 @@ use super::{
     State, Work, Workload, disturbed, expiry, keepalive, leader, memory, offered, reconnect, watch,
 };
 use crate::client::Connection;
-use crate::measure::{Meter, Outcome};
+use crate::measure::{Meter, Outcome, Usage};
 use crate::system::member::serves;
 use crate::system::{Cluster, Kind};
+
+const MIB: f64 = (1 << 20) as f64;
 
 /// How long, and by how many connections.
 #[derive(Debug, Clone, Copy)]
@@ -124,6 +126,8 @@ impl Running<'_> {
         for (number, asker) in askers.into_iter().enumerate() {
             shares[number % count].push(asker);
         }
+        // Before the first of them asks.
+        let at_rest = Usage::of(&self.cluster.pids())?.rss_bytes as f64 / MIB;
         let mut tasks = JoinSet::new();
         for (share, url) in shares
             .into_iter()
@@ -136,11 +140,13 @@ impl Running<'_> {
         let Effort {
             warm_up, measured, ..
         } = self.effort;
-        let outcome = until(
+        let mut outcome = until(
             tasks,
             meter.watch(|| self.cluster.pids(), warm_up, measured),
         )
         .await?;
+        let peak = outcome.get("peak_mib").context("it is measured")?;
+        outcome.set("rise_mib", (peak - at_rest).max(0.0));
         let first = outcome.first_failure.as_deref().unwrap_or("none");
         anyhow::ensure!(
             meter.operations() > 0,

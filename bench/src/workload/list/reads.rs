@@ -148,7 +148,6 @@ pub fn lists(members: usize) -> Vec<Workload> {
             list(false),
             4,
         )
-        .marked(3.0, quarter)
-        .compared(&["rise_mib"]),
+        .marked(3.0, quarter),
     ]
 }
