@@ -192,20 +192,12 @@ impl<T> Intake<T> {
         match state.due_in(now) {
             None => Turn::Rest,
             Some(Duration::ZERO) => {
-                state.waiting_bytes = 0;
-                let mut waiting = std::mem::take(&mut state.waiting);
-                // If one that nobody waits for were refused, nobody would tell. Whoever gives up later does.
-                waiting.retain(|waiting| waiting.awaited.strong_count() > 0);
-                if waiting.is_empty() {
+                let proposals = state.take();
+                if proposals.is_empty() {
                     return Turn::Rest;
                 }
                 state.handed_over(now);
-                Turn::Go(
-                    waiting
-                        .into_iter()
-                        .map(|waiting| waiting.proposal)
-                        .collect(),
-                )
+                Turn::Go(proposals)
             }
             Some(later) => Turn::Later(later),
         }
@@ -216,12 +208,7 @@ impl<T> Intake<T> {
         let mut state = self.state.lock();
         state.closed = true;
         state.wake.close_channel();
-        state.waiting_bytes = 0;
-        let waiting = std::mem::take(&mut state.waiting);
-        waiting
-            .into_iter()
-            .map(|waiting| waiting.proposal)
-            .collect()
+        state.take()
     }
 }
 
@@ -237,6 +224,14 @@ impl<T> State<T> {
             let patience = PATIENCE_MAX.min(self.took * PATIENCE);
             Some(patience.saturating_sub(waited))
         }
+    }
+
+    /// What waits, but for what nobody waits for: if that were refused, nobody would tell. Whoever gives up later does.
+    fn take(&mut self) -> Vec<T> {
+        self.waiting_bytes = 0;
+        let waiting = self.waiting.drain(..);
+        let awaited = waiting.filter(|waiting| waiting.awaited.strong_count() > 0);
+        awaited.map(|waiting| waiting.proposal).collect()
     }
 
     fn handed_over(&mut self, now: Duration) {

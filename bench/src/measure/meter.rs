@@ -9,14 +9,13 @@ use hdrhistogram::Histogram;
 use tokio::time::{Instant, sleep};
 
 use super::usage::forget_peaks;
-use super::{Outcome, Usage};
+use super::{MIB, Outcome, Usage};
 
 /// Latencies beyond this are counted as this.
 const LATENCY_US_MAX: u64 = 600_000_000;
 
 /// How long a run goes on if nothing succeeds in it, and how often that is looked at.
 const STALL_MAX: Duration = Duration::from_secs(30);
-const MIB: f64 = (1 << 20) as f64;
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Notes what clients did while it is on.

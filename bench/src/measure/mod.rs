@@ -9,3 +9,6 @@ pub mod usage;
 pub use figures::Outcome;
 pub use meter::Meter;
 pub use usage::Usage;
+
+/// Bytes.
+pub const MIB: f64 = (1 << 20) as f64;

@@ -182,8 +182,12 @@ impl Results {
 impl Measured {
     /// A figure over all runs of a system.
     pub fn figure(&self, system: &str, figure: &str) -> Option<Spread> {
-        let runs = self.runs.iter().filter(|run| run.system == system);
-        Spread::of(runs.filter_map(|run| run.outcome.get(figure)))
+        Spread::of(self.values(system, figure))
+    }
+
+    fn values(&self, system: &str, figure: &str) -> impl Iterator<Item = f64> {
+        let runs = self.runs.iter().filter(move |run| run.system == system);
+        runs.filter_map(move |run| run.outcome.get(figure))
     }
 
     /// kvd's figure by etcd's, pair by pair.
@@ -204,11 +208,8 @@ impl Measured {
 
     /// How often a figure was measured of each system.
     pub fn pairs(&self, figure: &str) -> usize {
-        let times = |system: &str| {
-            let runs = self.runs.iter().filter(|run| run.system == system);
-            runs.filter(|run| run.outcome.get(figure).is_some()).count()
-        };
-        match (times(Kind::Etcd.name()), times(Kind::Kvd.name())) {
+        let times = |kind: Kind| self.values(kind.name(), figure).count();
+        match (times(Kind::Etcd), times(Kind::Kvd)) {
             (0, alone) | (alone, 0) => alone,
             (etcd, kvd) => etcd.min(kvd),
         }
@@ -241,15 +242,13 @@ impl Measured {
 
 /// Which builds they are. Without a launcher, no control plane can be measured.
 fn programs(options: &Options, systems: &[System]) -> anyhow::Result<Vec<(String, String)>> {
-    let mut programs: Vec<(String, String)> = systems
+    let keelson = Some(options.keelson()?).filter(|keelson| keelson.is_file());
+    systems
         .iter()
-        .map(|system| (system.kind.name().to_owned(), system.digest.clone()))
-        .collect();
-    let keelson = options.keelson()?;
-    if keelson.is_file() {
-        programs.push(("keelson".to_owned(), digest(&keelson)?));
-    }
-    Ok(programs)
+        .map(|system| (system.kind.name(), &system.program))
+        .chain(keelson.iter().map(|program| ("keelson", program)))
+        .map(|(name, program)| Ok((name.to_owned(), digest(program)?)))
+        .collect()
 }
 
 /// What follows the name and the colon.

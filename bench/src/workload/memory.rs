@@ -11,7 +11,7 @@ use super::keys::Values;
 use super::load::{Manner, Told, keys};
 use super::operation::Operation;
 use super::run::Running;
-use crate::measure::{Meter, Outcome, Usage};
+use crate::measure::{MIB, Meter, Outcome, Usage};
 use crate::system::Cluster;
 
 const VALUE_BYTES: usize = 256;
@@ -21,7 +21,6 @@ const QUIET: Duration = Duration::from_secs(10);
 /// Load means so many puts a second for this long.
 const LOAD: f64 = 2000.0;
 const LOADED: Duration = Duration::from_secs(5);
-const MIB: f64 = 1_048_576.0;
 
 /// Loads one member with so many keys, and sees what that means.
 pub async fn measure(

@@ -129,25 +129,23 @@ pub struct Mark {
 }
 
 impl Mark {
-    pub fn ratio(figure: &str, ratio: f64) -> Mark {
+    fn new(figure: &str, aim: Aim) -> Mark {
         Mark {
             figure: named(figure).name.to_owned(),
-            aim: Aim::Ratio(ratio),
+            aim,
         }
+    }
+
+    pub fn ratio(figure: &str, ratio: f64) -> Mark {
+        Mark::new(figure, Aim::Ratio(ratio))
     }
 
     pub fn none(figure: &str) -> Mark {
-        Mark {
-            figure: named(figure).name.to_owned(),
-            aim: Aim::None,
-        }
+        Mark::new(figure, Aim::None)
     }
 
     pub fn value(figure: &str, value: f64) -> Mark {
-        Mark {
-            figure: named(figure).name.to_owned(),
-            aim: Aim::Value(value),
-        }
+        Mark::new(figure, Aim::Value(value))
     }
 }
 

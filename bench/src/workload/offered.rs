@@ -50,6 +50,7 @@ pub async fn measure(
         if part == WHOLE {
             outcome = shown;
         }
+        // What a system that fell behind still owes is not the next part's.
         for url in &running.cluster.endpoints {
             serves(url).await?;
         }

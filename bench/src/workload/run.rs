@@ -14,11 +14,9 @@ use super::{
     State, Work, Workload, disturbed, expiry, keepalive, leader, memory, offered, reconnect, watch,
 };
 use crate::client::Connection;
-use crate::measure::{Meter, Outcome, Usage};
+use crate::measure::{MIB, Meter, Outcome, Usage};
 use crate::system::member::serves;
 use crate::system::{Cluster, Kind};
-
-const MIB: f64 = (1 << 20) as f64;
 
 /// How long, and by how many connections.
 #[derive(Debug, Clone, Copy)]

@@ -5,10 +5,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::process::Whole;
-use crate::measure::Outcome;
 use crate::measure::usage::{Usage, pss_bytes};
-
-const MIB: f64 = 1_048_576.0;
+use crate::measure::{MIB, Outcome};
 
 /// Memory and processor time of everything but the store, when nothing has been asked for a while.
 pub async fn idle(whole: &Whole, quiet: Duration) -> anyhow::Result<Outcome> {

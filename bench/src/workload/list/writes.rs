@@ -28,18 +28,15 @@ pub fn puts(members: usize) -> Vec<Workload> {
             all.push(new.long());
             continue;
         };
-        all.push(
-            new.marked(mark, third)
-                .compared(&["peak_mib", "written_bytes"]),
-        );
         let about = format!("puts of {VALUE_BYTES} B over one of {OVERWRITTEN} keys at random");
         let operation = Operation::PutOver { keys: OVERWRITTEN };
         let state = keys(OVERWRITTEN, VALUE_BYTES);
         let over = closed("put-over", about, members, state, operation, clients);
-        all.push(
-            over.marked(mark, third)
-                .compared(&["peak_mib", "written_bytes"]),
-        );
+        all.extend([new, over].map(|workload| {
+            workload
+                .marked(mark, third)
+                .compared(&["peak_mib", "written_bytes"])
+        }));
     }
     all
 }
