@@ -9,8 +9,8 @@ use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tempfile::TempDir;
 
-use crate::measure::Outcome;
 use crate::measure::figures::named;
+use crate::measure::{Outcome, Syncs};
 use crate::options::Options;
 use crate::report::Results;
 use crate::report::{charts, markdown};
@@ -64,6 +64,12 @@ impl Bench {
         if cfg!(debug_assertions) {
             eprintln!("bench: the clients are a debug build: these numbers compare nothing");
         }
+        if self.results.setting.syncs == Syncs::default() {
+            self.progress.set_message("how long a sync takes");
+            let place = self.place.path().to_owned();
+            self.results.setting.syncs =
+                tokio::task::spawn_blocking(move || Syncs::probe(&place)).await??;
+        }
         let workloads = self.workloads.clone();
         for group in workloads.chunk_by(share_a_cluster) {
             for pair in 1..=self.options.pairs() {
@@ -101,17 +107,30 @@ impl Bench {
         };
         let mut cluster = match started {
             Ok(cluster) => cluster,
-            Err(error) => return self.keep(first, system, pair, failed(&error)),
+            Err(error) => {
+                for workload in missing {
+                    self.keep(workload, system, pair, failed(&error))?;
+                }
+                return Ok(());
+            }
         };
-        for workload in missing {
+        let mut rest = missing.into_iter();
+        while let Some(workload) = rest.next() {
             self.progress.set_message(what(workload));
             match self
                 .run(workload, system, pair, cluster.as_mut(), &what(workload))
                 .await
             {
                 Ok(outcome) => self.keep(workload, system, pair, outcome)?,
-                // What state the cluster is in now, nobody knows.
-                Err(error) => return self.keep(workload, system, pair, failed(&error)),
+                Err(error) => {
+                    self.keep(workload, system, pair, failed(&error))?;
+                    // What state the cluster is in now, nobody knows.
+                    let error = anyhow::anyhow!("{} failed on the same cluster", workload.name);
+                    for workload in rest {
+                        self.keep(workload, system, pair, failed(&error))?;
+                    }
+                    return Ok(());
+                }
             }
         }
         match cluster {

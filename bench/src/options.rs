@@ -47,7 +47,7 @@ pub struct Options {
     /// One short pair of runs, with a tenth of the keys: to see that all works, not to compare
     #[arg(long)]
     pub quick: bool,
-    /// How often each system is measured, in turns [default: 5, or 1 if --quick]
+    /// How often each system is measured, in turns [default: 5, or 2 where a run takes minutes unless --long; 1 if --quick]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub pairs: Option<usize>,
     /// How long each run is measured, in seconds [default: 4, or 2 if --quick]
@@ -127,7 +127,7 @@ impl Options {
 
     /// How many pairs of runs a workload gets.
     pub fn pairs_of(&self, workload: &Workload) -> usize {
-        if self.long {
+        if self.long || self.pairs.is_some() {
             self.pairs()
         } else {
             self.pairs().min(workload.pairs_max)
@@ -150,9 +150,12 @@ impl Options {
     /// What of the flags matters to who reads the results: no paths, and what is left to defaults as well.
     pub fn in_words(&self) -> String {
         let effort = self.effort();
-        let mut words = format!(
-            "--pairs {} --seconds {} --warm-up {} --connections {}",
-            self.pairs(),
+        let mut words = String::new();
+        if let Some(pairs) = self.pairs {
+            words += &format!("--pairs {pairs} ");
+        }
+        words += &format!(
+            "--seconds {} --warm-up {} --connections {}",
             effort.measured.as_secs_f64(),
             effort.warm_up.as_secs_f64(),
             self.connections

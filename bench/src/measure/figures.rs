@@ -40,6 +40,13 @@ pub const FIGURES: &[Figure] = &[
     figure("peak_mib", "peak memory of all members", "MiB", false),
     figure("rise_mib", "memory beyond that at rest", "MiB", false),
     figure("written_bytes", "written to disk an operation", "B", false),
+    figure("beside_rate", "puts beside", "/s", true),
+    figure(
+        "refusals",
+        "puts refused for now, and offered again",
+        "",
+        false,
+    ),
     figure("keys", "keys", "", true),
     figure("api_s", "until the API answers", "s", false),
     figure("first_pod_s", "until the first pod runs", "s", false),
@@ -50,7 +57,7 @@ pub const FIGURES: &[Figure] = &[
     figure("idle_cpu_percent", "processor at rest", "%", false),
     figure(
         "top_rate",
-        "most puts when asked for all it can",
+        "most puts offered that it keeps up with",
         "/s",
         true,
     ),
@@ -60,18 +67,44 @@ pub const FIGURES: &[Figure] = &[
     figure("p99_before_ms", "put p99 before", "ms", false),
     figure("p99_during_ms", "put p99 meanwhile", "ms", false),
     figure(
+        "p99_after_ms",
+        "put p99 in the four seconds after",
+        "ms",
+        false,
+    ),
+    figure(
         "p99_growth",
-        "put p99 meanwhile, by that before",
+        "put p99 meanwhile or after, by that before",
         "times",
         false,
     ),
     figure("took_s", "it took", "s", false),
+    figure(
+        "spent_cpu_s",
+        "servers' CPU meanwhile and after",
+        "s",
+        false,
+    ),
+    figure(
+        "spent_written_mib",
+        "written to disk meanwhile and after",
+        "MiB",
+        false,
+    ),
     figure("loaded_mib", "memory with all keys", "MiB", false),
+    figure(
+        "loaded_anonymous_mib",
+        "of it, not of mapped files",
+        "MiB",
+        false,
+    ),
     figure("restarted_mib", "memory after a restart", "MiB", false),
     figure("disk_mib", "data on the disk", "MiB", false),
     figure("load_rate", "puts while loading", "/s", true),
     figure("put_rate", "puts with all keys there", "/s", true),
+    figure("put_cpu_us", "servers' CPU of a put then", "µs", false),
     figure("get_rate", "gets with all keys there", "/s", true),
+    figure("get_cpu_us", "servers' CPU of a get then", "µs", false),
     figure(
         "ready_quiet_s",
         "ready after SIGKILL, quiet before",
@@ -91,7 +124,13 @@ pub const FIGURES: &[Figure] = &[
         false,
     ),
     figure("gap_median_ms", "median of the gaps", "ms", false),
-    figure("errors", "errors that clients saw, and retried", "", false),
+    figure(
+        "wait_max_ms",
+        "longest wait of a put for an answer",
+        "ms",
+        false,
+    ),
+    figure("errors", "errors that clients saw", "", false),
 ];
 
 /// The figure with a name.
@@ -120,6 +159,10 @@ impl Outcome {
 
     /// Notes a figure, which must be one of [`FIGURES`].
     pub fn set(&mut self, name: &'static str, value: f64) {
+        // What was divided by nothing is no number, and JSON has none for it.
+        if !value.is_finite() {
+            return;
+        }
         self.figures.insert(named(name).name.to_owned(), value);
     }
 

@@ -31,6 +31,8 @@ struct Tally {
     latencies: Histogram<u64>,
     /// Operations that succeeded and whose latencies are of no interest.
     others: u64,
+    /// Operations that a system would not take for now, and that were asked for again.
+    refusals: u64,
     failures: u64,
     first_failure: Option<String>,
     /// In microseconds, since it was last asked for.
@@ -44,6 +46,7 @@ impl Meter {
             tally: RefCell::new(Tally {
                 latencies: histogram(),
                 others: 0,
+                refusals: 0,
                 failures: 0,
                 first_failure: None,
                 longest: 0,
@@ -76,6 +79,13 @@ impl Meter {
         }
     }
 
+    /// A system has more before it than it wants to take; the operation is asked for again, and its latency goes on counting.
+    pub fn refused(&self) {
+        if self.on.get() {
+            self.tally.borrow_mut().refusals += 1;
+        }
+    }
+
     /// An operation failed. That counts even while the meter is off: a system that fails is not measured.
     pub fn failed(&self, why: impl Display) {
         let mut tally = self.tally.borrow_mut();
@@ -89,7 +99,12 @@ impl Meter {
         self.tally.borrow().latencies.len()
     }
 
-    /// How many there were, and the first.
+    /// How often something was refused for now while it was on.
+    pub fn refusals(&self) -> u64 {
+        self.tally.borrow().refusals
+    }
+
+    /// How many failed, and how the first did.
     pub fn failures(&self) -> (u64, Option<String>) {
         let tally = self.tally.borrow();
         (tally.failures, tally.first_failure.clone())
@@ -163,6 +178,12 @@ impl Meter {
         outcome.set("client_cpu_us", client.cpu.as_secs_f64() * 1e6 / each);
         outcome.set("peak_mib", servers.peak_rss_bytes as f64 / MIB);
         outcome.set("written_bytes", servers.written_bytes as f64 / each);
+        if tally.others > 0 {
+            outcome.set("beside_rate", tally.others as f64 / elapsed.as_secs_f64());
+        }
+        if tally.refusals > 0 {
+            outcome.set("refusals", tally.refusals as f64);
+        }
         outcome.failures = tally.failures;
         outcome.first_failure.clone_from(&tally.first_failure);
         outcome

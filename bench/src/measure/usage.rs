@@ -15,6 +15,8 @@ pub struct Usage {
     pub peak_rss_bytes: u64,
     /// The sum of the resident sets now.
     pub rss_bytes: u64,
+    /// Of that, what is not of files that are mapped.
+    pub anonymous_bytes: u64,
     /// What they made the kernel send to disks.
     pub written_bytes: u64,
 }
@@ -44,6 +46,7 @@ impl Usage {
             cpu: self.cpu.saturating_sub(before.cpu),
             peak_rss_bytes: self.peak_rss_bytes,
             rss_bytes: self.rss_bytes,
+            anonymous_bytes: self.anonymous_bytes,
             written_bytes: self.written_bytes.saturating_sub(before.written_bytes),
         }
     }
@@ -64,6 +67,7 @@ impl Usage {
                 |name| field(&status, name).context("a size is missing in /proc/<pid>/status");
             sum.peak_rss_bytes += 1024 * size("VmHWM:")?;
             sum.rss_bytes += 1024 * size("VmRSS:")?;
+            sum.anonymous_bytes += 1024 * size("RssAnon:")?;
             sum.written_bytes +=
                 field(&read("io")?, "write_bytes:").context("no write_bytes in /proc/<pid>/io")?;
         }

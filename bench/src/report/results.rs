@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::measure::Outcome;
 use crate::measure::figures::named;
 use crate::measure::stats::Spread;
+use crate::measure::{Outcome, Syncs};
 use crate::options::Options;
 use crate::system::{Kind, System, digest};
 use crate::workload::{Aim, Mark, Workload};
@@ -24,7 +24,11 @@ pub struct Results {
 pub struct Setting {
     /// The day on which it began.
     pub date: String,
-    pub flags: String,
+    /// Of each call that added to it.
+    pub flags: Vec<String>,
+    /// Of the disk, when it began.
+    #[serde(default)]
+    pub syncs: Syncs,
     pub processor: String,
     pub processors: usize,
     pub memory_bytes: u64,
@@ -69,7 +73,8 @@ impl Results {
         Ok(Results {
             setting: Setting {
                 date: today(),
-                flags: options.in_words(),
+                flags: vec![options.in_words()],
+                syncs: Syncs::default(),
                 processor: proc_field("/proc/cpuinfo", "model name")
                     .unwrap_or("unknown".to_owned()),
                 processors: std::thread::available_parallelism()?.get(),
@@ -103,7 +108,8 @@ impl Results {
         // One that goes on the next day, or has more workloads, is the same.
         let comparable = |setting: &Setting| Setting {
             date: String::new(),
-            flags: String::new(),
+            flags: Vec::new(),
+            syncs: Syncs::default(),
             ..setting.clone()
         };
         if comparable(&kept.setting) != comparable(&self.setting) {
@@ -112,7 +118,13 @@ impl Results {
                 path.display()
             );
         }
-        Ok(kept.without_failed())
+        let mut kept = kept.without_failed();
+        for flags in self.setting.flags {
+            if !kept.setting.flags.contains(&flags) {
+                kept.setting.flags.push(flags);
+            }
+        }
+        Ok(kept)
     }
 
     /// Without runs that came to nothing, which are made again.

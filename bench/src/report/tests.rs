@@ -136,13 +136,18 @@ fn costs_are_compared_from_size_to_size() {
         }
     };
     let mut results = results();
-    results.workloads = vec![size("large", 1e6, 300.0), size("small", 1e5, 200.0)];
+    results.workloads = vec![
+        size("large", 1e6, 300.0),
+        size("small", 1e5, 200.0),
+        size("huge", 1e7, 900.0),
+    ];
     let text = growth(&results).to_string();
     let line = text
         .lines()
         .find(|line| line.contains("100000 to 1000000"))
         .unwrap();
     assert!(line.contains("1.50×"), "{text}");
+    assert!(text.contains("memory at most 2.00×: no"), "{text}");
 }
 
 #[test]

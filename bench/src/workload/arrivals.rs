@@ -21,15 +21,39 @@ const UNDER_WAY_MAX: usize = 50_000;
 const RETRY: Duration = Duration::from_millis(5);
 /// What a server says that has more before it than it wants to.
 const REFUSED: &str = "too many requests";
-/// Connections that the puts are spread over.
+/// Connections that puts beside something else are spread over.
 const CONNECTIONS: usize = 12;
+
+/// What arrives.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Puts a second.
+    pub rate: f64,
+    /// Over so many keys, at random.
+    pub keys: u64,
+    /// That the puts are spread over.
+    pub connections: usize,
+    /// Whether the run is about them, or they only go on beside.
+    pub measured: bool,
+}
+
+impl Load {
+    pub fn new(rate: f64, keys: u64) -> Load {
+        Load {
+            rate,
+            keys,
+            connections: CONNECTIONS,
+            measured: true,
+        }
+    }
+}
 
 /// Of one connection.
 #[derive(Debug)]
 struct Arrivals {
     values: Rc<Values>,
     random: Random,
-    keys: u64,
+    load: Load,
     meter: Rc<Meter>,
     /// What calls' tags count from, in nanoseconds.
     base: Instant,
@@ -39,27 +63,29 @@ struct Arrivals {
     refused: VecDeque<(Instant, u64)>,
 }
 
-/// Begins to put over so many keys at a rate a second. Lasts as long as the tasks that are given.
+/// Begins to put. Lasts as long as the tasks that are given.
 pub async fn begin(
     endpoints: &[String],
-    rate: f64,
-    keys: u64,
+    load: Load,
     values: &Rc<Values>,
     meter: &Rc<Meter>,
 ) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
     let mut tasks = JoinSet::new();
+    let mut connections = Vec::new();
+    for url in endpoints.iter().cycle().take(load.connections) {
+        connections.push(Connection::open(url).await?);
+    }
     let base = Instant::now();
-    for (number, url) in endpoints.iter().cycle().take(CONNECTIONS).enumerate() {
-        let interval = Duration::from_secs_f64(CONNECTIONS as f64 / rate);
-        let mut connection = Connection::open(url).await?;
+    let interval = Duration::from_secs_f64(load.connections as f64 / load.rate);
+    for (number, mut connection) in connections.into_iter().enumerate() {
         let mut arrivals = Arrivals {
             values: values.clone(),
             random: Random::new(number as u64),
-            keys,
+            load,
             meter: meter.clone(),
             base,
             // The connections take turns.
-            next: base + interval.mul_f64(number as f64 / CONNECTIONS as f64),
+            next: base + interval.mul_f64(number as f64 / load.connections as f64),
             interval,
             refused: VecDeque::new(),
         };
@@ -70,7 +96,7 @@ pub async fn begin(
 
 impl Arrivals {
     fn put(&mut self, tag: u64, out: &mut Outgoing) {
-        let number = self.random.below(self.keys);
+        let number = self.random.below(self.load.keys);
         let request = put(number, self.values.cut(number, &mut self.random));
         out.call(methods::PUT, &request, true, tag);
     }
@@ -85,11 +111,13 @@ impl Handler for Arrivals {
 
     fn end(&mut self, call: CallId, result: Result<(), Status>, _out: &mut Outgoing) {
         match result {
+            Ok(()) if !self.load.measured => self.meter.other(),
             Ok(()) => {
                 let due = self.base + Duration::from_nanos(call.tag);
                 self.meter.took(due.elapsed());
             }
             Err(status) if status.message.contains(REFUSED) => {
+                self.meter.refused();
                 self.refused.push_back((Instant::now() + RETRY, call.tag));
             }
             Err(status) => self.meter.failed(status),

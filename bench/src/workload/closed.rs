@@ -25,24 +25,17 @@ pub struct Clients {
 #[derive(Debug)]
 struct Client {
     asker: Asker,
-    /// Whether the run is about its operations, or they only go on beside.
-    measured: bool,
     began: Instant,
 }
 
 impl Clients {
-    /// Each with whether it is measured.
-    pub fn new(askers: Vec<(Asker, bool)>, meter: Rc<Meter>) -> Clients {
+    pub fn new(askers: Vec<Asker>, meter: Rc<Meter>) -> Clients {
         let now = Instant::now();
         Clients {
             resting: (0..askers.len()).map(|client| (now, client)).collect(),
             clients: askers
                 .into_iter()
-                .map(|(asker, measured)| Client {
-                    asker,
-                    measured,
-                    began: now,
-                })
+                .map(|asker| Client { asker, began: now })
                 .collect(),
             meter,
         }
@@ -70,11 +63,7 @@ impl Handler for Clients {
         };
         match result {
             Ok(true) => {
-                if state.measured {
-                    self.meter.took(now - state.began);
-                } else {
-                    self.meter.other();
-                }
+                self.meter.took(now - state.began);
                 self.begin(client, now, out);
             }
             Ok(false) => state.asker.ask().send(call.tag, out),

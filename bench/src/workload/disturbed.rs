@@ -9,9 +9,10 @@ use keelson_proto::etcdserverpb::kv_client::KvClient;
 use keelson_proto::etcdserverpb::{CompactionRequest, SnapshotRequest};
 use tokio::time::{Instant, sleep};
 
-use super::arrivals;
+use super::arrivals::{self, Load};
 use super::keys::Values;
 use super::load::{Manner, Told, keys};
+use super::phases::{AFTER, Phases};
 use super::run::{Running, until};
 use crate::client::{CallId, Connection, Handler, Next, Outgoing, Status, methods, wire};
 use crate::measure::{Meter, Outcome};
@@ -25,8 +26,6 @@ const RATE: f64 = 1000.0;
 const STEP: Duration = Duration::from_millis(250);
 const WARM_UP: Duration = Duration::from_secs(2);
 const BEFORE: Duration = Duration::from_secs(8);
-/// What follows the work counts as well, since it may leave something to do.
-const AFTER: Duration = Duration::from_secs(4);
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,26 +57,24 @@ pub async fn measure(
     }
     let meter = Rc::new(Meter::new());
     let endpoints = running.cluster.endpoints.clone();
-    let puts = arrivals::begin(&endpoints, RATE, count, &values, &meter).await?;
+    let puts = arrivals::begin(&endpoints, Load::new(RATE, count), &values, &meter).await?;
     let cluster = &mut *running.cluster;
     until(puts, async {
         sleep(WARM_UP).await;
         meter.turn_on();
         let line = Line::begin(&meter);
         line.during(sleep(BEFORE)).await;
-        let before = meter.quantile_ms(0.99);
-        meter.clear();
+        let mut phases = Phases::begin(&meter, &cluster.pids())?;
         let began = Instant::now();
         line.during(happen(disturbance, cluster)).await?;
         let took = began.elapsed();
+        let longest = meter.quantile_ms(1.0);
+        phases.happened();
         line.during(sleep(AFTER)).await;
-        let during = meter.quantile_ms(0.99);
         let mut outcome = Outcome::new();
-        outcome.set("p99_before_ms", before);
-        outcome.set("p99_during_ms", during);
-        outcome.set("p99_growth", during / before);
-        outcome.set("max_ms", meter.quantile_ms(1.0));
+        outcome.set("max_ms", longest.max(meter.quantile_ms(1.0)));
         outcome.set("took_s", took.as_secs_f64());
+        phases.end(&cluster.pids(), &mut outcome)?;
         outcome
             .lines
             .insert("longest put, ms".to_owned(), line.points.take());
@@ -86,7 +83,6 @@ pub async fn measure(
             "meanwhile".to_owned(),
             vec![(happened, 0.0), (happened + took.as_secs_f64(), 0.0)],
         );
-        (outcome.failures, outcome.first_failure) = meter.failures();
         Ok(outcome)
     })
     .await

@@ -4,16 +4,21 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use keelson_proto::etcdserverpb::kv_client::KvClient;
-use keelson_proto::etcdserverpb::{PutRequest, RangeRequest};
-use tokio::time::{Instant, sleep, sleep_until};
-use tonic::transport::Channel;
+use keelson_proto::etcdserverpb::watch_client::WatchClient;
+use keelson_proto::etcdserverpb::watch_create_request::FilterType;
+use keelson_proto::etcdserverpb::watch_request::RequestUnion;
+use keelson_proto::etcdserverpb::{PutRequest, WatchCreateRequest, WatchRequest, WatchResponse};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
 
-use super::arrivals;
+use super::arrivals::{self, Load};
 use super::keepalive::grant;
 use super::keys::Values;
 use super::load::{Told, requests};
 use super::operation::Ask;
+use super::phases::{AFTER, Phases};
 use super::run::{Running, until};
 use crate::measure::{Meter, Outcome};
 use crate::system::member::connect;
@@ -24,7 +29,6 @@ const PUT_KEYS: u64 = 10_000;
 const VALUE_BYTES: usize = 256;
 const PREFIX: &str = "/leased/";
 const PREFIX_END: &str = "/leased0";
-const LOOK: Duration = Duration::from_millis(50);
 /// All must be gone by then, or the run fails.
 const GONE_MAX: Duration = Duration::from_secs(240);
 /// Puts are observed this long before the leases' time.
@@ -70,52 +74,87 @@ pub async fn measure(
 
     let values = Rc::new(Values::new(VALUE_BYTES));
     let meter = Rc::new(Meter::new());
-    let puts = arrivals::begin(endpoints, PUTS, PUT_KEYS, &values, &meter).await?;
-    let mut kv = KvClient::new(connect(endpoints.first().context("a cluster has members")?).await?);
+    let puts = arrivals::begin(endpoints, Load::new(PUTS, PUT_KEYS), &values, &meter).await?;
+    let first = endpoints.first().context("a cluster has members")?;
+    let mut gone = Gone::watch(first).await?;
+    let pids = running.cluster.pids();
     until(puts, async {
-        sleep_until(time - BEFORE).await;
-        meter.turn_on();
-        sleep_until(time - LOOK).await;
-        if count(&mut kv).await? != expiry.leases {
-            meter.failed("a key was gone before its lease's time");
+        for until in [time - BEFORE, time] {
+            if let Ok(early) = timeout_at(until, gone.next()).await {
+                early?;
+                bail!("a key was gone before its lease's time");
+            }
+            meter.turn_on();
         }
-        sleep_until(time).await;
-        let before = meter.quantile_ms(0.99);
-        meter.clear();
+        let mut phases = Phases::begin(&meter, &pids)?;
         // A lease's time is a whole number of seconds from when it was granted: up to one more than wanted.
         let last = time + Duration::from_secs(1);
-        loop {
-            let asked = Instant::now();
-            let left = count(&mut kv).await?;
-            if left == 0 {
-                let mut outcome = Outcome::new();
-                outcome.set(
-                    "gone_s",
-                    asked.saturating_duration_since(last).as_secs_f64(),
-                );
-                outcome.set("p99_before_ms", before);
-                let during = meter.quantile_ms(0.99);
-                outcome.set("p99_during_ms", during);
-                outcome.set("p99_growth", during / before);
-                (outcome.failures, outcome.first_failure) = meter.failures();
-                return Ok(outcome);
+        let all = async {
+            while gone.keys < expiry.leases {
+                gone.next().await?;
             }
-            if asked > last + GONE_MAX {
-                bail!("{left} keys are left {GONE_MAX:?} after their time");
-            }
-            sleep(LOOK).await;
-        }
+            anyhow::Ok(Instant::now())
+        };
+        let Ok(ended) = timeout_at(last + GONE_MAX, all).await else {
+            bail!("{GONE_MAX:?} after their time, not all keys are gone");
+        };
+        let late = ended?.saturating_duration_since(last);
+        phases.happened();
+        sleep(AFTER).await;
+        let mut outcome = Outcome::new();
+        outcome.set("gone_s", late.as_secs_f64());
+        phases.end(&pids, &mut outcome)?;
+        Ok(outcome)
     })
     .await
 }
 
-/// How many keys with leases there are.
-async fn count(kv: &mut KvClient<Channel>) -> anyhow::Result<u64> {
-    let count = RangeRequest {
-        key: PREFIX.into(),
-        range_end: PREFIX_END.into(),
-        count_only: true,
-        ..RangeRequest::default()
-    };
-    Ok(kv.range(count).await?.into_inner().count as u64)
+/// Counts the keys that are gone, as a watcher sees it: to ask for their number would be work for the servers.
+struct Gone {
+    keys: u64,
+    watch: Streaming<WatchResponse>,
+    // Closed, it would end the stream.
+    _requests: mpsc::Sender<WatchRequest>,
+}
+
+impl Gone {
+    async fn watch(url: &str) -> anyhow::Result<Gone> {
+        let create = WatchCreateRequest {
+            key: PREFIX.into(),
+            range_end: PREFIX_END.into(),
+            filters: vec![FilterType::Noput.into()],
+            ..WatchCreateRequest::default()
+        };
+        let (requests, stream) = mpsc::channel(1);
+        requests
+            .send(WatchRequest {
+                request_union: Some(RequestUnion::CreateRequest(create)),
+            })
+            .await?;
+        let mut client =
+            WatchClient::new(connect(url).await?).max_decoding_message_size(usize::MAX);
+        let mut watch = client
+            .watch(ReceiverStream::new(stream))
+            .await?
+            .into_inner();
+        let created = watch.message().await?.context("the watch ended")?;
+        anyhow::ensure!(created.created, "no watch was made");
+        Ok(Gone {
+            keys: 0,
+            watch,
+            _requests: requests,
+        })
+    }
+
+    /// Waits until more of them are gone.
+    async fn next(&mut self) -> anyhow::Result<()> {
+        let more = self.watch.message().await?.context("the watch ended")?;
+        anyhow::ensure!(
+            !more.canceled,
+            "the watch was canceled: {}",
+            more.cancel_reason
+        );
+        self.keys += more.events.len() as u64;
+        Ok(())
+    }
 }

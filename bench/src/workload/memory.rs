@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::time::{Instant, sleep};
 
-use super::arrivals;
+use super::arrivals::{self, Load};
 use super::keys::Values;
 use super::load::{Manner, Told, keys};
 use super::operation::Operation;
@@ -43,19 +43,26 @@ pub async fn measure(
     let mut outcome = Outcome::new();
     outcome.set("keys", count as f64);
     outcome.set("load_rate", count as f64 / took.as_secs_f64());
-    outcome.set("loaded_mib", rss_mib(running.cluster)?);
-    let mut peak = Usage::of(&running.cluster.pids())?.peak_rss_bytes as f64 / MIB;
+    let loaded = Usage::of(&running.cluster.pids())?;
+    outcome.set("loaded_mib", loaded.rss_bytes as f64 / MIB);
+    outcome.set("loaded_anonymous_mib", loaded.anonymous_bytes as f64 / MIB);
+    let mut peak = loaded.peak_rss_bytes as f64 / MIB;
     let put = Operation::PutOver { keys: count };
     let get = Operation::Get {
         keys: count,
         serializable: false,
     };
-    for (operation, name) in [(put, "put_rate"), (get, "get_rate")] {
+    let speeds = [
+        (put, "put_rate", "put_cpu_us"),
+        (get, "get_rate", "get_cpu_us"),
+    ];
+    for (operation, rate, cpu) in speeds {
         let speed = running
             .closed(operation, CLIENTS, None, VALUE_BYTES, count)
             .await?;
         peak = peak.max(speed.get("peak_mib").context("memory is measured")?);
-        outcome.set(name, speed.get("rate").context("a rate is measured")?);
+        outcome.set(rate, speed.get("rate").context("a rate is measured")?);
+        outcome.set(cpu, speed.get("server_cpu_us").context("it is measured")?);
         outcome.failures += speed.failures;
         outcome.first_failure = outcome.first_failure.or(speed.first_failure);
     }
@@ -69,7 +76,13 @@ pub async fn measure(
     );
     outcome.set("restarted_mib", rss_mib(running.cluster)?);
     let meter = Rc::new(Meter::new());
-    let puts = arrivals::begin(&running.cluster.endpoints, LOAD, count, &values, &meter).await?;
+    let puts = arrivals::begin(
+        &running.cluster.endpoints,
+        Load::new(LOAD, count),
+        &values,
+        &meter,
+    )
+    .await?;
     sleep(LOADED).await;
     // The puts break off with the member; only what it needs to come back is of interest.
     let ready = restart(running.cluster).await?;

@@ -13,6 +13,7 @@ pub mod load;
 mod memory;
 mod offered;
 pub mod operation;
+mod phases;
 mod reconnect;
 pub mod run;
 mod watch;
@@ -42,7 +43,7 @@ pub struct Workload {
     pub state: State,
     pub work: Work,
     pub marks: Vec<Mark>,
-    /// Each run is itself many, or long, so that few pairs tell enough; `--long` makes all.
+    /// Each run is itself many, or long, so that few pairs tell enough, unless more are asked for.
     pub pairs_max: usize,
     /// Takes so long, or tells so little that is new, that only `--long` includes it.
     pub long: bool,
@@ -63,11 +64,11 @@ pub enum State {
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Work {
-    /// So many clients, each asking again when it is answered; beside them others, which are not measured.
+    /// So many clients, each asking again when it is answered; beside them so many puts a second over the same keys.
     Closed {
         operation: Operation,
         clients: usize,
-        beside: Option<(Operation, usize)>,
+        beside: Option<f64>,
         bytes: usize,
     },
     /// Puts over so many keys at parts of etcd's top rate.

@@ -4,6 +4,7 @@
 
 use std::rc::Rc;
 
+use anyhow::Context;
 use bytes::Bytes;
 use keelson_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use keelson_proto::etcdserverpb::request_op::Request;
@@ -17,7 +18,7 @@ use crate::client::{Outgoing, methods, wire};
 /// As many keys as a page holds.
 pub const PAGE_KEYS: i64 = 500;
 /// Keys of its own that each client of guarded updates has.
-const OWN_KEYS: usize = 100;
+pub const OWN_KEYS: u64 = 100;
 /// Leases of the grant-and-revoke workload never run out by themselves.
 const LEASE_SECONDS: i64 = 3600;
 
@@ -151,7 +152,9 @@ impl Asker {
         numbers: Rc<Numbers>,
     ) -> Asker {
         let own = match operation {
-            Operation::GuardedUpdate => (0..OWN_KEYS).map(|_| (numbers.next(), 0)).collect(),
+            Operation::GuardedUpdate => (number * OWN_KEYS..(number + 1) * OWN_KEYS)
+                .map(|number| (number, 0))
+                .collect(),
             _ => Vec::new(),
         };
         Asker {
@@ -167,6 +170,20 @@ impl Asker {
             verdict: Err("a reply without a message"),
             again: false,
         }
+    }
+
+    /// Learns at which revisions its own keys were written, from all keys with theirs, in order.
+    pub fn know(&mut self, seen: &[(Vec<u8>, i64)]) -> anyhow::Result<()> {
+        for (number, revision) in &mut self.own {
+            let name = key(*number);
+            let place = seen.binary_search_by(|(key, _)| key.as_slice().cmp(&name));
+            let (_, known) = place
+                .ok()
+                .and_then(|place| seen.get(place))
+                .context("a key is not there")?;
+            *revision = *known;
+        }
+        Ok(())
     }
 
     /// The next call: of a new operation, or the second of one.
@@ -197,7 +214,7 @@ impl Asker {
                 self.guarded(number, 0, None)
             }
             Operation::GuardedUpdate => {
-                let place = self.random.below(OWN_KEYS as u64) as usize;
+                let place = self.random.below(OWN_KEYS) as usize;
                 let (number, revision) = self.own[place];
                 self.guarded(number, revision, Some(place))
             }

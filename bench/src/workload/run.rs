@@ -4,18 +4,21 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use keelson_proto::etcdserverpb::RangeRequest;
+use keelson_proto::etcdserverpb::kv_client::KvClient;
 use tokio::task::JoinSet;
 
+use super::arrivals::{self, Load};
 use super::closed::Clients;
 use super::keys::Values;
 use super::load::{self, Told};
-use super::operation::{Asker, Numbers, Operation};
+use super::operation::{Asker, Numbers, Operation, all};
 use super::{
     State, Work, Workload, disturbed, expiry, keepalive, leader, memory, offered, reconnect, watch,
 };
 use crate::client::Connection;
 use crate::measure::{MIB, Meter, Outcome, Usage};
-use crate::system::member::serves;
+use crate::system::member::{connect, serves};
 use crate::system::{Cluster, Kind};
 
 /// How long, and by how many connections.
@@ -28,7 +31,7 @@ pub struct Effort {
 
 impl Effort {
     /// At least one a client, and at most ten clients on one.
-    fn connections(self, clients: usize) -> usize {
+    pub fn connections(self, clients: usize) -> usize {
         clients.min(self.connections_min.max(clients / 10))
     }
 }
@@ -93,40 +96,48 @@ impl Running<'_> {
         }
     }
 
-    /// Measures clients that ask again when they are answered, and others beside them, on a cluster with so many keys.
+    /// Measures clients that ask again when they are answered, and beside them so many puts a second, on a cluster with so
+    /// many keys.
     pub async fn closed(
         &self,
         operation: Operation,
         clients: usize,
-        beside: Option<(Operation, usize)>,
+        beside: Option<f64>,
         bytes: usize,
         keys: u64,
     ) -> anyhow::Result<Outcome> {
         let values = Rc::new(Values::new(bytes));
         let numbers = Rc::new(Numbers::new(keys));
-        let others = beside.into_iter().flat_map(|(operation, others)| {
-            (0..others).map(move |number| (operation, clients + number, false))
-        });
-        let askers: Vec<(Asker, bool)> = (0..clients)
-            .map(|number| (operation, number, true))
-            .chain(others)
-            .map(|(operation, number, measured)| {
-                let operation = on(operation, self.cluster.kind);
-                let asker = Asker::new(operation, number as u64, values.clone(), numbers.clone());
-                (asker, measured)
-            })
+        let operation = on(operation, self.cluster.kind);
+        let mut askers: Vec<Asker> = (0..clients)
+            .map(|number| Asker::new(operation, number as u64, values.clone(), numbers.clone()))
             .collect();
+        if operation == Operation::GuardedUpdate {
+            let seen = self.revisions().await?;
+            for asker in &mut askers {
+                asker.know(&seen)?;
+            }
+        }
 
         let meter = Rc::new(Meter::new());
         let count = self.effort.connections(askers.len());
-        let mut shares: Vec<Vec<(Asker, bool)>> = Vec::new();
+        let mut shares: Vec<Vec<Asker>> = Vec::new();
         shares.resize_with(count, Vec::new);
         for (number, asker) in askers.into_iter().enumerate() {
             shares[number % count].push(asker);
         }
         // Before the first of them asks.
         let at_rest = Usage::of(&self.cluster.pids())?.rss_bytes as f64 / MIB;
-        let mut tasks = JoinSet::new();
+        let mut tasks = match beside {
+            Some(rate) => {
+                let load = Load {
+                    measured: false,
+                    ..Load::new(rate, keys)
+                };
+                arrivals::begin(&self.cluster.endpoints, load, &values, &meter).await?
+            }
+            None => JoinSet::new(),
+        };
         for (share, url) in shares
             .into_iter()
             .zip(self.cluster.endpoints.iter().cycle())
@@ -151,6 +162,21 @@ impl Running<'_> {
             "no operation succeeded; the first failure: {first}"
         );
         Ok(outcome)
+    }
+}
+
+impl Running<'_> {
+    /// At which revision each key was last written, in the order of the keys.
+    async fn revisions(&self) -> anyhow::Result<Vec<(Vec<u8>, i64)>> {
+        let first = self.cluster.endpoints.first();
+        let mut kv = KvClient::new(connect(first.context("a cluster has members")?).await?)
+            .max_decoding_message_size(usize::MAX);
+        let range = RangeRequest {
+            keys_only: true,
+            ..all()
+        };
+        let found = kv.range(range).await?.into_inner().kvs.into_iter();
+        Ok(found.map(|kv| (kv.key.to_vec(), kv.mod_revision)).collect())
     }
 }
 

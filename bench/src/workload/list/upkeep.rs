@@ -79,10 +79,12 @@ pub fn disturbances(scale: Scale) -> Vec<Workload> {
 pub fn leader(scale: Scale) -> Vec<Workload> {
     let times = if scale.quick { 3 } else { 20 };
     let about = |how: &str| {
-        format!("the leader {how} {times} times, while 12 clients put; gaps in acknowledgements")
+        format!(
+            "the leader {how} {times} times, while 2000 puts a second arrive; gaps in acknowledgements"
+        )
     };
     let work = |loss| Work::Leader { loss, times };
-    let killed = vec![Mark::ratio("gap_max_ms", 0.5)];
+    let killed = vec![Mark::ratio("gap_max_ms", 0.5), Mark::none("wait_max_ms")];
     let short = vec![Mark::value("gap_max_ms", 500.0)];
     let terminated = vec![Mark::value("gap_max_ms", 100.0), Mark::value("errors", 0.0)];
     let mut tuned = other(

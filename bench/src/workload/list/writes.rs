@@ -1,8 +1,11 @@
 //! Puts, txns, and puts that arrive at a rate.
 
 use super::{OVERWRITTEN, VALUE_BYTES, closed, keys, other};
-use crate::workload::operation::Operation;
+use crate::workload::operation::{OWN_KEYS, Operation};
 use crate::workload::{Mark, State, Work, Workload};
+
+/// Of txns.
+const CLIENTS: usize = 100;
 
 pub fn puts(members: usize) -> Vec<Workload> {
     let third = Some(1.0 / 3.0);
@@ -45,7 +48,10 @@ pub fn txns(members: usize) -> Vec<Workload> {
     let third = Some(1.0 / 3.0);
     let create =
         "txns that create a new key of 256 B if it is absent, as Kubernetes does".to_owned();
-    let update = "txns that update a key of 256 B if it is as last seen, as Kubernetes does; 100 keys a client".to_owned();
+    let update = format!(
+        "txns that update a key of {VALUE_BYTES} B if it is as last seen, as Kubernetes does; {OWN_KEYS} keys a client"
+    );
+    let updated = keys(CLIENTS as u64 * OWN_KEYS, VALUE_BYTES);
     vec![
         closed(
             "txn-create",
@@ -53,16 +59,16 @@ pub fn txns(members: usize) -> Vec<Workload> {
             members,
             State::Empty,
             Operation::CreateIfAbsent,
-            100,
+            CLIENTS,
         )
         .marked(2.0, third),
         closed(
             "txn-update",
             update,
             members,
-            State::Empty,
+            updated,
             Operation::GuardedUpdate,
-            100,
+            CLIENTS,
         )
         .marked(2.0, third),
     ]
