@@ -112,6 +112,35 @@ fn watchers_leases_and_offered_loads_are_measured_too() {
 }
 
 #[test]
+fn lost_leaders_and_maintenance_are_measured_too() {
+    let _turn = turn();
+    let dir = tempfile::tempdir().unwrap();
+    let server = server().display().to_string();
+    let output = bench(
+        &["--kvd", &server, "--only", "leader-stopped,compaction-1"],
+        dir.path(),
+    );
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+
+    let results = results(dir.path());
+    let figure = |workload: usize, name: &str| {
+        results["workloads"][workload]["runs"][0]["outcome"]["figures"][name]
+            .as_f64()
+            .unwrap_or_else(|| panic!("{name} is missing: {results}"))
+    };
+    let figures = ["p99_growth", "took_s", "spent_cpu_s", "peak_mib"];
+    for name in figures {
+        assert!(figure(0, name) > 0.0, "{name}: {results}");
+    }
+    // Puts arrive all the time, so that even a leader that is followed at once leaves a gap.
+    assert!(figure(1, "gap_median_ms") > 0.0, "{results}");
+    assert!(figure(1, "wait_max_ms") > 0.0, "{results}");
+    // Two or three puts a hundred times are answered by an error; docs/performance.md says so.
+    assert!(figure(1, "errors") < 10.0, "{results}");
+}
+
+#[test]
 fn a_run_that_goes_on_measures_what_is_missing_and_nothing_else() {
     let _turn = turn();
     let dir = tempfile::tempdir().unwrap();
