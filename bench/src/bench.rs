@@ -64,11 +64,11 @@ impl Bench {
         if cfg!(debug_assertions) {
             eprintln!("bench: the clients are a debug build: these numbers compare nothing");
         }
-        if self.results.setting.syncs == Syncs::default() {
+        if self.results.setting.syncs.is_none() {
             self.progress.set_message("how long a sync takes");
             let place = self.place.path().to_owned();
-            self.results.setting.syncs =
-                tokio::task::spawn_blocking(move || Syncs::probe(&place)).await??;
+            let probe = tokio::task::spawn_blocking(move || Syncs::probe(&place));
+            self.results.setting.syncs = Some(probe.await??);
         }
         let workloads = self.workloads.clone();
         for group in workloads.chunk_by(share_a_cluster) {
@@ -107,12 +107,7 @@ impl Bench {
         };
         let mut cluster = match started {
             Ok(cluster) => cluster,
-            Err(error) => {
-                for workload in missing {
-                    self.keep(workload, system, pair, failed(&error))?;
-                }
-                return Ok(());
-            }
+            Err(error) => return self.give_up(missing, system, pair, &error),
         };
         let mut rest = missing.into_iter();
         while let Some(workload) = rest.next() {
@@ -126,10 +121,7 @@ impl Bench {
                     self.keep(workload, system, pair, failed(&error))?;
                     // What state the cluster is in now, nobody knows.
                     let error = anyhow::anyhow!("{} failed on the same cluster", workload.name);
-                    for workload in rest {
-                        self.keep(workload, system, pair, failed(&error))?;
-                    }
-                    return Ok(());
+                    return self.give_up(rest, system, pair, &error);
                 }
             }
         }
@@ -137,6 +129,19 @@ impl Bench {
             Some(cluster) => cluster.stop().await,
             None => Ok(()),
         }
+    }
+
+    /// Notes that some workloads came to nothing.
+    fn give_up<'a>(
+        &mut self,
+        workloads: impl IntoIterator<Item = &'a Workload>,
+        system: &System,
+        pair: usize,
+        error: &anyhow::Error,
+    ) -> anyhow::Result<()> {
+        workloads
+            .into_iter()
+            .try_for_each(|workload| self.keep(workload, system, pair, failed(error)))
     }
 
     /// Shows and saves what came out.

@@ -13,7 +13,7 @@ const APPENDED: [u8; 4096] = [7; 4096];
 const PROBED: Duration = Duration::from_secs(2);
 
 /// How long `fdatasync` takes after an append, one at a time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Syncs {
     pub p50_us: f64,
     pub p99_us: f64,

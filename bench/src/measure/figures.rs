@@ -166,6 +166,14 @@ impl Outcome {
         self.figures.insert(named(name).name.to_owned(), value);
     }
 
+    /// Adds the failures of another part of the same run.
+    pub fn add_failures(&mut self, of: &Outcome) {
+        self.failures += of.failures;
+        if self.first_failure.is_none() {
+            self.first_failure.clone_from(&of.first_failure);
+        }
+    }
+
     pub fn get(&self, name: &str) -> Option<f64> {
         self.figures.get(name).copied()
     }

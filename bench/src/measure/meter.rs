@@ -99,15 +99,14 @@ impl Meter {
         self.tally.borrow().latencies.len()
     }
 
-    /// How often something was refused for now while it was on.
-    pub fn refusals(&self) -> u64 {
-        self.tally.borrow().refusals
-    }
-
-    /// How many failed, and how the first did.
-    pub fn failures(&self) -> (u64, Option<String>) {
+    /// Notes what was refused while it was on, and what failed.
+    pub fn tell_troubles(&self, outcome: &mut Outcome) {
         let tally = self.tally.borrow();
-        (tally.failures, tally.first_failure.clone())
+        if tally.refusals > 0 {
+            outcome.set("refusals", tally.refusals as f64);
+        }
+        outcome.failures = tally.failures;
+        outcome.first_failure.clone_from(&tally.first_failure);
     }
 
     /// In milliseconds.
@@ -181,11 +180,7 @@ impl Meter {
         if tally.others > 0 {
             outcome.set("beside_rate", tally.others as f64 / elapsed.as_secs_f64());
         }
-        if tally.refusals > 0 {
-            outcome.set("refusals", tally.refusals as f64);
-        }
-        outcome.failures = tally.failures;
-        outcome.first_failure.clone_from(&tally.first_failure);
+        self.tell_troubles(&mut outcome);
         outcome
     }
 }

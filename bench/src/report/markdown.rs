@@ -40,7 +40,7 @@ const IN_COLUMNS: [&str; 11] = [
 pub fn page(results: &Results) -> String {
     let setting = &results.setting;
     let mut page = format!(
-        "Measured on {}: {} processors ({}), {:.0} GiB, Linux {}; {}{}. An append of 4 KiB with `fdatasync` takes {} µs on this disk (p99 {}).\n\n",
+        "Measured on {}: {} processors ({}), {:.0} GiB, Linux {}; {}{}.\n\n",
         setting.date,
         setting.processors,
         setting.processor,
@@ -57,9 +57,14 @@ pub fn page(results: &Results) -> String {
         } else {
             ""
         },
-        number(setting.syncs.p50_us),
-        number(setting.syncs.p99_us),
     );
+    if let Some(syncs) = setting.syncs {
+        page += &format!(
+            "An append of 4 KiB with `fdatasync` takes {} µs on this disk (p99 {}).\n\n",
+            number(syncs.p50_us),
+            number(syncs.p99_us),
+        );
+    }
     for (system, version) in &setting.systems {
         page += &format!("- {system}: {version}\n");
     }

@@ -28,7 +28,7 @@ pub struct Setting {
     pub flags: Vec<String>,
     /// Of the disk, when it began.
     #[serde(default)]
-    pub syncs: Syncs,
+    pub syncs: Option<Syncs>,
     pub processor: String,
     pub processors: usize,
     pub memory_bytes: u64,
@@ -74,7 +74,7 @@ impl Results {
             setting: Setting {
                 date: today(),
                 flags: vec![options.in_words()],
-                syncs: Syncs::default(),
+                syncs: None,
                 processor: proc_field("/proc/cpuinfo", "model name")
                     .unwrap_or("unknown".to_owned()),
                 processors: std::thread::available_parallelism()?.get(),
@@ -109,7 +109,7 @@ impl Results {
         let comparable = |setting: &Setting| Setting {
             date: String::new(),
             flags: Vec::new(),
-            syncs: Syncs::default(),
+            syncs: None,
             ..setting.clone()
         };
         if comparable(&kept.setting) != comparable(&self.setting) {

@@ -63,8 +63,7 @@ pub async fn measure(
         peak = peak.max(speed.get("peak_mib").context("memory is measured")?);
         outcome.set(rate, speed.get("rate").context("a rate is measured")?);
         outcome.set(cpu, speed.get("server_cpu_us").context("it is measured")?);
-        outcome.failures += speed.failures;
-        outcome.first_failure = outcome.first_failure.or(speed.first_failure);
+        outcome.add_failures(&speed);
     }
     outcome.set("disk_mib", running.cluster.disk_bytes()? as f64 / MIB);
     outcome.set("peak_mib", peak);

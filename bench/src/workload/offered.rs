@@ -34,14 +34,15 @@ pub async fn measure(
     let closed = running
         .closed(Operation::PutOver { keys }, TOP_CLIENTS, None, bytes, keys)
         .await?;
-    let mut failures = vec![(closed.failures, closed.first_failure.clone())];
+    let mut troubles = Outcome::new();
+    troubles.add_failures(&closed);
     let most = closed.get("rate").context("a rate is measured")?;
     // Who asks only when answered gets more out of a system than it can bear for long. Both are asked in the same way,
     // so that both have the same behind them.
     let mut own = most;
     for _ in 0..STEPS_MAX {
         let tried = offer(running, own, keys, &values).await?;
-        failures.push((tried.failures, tried.first_failure.clone()));
+        troubles.add_failures(&tried);
         if tried.get("rate").context("a rate is measured")? >= KEPT_UP * own {
             break;
         }
@@ -58,7 +59,7 @@ pub async fn measure(
         let rate = part * reference;
         let shown = offer(running, rate, keys, &values).await?;
         line.push((rate, shown.get("p99_ms").context("it is measured")?));
-        failures.push((shown.failures, shown.first_failure.clone()));
+        troubles.add_failures(&shown);
         if part == WHOLE {
             outcome = shown;
         }
@@ -68,8 +69,8 @@ pub async fn measure(
         .insert("p99_ms by offered puts/s".to_owned(), line);
     outcome.set("top_rate", own);
     outcome.set("offered_rate", reference);
-    outcome.failures = failures.iter().map(|(failures, _)| failures).sum();
-    outcome.first_failure = failures.into_iter().find_map(|(_, first)| first);
+    outcome.failures = troubles.failures;
+    outcome.first_failure = troubles.first_failure;
     Ok(outcome)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! An operation is one call, or two where the second needs what the first gave (a lease is granted, then revoked).
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use anyhow::Context;
@@ -172,16 +173,10 @@ impl Asker {
         }
     }
 
-    /// Learns at which revisions its own keys were written, from all keys with theirs, in order.
-    pub fn know(&mut self, seen: &[(Vec<u8>, i64)]) -> anyhow::Result<()> {
+    /// Learns at which revisions its own keys were written, from those of all keys.
+    pub fn know(&mut self, seen: &HashMap<Bytes, i64>) -> anyhow::Result<()> {
         for (number, revision) in &mut self.own {
-            let name = key(*number);
-            let place = seen.binary_search_by(|(key, _)| key.as_slice().cmp(&name));
-            let (_, known) = place
-                .ok()
-                .and_then(|place| seen.get(place))
-                .context("a key is not there")?;
-            *revision = *known;
+            *revision = *seen.get(&key(*number)).context("a key is not there")?;
         }
         Ok(())
     }

@@ -58,11 +58,7 @@ impl Phases {
         outcome.set("spent_cpu_s", spent.cpu.as_secs_f64());
         outcome.set("spent_written_mib", spent.written_bytes as f64 / MIB);
         outcome.set("peak_mib", spent.peak_rss_bytes as f64 / MIB);
-        let refusals = self.meter.refusals();
-        if refusals > 0 {
-            outcome.set("refusals", refusals as f64);
-        }
-        (outcome.failures, outcome.first_failure) = self.meter.failures();
+        self.meter.tell_troubles(outcome);
         Ok(())
     }
 }

@@ -1,9 +1,11 @@
 //! Runs one workload on one cluster.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use keelson_proto::etcdserverpb::RangeRequest;
 use keelson_proto::etcdserverpb::kv_client::KvClient;
 use tokio::task::JoinSet;
@@ -163,11 +165,8 @@ impl Running<'_> {
         );
         Ok(outcome)
     }
-}
-
-impl Running<'_> {
-    /// At which revision each key was last written, in the order of the keys.
-    async fn revisions(&self) -> anyhow::Result<Vec<(Vec<u8>, i64)>> {
+    /// At which revision each key was last written.
+    async fn revisions(&self) -> anyhow::Result<HashMap<Bytes, i64>> {
         let first = self.cluster.endpoints.first();
         let mut kv = KvClient::new(connect(first.context("a cluster has members")?).await?)
             .max_decoding_message_size(usize::MAX);
@@ -176,7 +175,7 @@ impl Running<'_> {
             ..all()
         };
         let found = kv.range(range).await?.into_inner().kvs.into_iter();
-        Ok(found.map(|kv| (kv.key.to_vec(), kv.mod_revision)).collect())
+        Ok(found.map(|kv| (kv.key, kv.mod_revision)).collect())
     }
 }
 

@@ -320,8 +320,7 @@ pub async fn measure(running: &Running<'_>, watchers: Watchers) -> anyhow::Resul
         if board.delivered() != board.put.get() * watchers.events_a_put() {
             meter.failed("an event came twice");
         }
-        outcome.failures = meter.failures().0;
-        outcome.first_failure = meter.failures().1;
+        meter.tell_troubles(&mut outcome);
         Ok(outcome)
     })
     .await
