@@ -136,8 +136,7 @@ fn lost_leaders_and_maintenance_are_measured_too() {
     // Puts arrive all the time, so that even a leader that is followed at once leaves a gap.
     assert!(figure(1, "gap_median_ms") > 0.0, "{results}");
     assert!(figure(1, "wait_max_ms") > 0.0, "{results}");
-    // In sixty stops of a leader, three puts were answered by an error: docs/performance.md says why.
-    assert!(figure(1, "errors") < 10.0, "{results}");
+    assert_eq!(figure(1, "errors"), 0.0, "{results}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use openraft_rt_tokio::TokioRuntime;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::bootstrap::{self, Plan};
@@ -46,6 +46,8 @@ const PEER_PATIENCE: Duration = Duration::from_secs(5);
 const CLIENTS_DEADLINE: Duration = Duration::from_secs(5);
 /// How long handing over and flushing may take at shutdown.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
+/// The connections of other members are closed in order within this long, or else just cut.
+const PEERS_DEADLINE: Duration = Duration::from_millis(500);
 
 /// What members are made of in production.
 pub struct Production;
@@ -97,10 +99,14 @@ pub async fn run(config: Config) -> Result<()> {
     let Sockets { peer, client } = sockets;
     // Until this member has stopped: whoever takes over from it must be able to tell it so.
     let mut peers = JoinSet::new();
-    peers.spawn(pass_on(removed, member.clone()));
+    let (serves_peers, ends) = watch::channel(());
+    let mut passing_on = JoinSet::new();
+    passing_on.spawn(pass_on(removed, member.clone()));
     for listener in peer {
         let listener = moved(listener, raft.runtime()).context("a socket for peers")?;
-        peers.spawn_on(tcp::serve(listener, member.desk()), raft.runtime());
+        let mut ends = ends.clone();
+        let end = async move { drop(ends.changed().await) };
+        peers.spawn_on(tcp::serve(listener, member.desk(), end), raft.runtime());
     }
     let outcome = take_part(&config, options, &member, client, metrics, &mut stop).await;
     if tokio::time::timeout(STOP_DEADLINE, member.stop())
@@ -111,8 +117,12 @@ pub async fn run(config: Config) -> Result<()> {
             "stopping took too long; what was not flushed will be applied again from the log"
         );
     }
+    // What another member asked until now is answered, or it is told that nobody has looked at it.
+    drop(serves_peers);
+    let served = async { while peers.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(PEERS_DEADLINE, served).await;
     // Not waited for: consensus may be waiting for a disk that hangs.
-    drop((peers, member, raft));
+    drop((peers, passing_on, member, raft));
     let closing = tokio::task::spawn_blocking(move || log.shutdown());
     let logged = match tokio::time::timeout(STOP_DEADLINE, closing).await {
         Ok(closed) => closed?.with_context(|| at("the raft log", &log_path(&config, &dir))),

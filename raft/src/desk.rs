@@ -70,7 +70,7 @@ impl<P: Parts> Answer for Desk<P> {
 }
 
 async fn answer<P: Parts>(shared: &Arc<Shared<P>>, request: Request) -> Reply {
-    if shared.stopping() {
+    if shared.stopping() || shared.leaving() && is_for_who_stays(&request) {
         return gone(&request);
     }
     match request {
@@ -93,7 +93,9 @@ async fn answer<P: Parts>(shared: &Arc<Shared<P>>, request: Request) -> Reply {
         Request::LeaseRenew(renew) => {
             let result = match shared.renew_here(LeaseId(renew.id)).await {
                 Ok(ttl) => peerpb::lease_renew_reply::Result::Ttl(ttl),
-                Err(trouble) => peerpb::lease_renew_reply::Result::Trouble(trouble.to_pb()),
+                Err(trouble) => {
+                    peerpb::lease_renew_reply::Result::Trouble(ask_the_next(trouble).to_pb())
+                }
             };
             Reply::LeaseRenew(peerpb::LeaseRenewReply {
                 result: Some(result),
@@ -102,7 +104,9 @@ async fn answer<P: Parts>(shared: &Arc<Shared<P>>, request: Request) -> Reply {
         Request::LeaseRemaining(lease) => {
             let result = match shared.remaining_here(LeaseId(lease.id)).await {
                 Ok(ttl) => peerpb::lease_remaining_reply::Result::Ttl(ttl),
-                Err(trouble) => peerpb::lease_remaining_reply::Result::Trouble(trouble.to_pb()),
+                Err(trouble) => {
+                    peerpb::lease_remaining_reply::Result::Trouble(ask_the_next(trouble).to_pb())
+                }
             };
             Reply::LeaseRemaining(peerpb::LeaseRemainingReply {
                 result: Some(result),
@@ -122,6 +126,25 @@ async fn answer<P: Parts>(shared: &Arc<Shared<P>>, request: Request) -> Reply {
             })
         }
         Request::ClusterProbe(probe) => cluster_probe(shared, probe),
+    }
+}
+
+/// Who is about to stop has no business with it, though it still takes part.
+fn is_for_who_stays(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Propose(_)
+            | Request::MemberChange(_)
+            | Request::TransferLeader(_)
+            | Request::ClusterProbe(_)
+    )
+}
+
+/// What may be asked twice is no trouble for a client because this member stops: another leads, or will.
+fn ask_the_next(trouble: Trouble) -> Trouble {
+    match trouble {
+        Trouble::Stopped => Trouble::NotLeader,
+        trouble => trouble,
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::cmp::Reverse;
 use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures::future::{Either, select};
 use keelson_proto::peerpb;
@@ -13,6 +15,9 @@ use openraft::AsyncRuntime;
 use crate::shared::{MetricsOf, Parts, Shared};
 use crate::transport::{Lane, Reply, Request, Transport};
 use crate::trouble::Trouble;
+
+/// Those who wait for a member that stops hold it up no longer than this: elections may take minutes.
+const LEAVE_MAX: Duration = Duration::from_secs(5);
 
 impl<P: Parts> Shared<P> {
     /// Hands leadership to a voter, and waits until it leads. As in etcd, the leader must be asked.
@@ -67,6 +72,20 @@ impl<P: Parts> Shared<P> {
                 return;
             }
             tracing::info!(to = format!("{to:x}"), "leadership was not handed over");
+        }
+    }
+
+    /// After that: takes part for as long as somebody waits for what was proposed here. Whether it was appended is known
+    /// here alone; the outcome comes from the next leader.
+    pub(crate) async fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+        self.raft().runtime_config().elect(false);
+        // Without a majority there is no answer.
+        let patience = self.timing.election.min(LEAVE_MAX);
+        if P::Rt::timeout(patience, self.close_intake()).await.is_err() {
+            tracing::warn!(
+                "what was proposed last is left without an answer: no majority was there in time"
+            );
         }
     }
 

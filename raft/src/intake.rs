@@ -13,12 +13,16 @@
 //! All of this is a hint. Told too often, fewer go together; so whoever waits and does not get an outcome tells it too,
 //! lest a proposal that never reached the log keeps the others waiting.
 
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::channel::mpsc;
 use futures::future::{Either, select};
+use futures::task::AtomicWaker;
 use openraft::AsyncRuntime;
 use parking_lot::Mutex;
 
@@ -41,6 +45,10 @@ const PATIENCE_MAX: Duration = Duration::from_millis(50);
 pub(crate) struct Intake<T> {
     state: Mutex<State<T>>,
     now: Now,
+    /// How many wait for an outcome.
+    awaited: AtomicUsize,
+    /// Whoever waits until nobody does.
+    none_awaited: AtomicWaker,
 }
 
 struct State<T> {
@@ -118,6 +126,8 @@ impl<T> Intake<T> {
         let intake = Intake {
             state: Mutex::new(state),
             now,
+            awaited: AtomicUsize::new(0),
+            none_awaited: AtomicWaker::new(),
         };
         (Arc::new(intake), Wakes(wakes))
     }
@@ -210,6 +220,19 @@ impl<T> Intake<T> {
         state.wake.close_channel();
         state.take()
     }
+
+    /// Completes when nobody waits for an outcome. For one caller at a time, and of use only when this is closed.
+    pub(crate) async fn all_answered(&self) {
+        poll_fn(|context| {
+            // Before the look: who goes after it wakes this.
+            self.none_awaited.register(context.waker());
+            match self.awaited.load(Ordering::Acquire) {
+                0 => Poll::Ready(()),
+                _ => Poll::Pending,
+            }
+        })
+        .await;
+    }
 }
 
 impl<T> State<T> {
@@ -281,6 +304,7 @@ pub(crate) struct Waits<'a, T> {
 
 impl<'a, T> Waits<'a, T> {
     pub(crate) fn new(intake: &'a Intake<T>) -> Self {
+        intake.awaited.fetch_add(1, Ordering::AcqRel);
         Waits {
             intake,
             awaited: Arc::default(),
@@ -301,14 +325,21 @@ impl<T> Drop for Waits<'_, T> {
             self.awaited = Arc::default();
             self.intake.await_nothing();
         }
+        if self.intake.awaited.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.intake.none_awaited.wake();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::cell::Cell;
+    use std::rc::Rc;
+    use std::sync::atomic::AtomicU64;
 
     use futures::FutureExt;
+    use futures::executor::LocalPool;
+    use futures::task::LocalSpawnExt;
 
     use super::Entered::{Closed, Full, Go};
     use super::*;
@@ -570,5 +601,33 @@ mod tests {
         assert_eq!(case.intake.close(), [2]);
         assert_eq!(case.enter(3, 1), Closed);
         assert_eq!(case.wakes.0.next().now_or_never(), Some(None));
+    }
+
+    #[test]
+    fn a_member_that_stops_can_tell_when_the_last_has_its_answer() {
+        let case = Case::new();
+        let [answered, given_up] = [1, 2].map(|proposal| {
+            let waits = Waits::new(&case.intake);
+            case.intake.enter(proposal, 1, &waits);
+            waits
+        });
+        case.intake.close();
+        let mut pool = LocalPool::new();
+        let intake = case.intake.clone();
+        let told = Rc::new(Cell::new(false));
+        let tells = told.clone();
+        let waiting = async move {
+            intake.all_answered().await;
+            tells.set(true);
+        };
+        pool.spawner().spawn_local(waiting).unwrap();
+        pool.run_until_stalled();
+        answered.over();
+        pool.run_until_stalled();
+        assert!(!told.get(), "one still waits");
+        drop(given_up);
+        pool.run_until_stalled();
+        assert!(told.get());
+        assert_eq!(case.intake.all_answered().now_or_never(), Some(()));
     }
 }

@@ -183,6 +183,7 @@ impl<P: Parts> Member<P> {
             changing: Arc::default(),
             now,
             heard: Mutex::new(None),
+            leaving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             running: Mutex::new(Some(running)),
             ended: AtomicU64::new(0),
@@ -427,13 +428,14 @@ impl<P: Parts> Member<P> {
         }
     }
 
-    /// Hands leadership over if this member leads, stops taking part, and flushes the state.
+    /// Hands leadership over if this member leads, waits until those have their answers who proposed something here, stops
+    /// taking part, and flushes the state.
     pub async fn stop(&self) {
         self.shared.hand_over().await;
+        self.shared.leave().await;
         // All of it at once, and before anything is waited for: who asked for this may not wait to the end.
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.barrier.close();
-        self.shared.close_intake();
         self.shared.hub.close();
         self.shared.running.lock().take();
         if self.shared.raft().shutdown().await.is_err() {

@@ -160,12 +160,14 @@ impl<P: Parts> Shared<P> {
         let _ = write.await;
     }
 
-    /// Nothing is proposed here any more: who waits to be handed over is told that it was not appended.
-    pub(crate) fn close_intake(&self) {
+    /// Nothing is proposed here any more: who waits to be handed over is told that it was not appended. Completes when
+    /// openraft has answered all that it has.
+    pub(crate) async fn close_intake(&self) {
         for offer in self.intake.close() {
             let not_here = ClientWriteError::ForwardToLeader(ForwardToLeader::empty());
             offer.responder.on_complete(Err(not_here));
         }
+        self.intake.all_answered().await;
     }
 
     async fn forward(

@@ -119,6 +119,8 @@ pub(crate) struct Shared<P: Parts> {
     pub(crate) now: Now,
     /// When a leader was last heard of.
     pub(crate) heard: Mutex<Option<Duration>>,
+    /// The member is about to stop, and only sees to it that those who wait get their answers.
+    pub(crate) leaving: AtomicBool,
     pub(crate) stopping: AtomicBool,
     /// Dropped to end the member's own tasks.
     pub(crate) running: Mutex<Option<oneshot::Sender<Infallible>>>,
@@ -250,6 +252,11 @@ impl<P: Parts> Shared<P> {
             running.err().map(ToString::to_string)
         });
         stopped.or_else(|| self.failure.lock().clone())
+    }
+
+    /// Nobody should hand leadership to this member any more, nor may it take it. True until the end.
+    pub(crate) fn leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
     }
 
     pub(crate) fn stopping(&self) -> bool {

@@ -73,7 +73,7 @@ impl<P: Parts> Shared<P> {
     }
 
     fn is_leaders(&self, from: u64) -> bool {
-        from != self.id.0 && !self.stopping() && self.named_leader() == Some(from)
+        from != self.id.0 && !self.leaving() && self.named_leader() == Some(from)
     }
 
     async fn succeed(&self, leader: u64) {
@@ -103,7 +103,7 @@ impl<P: Parts> Shared<P> {
         for _ in 0..ATTEMPTS {
             P::Rt::sleep(pause.max(Duration::from_millis(1))).await;
             // Otherwise somebody else stands, or leads. Not from what is reported: that lags behind a vote that is being written.
-            if self.stopping() || self.vote_now().await != Some(vote) {
+            if self.leaving() || self.vote_now().await != Some(vote) {
                 return;
             }
             if self.raft().trigger().elect(true).await.is_err() {

@@ -321,7 +321,7 @@ async fn talk(
     let mut prune_at = PENDING;
     let mut next = Some(first);
     let mut buffer = BytesMut::new();
-    let why = loop {
+    let ended = loop {
         while let Some(outgoing) = next {
             // Who no longer waits need not be asked for.
             if !outgoing.reply.is_closed() {
@@ -342,41 +342,69 @@ async fn talk(
             };
         }
         if let Err(error) = writer.write_all(&buffer).await {
-            break error.to_string();
+            break Ended::because(error);
         }
         buffer.clear();
         tokio::select! {
             biased;
-            ended = &mut listen => break ended.unwrap_or_else(|error| error.to_string()),
+            ended = &mut listen => break ended.unwrap_or_else(Ended::because),
             outgoing = queue.recv() => match outgoing {
                 Some(outgoing) => next = Some(outgoing),
-                None => break "the member is no longer in the cluster".to_string(),
+                None => break Ended::because("the member is no longer in the cluster"),
             },
         }
     };
     listen.abort();
-    for (_, reply) in std::mem::take(&mut *pending.lock()) {
-        let _ = reply.send(Err(CallError::Lost {
-            to,
-            why: why.clone(),
-        }));
+    for (call, reply) in std::mem::take(&mut *pending.lock()) {
+        let why = ended.why.clone();
+        let error = match ended.last_read {
+            Some(last_read) if call > last_read => CallError::NotSent {
+                to,
+                why,
+                is_refused: false,
+            },
+            _ => CallError::Lost { to, why },
+        };
+        let _ = reply.send(Err(error));
     }
 }
 
-/// Hands replies to those who wait; gives the reason why it ended.
-async fn listen(mut reader: Frames<OwnedReadHalf>, pending: Pending) -> String {
+/// How a connection ended.
+struct Ended {
+    why: String,
+    /// The last call that the other end has read, if it has said so.
+    last_read: Option<u64>,
+}
+
+impl Ended {
+    fn because(why: impl ToString) -> Ended {
+        Ended {
+            why: why.to_string(),
+            last_read: None,
+        }
+    }
+}
+
+/// Hands replies to those who wait, until the connection ends.
+async fn listen(mut reader: Frames<OwnedReadHalf>, pending: Pending) -> Ended {
     loop {
         match reader.next().await {
             Ok(Some((call, message))) => {
+                if let Some(last_read) = frame::end(call, &message) {
+                    return Ended {
+                        why: "the member stops".into(),
+                        last_read: Some(last_read),
+                    };
+                }
                 let waiting = pending.lock().remove(&call);
                 match (waiting, Reply::decode(message)) {
                     (Some(waiting), Ok(reply)) => drop(waiting.send(Ok(reply))),
                     (None, Ok(_)) => {}
-                    (_, Err(error)) => return error.to_string(),
+                    (_, Err(error)) => return Ended::because(error),
                 }
             }
-            Ok(None) => return "the connection was closed".into(),
-            Err(error) => return error.to_string(),
+            Ok(None) => return Ended::because("the connection was closed"),
+            Err(error) => return Ended::because(error),
         }
     }
 }
@@ -441,11 +469,16 @@ pub async fn probe(
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+
     use futures::FutureExt;
+    use futures::future::Shared;
     use keelson_proto::peerpb;
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::tcp::serve;
+    use crate::transport::Answer;
 
     /// An append of about so many bytes.
     fn append(bytes: usize) -> Request {
@@ -498,6 +531,67 @@ mod tests {
             !refused(transport.call(3, Lane::Heartbeat, append(1)).await),
             "nobody"
         );
+    }
+
+    /// Says that it was asked, and answers when it may.
+    struct Late {
+        asked: mpsc::Sender<()>,
+        may: Shared<oneshot::Receiver<()>>,
+    }
+
+    impl Answer for Late {
+        fn admit(&self, _: &Hello) -> HelloReply {
+            HelloReply::default()
+        }
+
+        fn answer(&self, _: u64, _: Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+            self.asked.try_send(()).expect("somebody looks");
+            let may = self.may.clone();
+            Box::pin(async move {
+                may.await.expect("it will be let");
+                Reply::Failed("late".into())
+            })
+        }
+
+        fn ended(&self, _: u64) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn who_ends_answers_what_it_has_read_and_the_rest_was_not_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let (asked, mut was_asked) = mpsc::channel(9);
+        let (let_it, may) = oneshot::channel();
+        let may = may.shared();
+        let (end, ends) = oneshot::channel::<()>();
+        let ends = async move { drop(ends.await) };
+        let server = tokio::spawn(serve(listener, Arc::new(Late { asked, may }), ends));
+        let transport = TcpTransport::new(1, 7, Duration::from_secs(60), || {});
+        transport.set_peers(&[Node {
+            id: 2,
+            peer_urls: vec![format!("http://{address}")],
+            pending_voter: false,
+        }]);
+
+        let read = transport.call(2, Lane::Forward, append(1));
+        was_asked.recv().await.expect("it was asked");
+        drop(end);
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        let not_read = transport.call(2, Lane::Forward, append(1));
+        let_it.send(()).expect("it waits");
+        let late = Reply::Failed("late".into());
+        assert_eq!(read.await.expect("it has read that"), late);
+        let not_read = not_read.await;
+        assert!(
+            matches!(not_read, Err(CallError::NotSent { .. })),
+            "{not_read:?}"
+        );
+        server.await.expect("all are gone");
+        assert!(was_asked.recv().await.is_none(), "asked once");
     }
 
     #[tokio::test]

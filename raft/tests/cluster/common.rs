@@ -173,6 +173,8 @@ pub struct Running {
     hang: watch::Sender<bool>,
     tripwire: Tripwire,
     server: JoinHandle<()>,
+    /// Dropped to end the server in order.
+    serves: watch::Sender<()>,
     /// Makes its disk hang.
     pub disk: Hang,
     log: ThreadedLog<HangingDir>,
@@ -232,8 +234,9 @@ impl Running {
             wire: wire.clone(),
             tripwire: tripwire.clone(),
         };
-        let server = tokio::spawn(tcp::serve(at, Arc::new(guarded)));
+        let (server, serves) = serve(at, guarded);
         Running {
+            serves,
             disk,
             member,
             dir,
@@ -271,7 +274,8 @@ impl Running {
             wire: self.wire.clone(),
             tripwire: self.tripwire.clone(),
         };
-        let server = tokio::spawn(tcp::serve(at, Arc::new(guarded)));
+        let (server, serves) = serve(at, guarded);
+        self.serves = serves;
         std::mem::replace(&mut self.server, server).abort();
     }
 
@@ -294,8 +298,18 @@ impl Running {
 
     /// Stops it in order, as a process does that is told to.
     pub async fn stop(self) {
-        self.member.stop().await;
-        self.end();
+        let Running {
+            serves,
+            server,
+            member,
+            log,
+            ..
+        } = self;
+        member.stop().await;
+        drop(serves);
+        server.await.expect("its connections are closed in order");
+        drop(member);
+        log.shutdown().expect("the log has not failed");
     }
 
     /// Ends what is left of a member that was stopped.
@@ -304,6 +318,13 @@ impl Running {
         drop(self.member);
         self.log.shutdown().expect("the log has not failed");
     }
+}
+
+/// Answers other members, until what is given back is dropped.
+fn serve(at: TcpListener, guarded: Guarded) -> (JoinHandle<()>, watch::Sender<()>) {
+    let (serves, mut ends) = watch::channel(());
+    let end = async move { drop(ends.changed().await) };
+    (tokio::spawn(tcp::serve(at, Arc::new(guarded), end)), serves)
 }
 
 /// A place to listen at, and its URL.

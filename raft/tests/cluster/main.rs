@@ -12,3 +12,4 @@ mod hung;
 mod membership;
 mod promises;
 mod snapshots;
+mod stopping;
