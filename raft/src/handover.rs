@@ -75,8 +75,8 @@ impl<P: Parts> Shared<P> {
         }
     }
 
-    /// After that: takes part for as long as somebody waits for what was proposed here. Whether it was appended is known
-    /// here alone; the outcome comes from the next leader.
+    /// After that: takes part for as long as somebody waits for a command that was proposed here. Whether it was appended is
+    /// known here alone; the outcome comes from the next leader. Changes of the membership are not waited for.
     pub(crate) async fn leave(&self) {
         self.leaving.store(true, Ordering::Release);
         self.raft().runtime_config().elect(false);

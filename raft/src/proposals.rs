@@ -1,7 +1,7 @@
 //! Proposing: to openraft where this member leads, to the leader where it does not. Never twice.
 //!
 //! A command is offered again only if it is certain that it was not appended: openraft refused it before appending,
-//! the leader said that it does not lead, or the request never left this member. Everything else ends the proposal.
+//! the leader said that it does not lead, or has not read the request, or that never left this member. Everything else ends the proposal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -101,6 +101,8 @@ impl<P: Parts> Shared<P> {
         loop {
             match self.leases.renew((self.now)(), id) {
                 Renewal::NotLeading => return Err(Trouble::NotLeader),
+                // Nobody revokes it here any more.
+                Renewal::Expiring if self.stopping() => return Err(Trouble::NotLeader),
                 // It is being revoked: the answer is what comes of that.
                 Renewal::Expiring => self.metrics_may_have_changed().await,
                 Renewal::Renewed(_) | Renewal::Unknown => {

@@ -33,7 +33,7 @@ impl Lane {
 /// Why a call brought no reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// The request did not leave this member: it may be sent again.
+    /// The request did not leave this member, or the other says that it has not read it: it may be sent again.
     #[error("cannot reach member {to:x}: {why}")]
     NotSent {
         /// The member.

@@ -355,32 +355,44 @@ async fn talk(
         }
     };
     listen.abort();
-    for (call, reply) in std::mem::take(&mut *pending.lock()) {
-        let why = ended.why.clone();
-        let error = match ended.last_read {
-            Some(last_read) if call > last_read => CallError::NotSent {
-                to,
-                why,
-                is_refused: false,
-            },
-            _ => CallError::Lost { to, why },
-        };
-        let _ = reply.send(Err(error));
+    let Some((last_read, reader)) = ended.read_until else {
+        return lose(to, &ended.why, &pending);
+    };
+    let not_read = pending.lock().split_off(&(last_read + 1));
+    for (_, reply) in not_read {
+        let _ = reply.send(Err(CallError::NotSent {
+            to,
+            why: ended.why.clone(),
+            is_refused: false,
+        }));
+    }
+    // What it has read, it still answers. Other calls need not wait for that: they need another connection.
+    tokio::spawn(async move {
+        let ended = self::listen(reader, pending.clone()).await;
+        lose(to, &ended.why, &pending);
+    });
+}
+
+/// Tells those who wait that there will be no answer.
+fn lose(to: u64, why: &str, pending: &Pending) {
+    for (_, reply) in std::mem::take(&mut *pending.lock()) {
+        let why = why.to_string();
+        let _ = reply.send(Err(CallError::Lost { to, why }));
     }
 }
 
 /// How a connection ended.
 struct Ended {
     why: String,
-    /// The last call that the other end has read, if it has said so.
-    last_read: Option<u64>,
+    /// The last call that the other end has read, if it has said so. It still answers those.
+    read_until: Option<(u64, Frames<OwnedReadHalf>)>,
 }
 
 impl Ended {
     fn because(why: impl ToString) -> Ended {
         Ended {
             why: why.to_string(),
-            last_read: None,
+            read_until: None,
         }
     }
 }
@@ -393,7 +405,7 @@ async fn listen(mut reader: Frames<OwnedReadHalf>, pending: Pending) -> Ended {
                 if let Some(last_read) = frame::end(call, &message) {
                     return Ended {
                         why: "the member stops".into(),
-                        last_read: Some(last_read),
+                        read_until: Some((last_read, reader)),
                     };
                 }
                 let waiting = pending.lock().remove(&call);
@@ -470,6 +482,7 @@ pub async fn probe(
 #[cfg(test)]
 mod tests {
     use std::pin::Pin;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use futures::FutureExt;
     use futures::future::Shared;
@@ -592,6 +605,65 @@ mod tests {
         );
         server.await.expect("all are gone");
         assert!(was_asked.recv().await.is_none(), "asked once");
+    }
+
+    /// Counts what it is asked.
+    #[derive(Default)]
+    struct Counts(AtomicU64);
+
+    impl Answer for Counts {
+        fn admit(&self, _: &Hello) -> HelloReply {
+            HelloReply::default()
+        }
+
+        fn answer(&self, _: u64, _: Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Box::pin(std::future::ready(Reply::Failed("counted".into())))
+        }
+
+        fn ended(&self, _: u64) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whenever_one_ends_what_it_was_asked_is_answered_and_nothing_else() {
+        const CALLS: usize = 1_000;
+        for end_at in (0..CALLS).step_by(50) {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let address = listener.local_addr().expect("bound");
+            let counts = Arc::new(Counts::default());
+            let (end, ends) = oneshot::channel::<()>();
+            let ends = async move { drop(ends.await) };
+            let server = tokio::spawn(serve(listener, counts.clone(), ends));
+            let transport = TcpTransport::new(1, 7, Duration::from_secs(60), || {});
+            transport.set_peers(&[Node {
+                id: 2,
+                peer_urls: vec![format!("http://{address}")],
+                pending_voter: false,
+            }]);
+            let mut end = Some(end);
+            let mut calls = Vec::new();
+            for number in 0..CALLS {
+                calls.push(transport.call(2, Lane::Forward, append(1)));
+                if number % 10 == 0 {
+                    tokio::task::yield_now().await;
+                }
+                if number >= end_at {
+                    drop(end.take());
+                }
+            }
+            let mut answered = 0;
+            for call in calls {
+                match call.await {
+                    Ok(_) => answered += 1,
+                    Err(CallError::NotSent { .. }) => {}
+                    Err(lost) => panic!("{lost}"),
+                }
+            }
+            server.await.expect("all are gone");
+            assert_eq!(answered, counts.0.load(Ordering::Relaxed));
+        }
     }
 
     #[tokio::test]

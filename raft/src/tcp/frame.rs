@@ -20,12 +20,12 @@ pub(super) fn put(buffer: &mut BytesMut, call: u64, message: &[u8]) {
     buffer.put_slice(message);
 }
 
-/// Appends the last frame of a member that ends: it has read the calls up to this one, and will read none after it.
+/// Appends the frame of a member that ends: it has read the calls up to this one, and answers them, but reads no more.
 pub(super) fn put_end(buffer: &mut BytesMut, last_read: u64) {
     put(buffer, 0, &last_read.to_be_bytes());
 }
 
-/// The last call that was read, if a frame with such a call and message is the last.
+/// The last call that the other end has read, if a frame with such a call and message says that it ends.
 pub(super) fn end(call: u64, message: &[u8]) -> Option<u64> {
     let last_read = message.try_into().map(u64::from_be_bytes);
     last_read.ok().filter(|_| call == 0)

@@ -118,7 +118,12 @@ async fn converse(
                 writer.write_all(&out).await?;
                 out.clear();
             }
-            () = &mut ends, if reads => reads = false,
+            () = &mut ends, if reads => {
+                reads = false;
+                frame::put_end(&mut out, last_read);
+                writer.write_all(&out).await?;
+                out.clear();
+            }
             next = frames.next(), if reads && under_way.len() < CONCURRENT_MAX => {
                 let Some((call, message)) = next? else { return Ok(()) };
                 last_read = call;
@@ -130,8 +135,6 @@ async fn converse(
             }
         }
     }
-    frame::put_end(&mut out, last_read);
-    writer.write_all(&out).await?;
     writer.shutdown().await?;
     // To close while there is something to read would take back what was written.
     while frames.next().await?.is_some() {}

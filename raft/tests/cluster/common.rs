@@ -274,9 +274,8 @@ impl Running {
             wire: self.wire.clone(),
             tripwire: self.tripwire.clone(),
         };
-        let (server, serves) = serve(at, guarded);
-        self.serves = serves;
-        std::mem::replace(&mut self.server, server).abort();
+        self.server.abort();
+        (self.server, self.serves) = serve(at, guarded);
     }
 
     /// Says its name, as a process does when it has started.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::common::{cluster, leader, put, until};
+use crate::common::{Running, cluster, leader, put, until};
 use keelson_raft::Trouble;
 
 /// Proposals under way at each of the others.
@@ -11,11 +11,18 @@ const WRITERS: usize = 16;
 /// Enough that all writers have been answered several times.
 const ANSWERS: u64 = 1_000;
 
+/// The revision of a put.
+async fn revision(running: &Running) -> i64 {
+    let put = running.member.propose(put("b", "2")).await;
+    put.expect("a quorum is there").revision.0
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_proposes_at_the_others_notices_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut members = cluster(dir.path(), 5).await;
     for _ in 0..2 {
+        let before = revision(&members[0]).await;
         let stops = members.remove(leader(&members).await);
         let goes_on = Arc::new(AtomicBool::new(true));
         let answered = Arc::new(AtomicU64::new(0));
@@ -45,6 +52,12 @@ async fn who_proposes_at_the_others_notices_nothing() {
         for writer in writers {
             assert_eq!(writer.await.expect("it does not panic"), Ok(()));
         }
+        let written = revision(&members[0]).await - before - 1;
+        assert_eq!(
+            written as u64,
+            answered.load(Ordering::Relaxed),
+            "once each"
+        );
     }
     for running in members {
         running.stop().await;
