@@ -105,24 +105,35 @@ impl<P: Parts> Shared<P> {
         if !self.is_there(to).await {
             return false;
         }
-        let yielding = pin!(async {
-            self.keeps_up(to).await;
-            if self.raft().trigger().transfer_leader(to).await.is_err() {
-                return false;
-            }
-            while self.is_leader() {
-                self.metrics_may_have_changed().await;
-            }
-            true
-        });
-        let gone = pin!(async {
-            while self.is_there(to).await {
-                P::Rt::sleep(self.timing.heartbeat).await;
-            }
-        });
-        match P::Rt::timeout(2 * self.timing.election, select(yielding, gone)).await {
-            Ok(Either::Left((yielded, _))) => yielded,
-            Ok(Either::Right(_)) | Err(_) => false,
+        let yielded = self.yield_unless_gone(to);
+        let patience = 2 * self.timing.election;
+        P::Rt::timeout(patience, yielded).await.unwrap_or(false)
+    }
+
+    async fn yield_unless_gone(&self, to: u64) -> bool {
+        let (yielding, gone) = (pin!(self.yield_to(to)), pin!(self.is_gone(to)));
+        match select(yielding, gone).await {
+            Either::Left((yielded, _)) => yielded,
+            Either::Right(_) => false,
+        }
+    }
+
+    /// Says whether this member leads no more.
+    async fn yield_to(&self, to: u64) -> bool {
+        self.keeps_up(to).await;
+        if self.raft().trigger().transfer_leader(to).await.is_err() {
+            return false;
+        }
+        while self.is_leader() {
+            self.metrics_may_have_changed().await;
+        }
+        true
+    }
+
+    /// Completes when the member is not there.
+    async fn is_gone(&self, id: u64) {
+        while self.is_there(id).await {
+            P::Rt::sleep(self.timing.heartbeat).await;
         }
     }
 

@@ -144,10 +144,19 @@ impl Cluster {
 
     /// Members go on, unless their disk fails; a term has one leader, which has all that was committed.
     fn look_after_members(&mut self) -> Result<()> {
-        let mut failed = Vec::new();
+        let (mut failed, mut stopped) = (Vec::new(), Vec::new());
         for (id, node) in &self.nodes {
             let Some(life) = node.running() else { continue };
             let status = life.member.status();
+            if let Some(has_stopped) = node.has_stopped() {
+                if has_stopped {
+                    stopped.push(*id);
+                }
+                // Its consensus ends before all of it does.
+                if has_stopped || status.failed.is_some() {
+                    continue;
+                }
+            }
             if let Some(why) = status.failed {
                 if !node.sync_fails {
                     bail!("member {id} has stopped by itself: {why}");
@@ -169,6 +178,11 @@ impl Cluster {
             self.site
                 .note(format!("member {id} has stopped, since its disk failed"));
             self.crash(id, true, 50..3_000);
+        }
+        for id in stopped {
+            self.site.note(format!("member {id} has stopped"));
+            self.truth.count(Kind::Stop);
+            self.crash(id, false, 10..3_000);
         }
         Ok(())
     }

@@ -55,7 +55,7 @@ impl Faults {
             Some(leader) if self.rng.random_ratio(1, 3) => leader,
             _ => id,
         };
-        Some(match self.rng.random_range(0..18) {
+        Some(match self.rng.random_range(0..20) {
             0 => {
                 cluster.crash(id, true, 50..4_000);
                 format!("member {id} loses power")
@@ -76,24 +76,28 @@ impl Faults {
                 cluster.crash(id, false, 10..3_000);
                 format!("member {id} is killed")
             }
-            6 => {
+            6 | 7 => {
+                cluster.node(id)?.tell_to_stop();
+                format!("member {id} is told to stop")
+            }
+            8 => {
                 for id in ids {
                     cluster.crash(id, true, 50..4_000);
                 }
                 "all lose power".to_string()
             }
-            7 | 8 => {
+            9 | 10 => {
                 let until = now() + self.millis(200..4_000);
                 cluster.pause(id, until);
                 format!("member {id} is paused")
             }
-            9 => {
+            11 => {
                 let until = now() + self.millis(500..4_000);
                 cluster.node(id)?.stall(until);
                 cluster.truth.count(Kind::DiskHangs);
                 format!("the disk of member {id} hangs")
             }
-            10 => {
+            12 => {
                 cluster
                     .node(id)
                     .filter(|node| node.running().is_some())?
@@ -101,25 +105,25 @@ impl Faults {
                 cluster.truth.count(Kind::DiskFails);
                 format!("the disk of member {id} fails")
             }
-            11 => {
+            13 => {
                 self.cut(cluster, |a, b| (a == id) != (b == id));
                 format!("member {id} is cut off")
             }
-            12 => {
+            14 => {
                 self.cut(cluster, |a, _| a == id);
                 format!("member {id} is not heard")
             }
-            13 => {
+            15 => {
                 self.cut(cluster, |_, b| b == id);
                 format!("member {id} hears nothing")
             }
-            14 => {
+            16 => {
                 let side: Vec<bool> = ids.iter().map(|_| self.rng.random()).collect();
                 let of = |id: u64| ids.iter().position(|other| *other == id).map(|at| side[at]);
                 self.cut(cluster, |a, b| of(a) != of(b));
                 "the network is split".to_string()
             }
-            15 => {
+            17 => {
                 let others: Vec<u64> = ids.iter().copied().filter(|other| *other != id).collect();
                 let (one, other) = (
                     id,
@@ -130,7 +134,7 @@ impl Faults {
                 });
                 format!("members {one} and {other} do not reach each other")
             }
-            16 => {
+            18 => {
                 let weather = Weather {
                     lost: self.rng.random_range(10..150),
                     ..FAIR

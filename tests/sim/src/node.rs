@@ -94,6 +94,8 @@ pub struct Node {
     power: Arc<Power>,
     truth: Truth,
     running: Option<Life>,
+    /// Whether it has stopped, if it was told to.
+    stops: Option<Arc<AtomicBool>>,
 }
 
 /// Whether the power goes in the middle of a write.
@@ -150,6 +152,7 @@ impl Node {
             power: Arc::default(),
             truth,
             running: None,
+            stops: None,
         })
     }
 
@@ -227,6 +230,27 @@ impl Node {
         Ok(life)
     }
 
+    /// The process is told to stop, as by SIGTERM.
+    pub fn tell_to_stop(&mut self) {
+        let Some(life) = &self.running else { return };
+        if self.stops.is_some() {
+            return;
+        }
+        let has_stopped = Arc::new(AtomicBool::new(false));
+        self.stops = Some(has_stopped.clone());
+        let member = life.member.clone();
+        drop(life.tasks.spawn(async move {
+            member.stop().await;
+            has_stopped.store(true, Ordering::Relaxed);
+        }));
+    }
+
+    /// Whether it has, if it was told to.
+    pub fn has_stopped(&self) -> Option<bool> {
+        let stops = self.stops.as_ref()?;
+        Some(stops.load(Ordering::Relaxed))
+    }
+
     /// The machine loses power, or (with `seed` none) only the process is killed.
     pub fn crash(&mut self, net: &Net, power_loss: Option<u64>) {
         let Some(life) = self.running.take() else {
@@ -235,6 +259,7 @@ impl Node {
         net.detach(self.id);
         life.tasks.kill();
         self.sync_fails = false;
+        self.stops = None;
         let in_a_write = std::mem::take(&mut self.power).is_gone();
         self.log = match power_loss {
             // By every other disk, writes survive in their order.

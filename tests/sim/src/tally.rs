@@ -40,6 +40,7 @@ kinds! {
     PowerLossInWrite = "losses of power in the middle of a write",
     PowerLossAfterPromise = "losses of power right after a vote or a snapshot",
     Kill = "kills",
+    Stop = "orderly stops",
     Pause = "pauses",
     DiskHangs = "disks that hang",
     DiskFails = "disks that fail a sync",
