@@ -75,7 +75,7 @@ impl<P: Parts> Shared<P> {
         }
     }
 
-    /// After that: takes part for as long as somebody waits for a command that was proposed here. Whether it was appended is
+    /// After [`Shared::hand_over`]: takes part for as long as somebody waits for a command that was proposed here. Whether it was appended is
     /// known here alone; the outcome comes from the next leader. Changes of the membership are not waited for.
     pub(crate) async fn leave(&self) {
         self.leaving.store(true, Ordering::Release);

@@ -481,6 +481,7 @@ pub async fn probe(
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::pin::Pin;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -488,6 +489,7 @@ mod tests {
     use futures::future::Shared;
     use keelson_proto::peerpb;
     use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
 
     use super::*;
     use crate::tcp::serve;
@@ -503,6 +505,17 @@ mod tests {
             entries: vec![entry],
             ..peerpb::Append::default()
         })
+    }
+
+    /// Member 1 of cluster 7, which knows where member 2 is.
+    fn knows(address: SocketAddr) -> TcpTransport {
+        let transport = TcpTransport::new(1, 7, Duration::from_secs(60), || {});
+        transport.set_peers(&[Node {
+            id: 2,
+            peer_urls: vec![format!("http://{address}")],
+            pending_voter: false,
+        }]);
+        transport
     }
 
     #[test]
@@ -522,12 +535,7 @@ mod tests {
     async fn only_where_nobody_listens_a_call_is_refused() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
-        let transport = TcpTransport::new(1, 7, Duration::from_secs(60), || {});
-        transport.set_peers(&[Node {
-            id: 2,
-            peer_urls: vec![format!("http://{address}")],
-            pending_voter: false,
-        }]);
+        let transport = knows(address);
         let closing = async {
             let (peer, _) = listener.accept().await.expect("a connection");
             drop(peer);
@@ -546,23 +554,23 @@ mod tests {
         );
     }
 
-    /// Says that it was asked, and answers when it may.
-    struct Late {
-        asked: mpsc::Sender<()>,
+    /// Counts what it is asked, and answers when it may.
+    struct Desk {
+        asked: AtomicU64,
         may: Shared<oneshot::Receiver<()>>,
     }
 
-    impl Answer for Late {
+    impl Answer for Desk {
         fn admit(&self, _: &Hello) -> HelloReply {
             HelloReply::default()
         }
 
         fn answer(&self, _: u64, _: Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
-            self.asked.try_send(()).expect("somebody looks");
+            self.asked.fetch_add(1, Ordering::Relaxed);
             let may = self.may.clone();
             Box::pin(async move {
                 may.await.expect("it will be let");
-                Reply::Failed("late".into())
+                Reply::Failed("answered".into())
             })
         }
 
@@ -571,78 +579,68 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn who_ends_answers_what_it_has_read_and_the_rest_was_not_sent() {
+    /// A member that answers.
+    struct Serving {
+        address: SocketAddr,
+        desk: Arc<Desk>,
+        may: oneshot::Sender<()>,
+        end: oneshot::Sender<()>,
+        server: JoinHandle<()>,
+    }
+
+    async fn serving() -> Serving {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
-        let (asked, mut was_asked) = mpsc::channel(9);
-        let (let_it, may) = oneshot::channel();
-        let may = may.shared();
-        let (end, ends) = oneshot::channel::<()>();
+        let (may, let_it) = oneshot::channel();
+        let desk = Arc::new(Desk {
+            asked: AtomicU64::new(0),
+            may: let_it.shared(),
+        });
+        let (end, ends) = oneshot::channel();
         let ends = async move { drop(ends.await) };
-        let server = tokio::spawn(serve(listener, Arc::new(Late { asked, may }), ends));
-        let transport = TcpTransport::new(1, 7, Duration::from_secs(60), || {});
-        transport.set_peers(&[Node {
-            id: 2,
-            peer_urls: vec![format!("http://{address}")],
-            pending_voter: false,
-        }]);
+        let server = tokio::spawn(serve(listener, desk.clone(), ends));
+        Serving {
+            address,
+            desk,
+            may,
+            end,
+            server,
+        }
+    }
 
+    #[tokio::test]
+    async fn who_ends_answers_what_it_has_read_and_the_rest_was_not_sent() {
+        let serving = serving().await;
+        let transport = knows(serving.address);
         let read = transport.call(2, Lane::Forward, append(1));
-        was_asked.recv().await.expect("it was asked");
-        drop(end);
-        while TcpStream::connect(address).await.is_ok() {
+        while serving.desk.asked.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(serving.end);
+        while TcpStream::connect(serving.address).await.is_ok() {
             tokio::task::yield_now().await;
         }
         let not_read = transport.call(2, Lane::Forward, append(1));
-        let_it.send(()).expect("it waits");
-        let late = Reply::Failed("late".into());
-        assert_eq!(read.await.expect("it has read that"), late);
+        serving.may.send(()).expect("it waits");
+        let answered = Reply::Failed("answered".into());
+        assert_eq!(read.await.expect("it has read that"), answered);
         let not_read = not_read.await;
         assert!(
             matches!(not_read, Err(CallError::NotSent { .. })),
             "{not_read:?}"
         );
-        server.await.expect("all are gone");
-        assert!(was_asked.recv().await.is_none(), "asked once");
-    }
-
-    /// Counts what it is asked.
-    #[derive(Default)]
-    struct Counts(AtomicU64);
-
-    impl Answer for Counts {
-        fn admit(&self, _: &Hello) -> HelloReply {
-            HelloReply::default()
-        }
-
-        fn answer(&self, _: u64, _: Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
-            self.0.fetch_add(1, Ordering::Relaxed);
-            Box::pin(std::future::ready(Reply::Failed("counted".into())))
-        }
-
-        fn ended(&self, _: u64) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-            Box::pin(std::future::ready(()))
-        }
+        serving.server.await.expect("all are gone");
+        assert_eq!(serving.desk.asked.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn whenever_one_ends_what_it_was_asked_is_answered_and_nothing_else() {
         const CALLS: usize = 1_000;
         for end_at in (0..CALLS).step_by(50) {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-            let address = listener.local_addr().expect("bound");
-            let counts = Arc::new(Counts::default());
-            let (end, ends) = oneshot::channel::<()>();
-            let ends = async move { drop(ends.await) };
-            let server = tokio::spawn(serve(listener, counts.clone(), ends));
-            let transport = TcpTransport::new(1, 7, Duration::from_secs(60), || {});
-            transport.set_peers(&[Node {
-                id: 2,
-                peer_urls: vec![format!("http://{address}")],
-                pending_voter: false,
-            }]);
-            let mut end = Some(end);
+            let serving = serving().await;
+            serving.may.send(()).expect("its desk is there");
+            let transport = knows(serving.address);
+            let mut end = Some(serving.end);
             let mut calls = Vec::new();
             for number in 0..CALLS {
                 calls.push(transport.call(2, Lane::Forward, append(1)));
@@ -661,21 +659,15 @@ mod tests {
                     Err(lost) => panic!("{lost}"),
                 }
             }
-            server.await.expect("all are gone");
-            assert_eq!(answered, counts.0.load(Ordering::Relaxed));
+            serving.server.await.expect("all are gone");
+            assert_eq!(answered, serving.desk.asked.load(Ordering::Relaxed));
         }
     }
 
     #[tokio::test]
     async fn connections_are_closed_when_nobody_is_left_to_use_them() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("bound"));
-        let transport = TcpTransport::new(1, 7, Duration::from_secs(60), || {});
-        transport.set_peers(&[Node {
-            id: 2,
-            peer_urls: vec![url],
-            pending_voter: false,
-        }]);
+        let transport = knows(listener.local_addr().expect("bound"));
         let call = transport.call(2, Lane::Heartbeat, append(1));
         let (mut peer, _) = listener.accept().await.expect("a connection");
         let welcome = frame::of(&HelloReply::default());
@@ -692,14 +684,7 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_accepts_and_says_nothing_costs_a_bounded_amount_of_memory() {
         let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", silent.local_addr().expect("bound"));
-        let transport = TcpTransport::new(1, 7, Duration::from_secs(60), || {});
-        let peer = Node {
-            id: 2,
-            peer_urls: vec![url],
-            pending_voter: false,
-        };
-        transport.set_peers(&[peer]);
+        let transport = knows(silent.local_addr().expect("bound"));
         let large = QUEUE_BYTES / 8;
         let calls: Vec<Call> = (0..16)
             .map(|_| transport.call(2, Lane::Append, append(large)))

@@ -173,7 +173,7 @@ pub struct Running {
     hang: watch::Sender<bool>,
     tripwire: Tripwire,
     server: JoinHandle<()>,
-    /// Dropped to end the server in order.
+    /// Told to end the server in order.
     serves: watch::Sender<()>,
     /// Makes its disk hang.
     pub disk: Hang,
@@ -296,19 +296,12 @@ impl Running {
     }
 
     /// Stops it in order, as a process does that is told to.
-    pub async fn stop(self) {
-        let Running {
-            serves,
-            server,
-            member,
-            log,
-            ..
-        } = self;
-        member.stop().await;
-        drop(serves);
-        server.await.expect("its connections are closed in order");
-        drop(member);
-        log.shutdown().expect("the log has not failed");
+    pub async fn stop(mut self) {
+        self.member.stop().await;
+        self.serves.send_replace(());
+        let served = (&mut self.server).await;
+        served.expect("its connections are closed in order");
+        self.end();
     }
 
     /// Ends what is left of a member that was stopped.
@@ -319,7 +312,7 @@ impl Running {
     }
 }
 
-/// Answers other members, until what is given back is dropped.
+/// Answers other members, until what is given back is told, or dropped.
 fn serve(at: TcpListener, guarded: Guarded) -> (JoinHandle<()>, watch::Sender<()>) {
     let (serves, mut ends) = watch::channel(());
     let end = async move { drop(ends.changed().await) };

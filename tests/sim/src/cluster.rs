@@ -148,14 +148,14 @@ impl Cluster {
         for (id, node) in &self.nodes {
             let Some(life) = node.running() else { continue };
             let status = life.member.status();
-            if let Some(has_stopped) = node.has_stopped() {
-                if has_stopped {
+            match node.has_stopped() {
+                Some(true) => {
                     stopped.push(*id);
-                }
-                // Its consensus ends before all of it does.
-                if has_stopped || status.failed.is_some() {
                     continue;
                 }
+                // Its consensus ends before all of it does.
+                Some(false) if status.failed.is_some() => continue,
+                Some(false) | None => {}
             }
             if let Some(why) = status.failed {
                 if !node.sync_fails {
