@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::future::{Either, select};
+use futures::future::{Either, join, select};
 use keelson_proto::peerpb;
 use openraft::AsyncRuntime;
 
@@ -28,13 +28,7 @@ impl<P: Parts> Shared<P> {
                 Some(_) => Trouble::NotLeader,
             });
         }
-        let is_voter = self.metrics(|metrics| {
-            metrics
-                .membership_config
-                .voter_ids()
-                .any(|voter| voter == to)
-        });
-        if !is_voter {
+        if !self.is_voter(to) {
             return Err(Trouble::BadTransferee);
         }
         if to == self.id.0 {
@@ -62,31 +56,61 @@ impl<P: Parts> Shared<P> {
         }
     }
 
-    /// Before this member stops: hands leadership to a voter that is there to take it, if this member leads.
-    pub(crate) async fn hand_over(&self) {
+    /// Before this member stops: hands leadership to a voter that is there to take it, if this member leads. Gives the one that has taken
+    /// it, and stands for election.
+    pub(crate) async fn hand_over(&self) -> Option<u64> {
         if !self.is_leader() {
-            return;
+            return None;
         }
         for to in self.successors() {
             if self.yield_leadership(to).await {
-                return;
+                return Some(to);
             }
             tracing::info!(to = format!("{to:x}"), "leadership was not handed over");
         }
+        None
     }
 
-    /// After [`Shared::hand_over`]: takes part for as long as somebody waits for a command that was proposed here. Whether it was appended is
-    /// known here alone; the outcome comes from the next leader. Changes of the membership are not waited for.
-    pub(crate) async fn leave(&self) {
+    /// After [`Shared::hand_over`]: takes part until its successor leads, which may need the vote of this member, and for as long as somebody
+    /// waits for a command that was proposed here. Whether it was appended is known here alone; the outcome comes from the next leader.
+    /// Changes of the membership are not waited for.
+    pub(crate) async fn leave(&self, successor: Option<u64>) {
         self.leaving.store(true, Ordering::Release);
         self.raft().runtime_config().elect(false);
+        let succeeded = async {
+            if let Some(successor) = successor
+                && self.is_voter(self.id.0)
+            {
+                self.leads_or_is_gone(successor).await;
+            }
+        };
         // Without a majority there is no answer.
         let patience = self.timing.election.min(LEAVE_MAX);
-        if P::Rt::timeout(patience, self.close_intake()).await.is_err() {
+        let over = join(self.close_intake(), succeeded);
+        if P::Rt::timeout(patience, over).await.is_err() {
             tracing::warn!(
-                "what was proposed last is left without an answer: no majority was there in time"
+                "no majority was there in time: nobody leads, or what was proposed last is left without an answer"
             );
         }
+    }
+
+    /// Completes once this member has heard from another leader, or the one that was to lead is not there.
+    async fn leads_or_is_gone(&self, successor: u64) {
+        let another_leads = async {
+            while self.named_leader().is_none_or(|id| id == self.id.0) {
+                self.leadership_may_have_changed().await;
+            }
+        };
+        select(pin!(another_leads), pin!(self.is_gone(successor))).await;
+    }
+
+    fn is_voter(&self, id: u64) -> bool {
+        self.metrics(|metrics| {
+            metrics
+                .membership_config
+                .voter_ids()
+                .any(|voter| voter == id)
+        })
     }
 
     /// The other voters, the one with the longest log first.

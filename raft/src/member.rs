@@ -428,11 +428,11 @@ impl<P: Parts> Member<P> {
         }
     }
 
-    /// Hands leadership over if this member leads, waits until those have their answers who proposed something here, stops
-    /// taking part, and flushes the state.
+    /// Hands leadership over if this member leads, waits until another leads and those have their answers who proposed something here,
+    /// stops taking part, and flushes the state.
     pub async fn stop(&self) {
-        self.shared.hand_over().await;
-        self.shared.leave().await;
+        let successor = self.shared.hand_over().await;
+        self.shared.leave(successor).await;
         // All of it at once, and before anything is waited for: who asked for this may not wait to the end.
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.barrier.close();

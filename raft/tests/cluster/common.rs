@@ -5,6 +5,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::disk::{Hang, HangingDir};
@@ -89,7 +90,11 @@ struct Guarded {
     desk: Arc<dyn Answer>,
     wire: Wire,
     tripwire: Tripwire,
+    late_votes: Arc<AtomicBool>,
 }
+
+/// How late votes are that are late: less than an election.
+const LATE: Duration = Duration::from_millis(150);
 
 /// An append with a membership of two sets of voters.
 fn carries_joint_membership(request: &Request) -> bool {
@@ -113,6 +118,13 @@ impl Answer for Guarded {
             && carries_joint_membership(&request)
         {
             trip();
+        }
+        if matches!(request, Request::Vote(_)) && self.late_votes.load(Ordering::Relaxed) {
+            let desk = self.desk.clone();
+            return Box::pin(async move {
+                tokio::time::sleep(LATE).await;
+                desk.answer(from, request).await
+            });
         }
         if !*self.wire.hung.borrow() {
             return self.desk.answer(from, request);
@@ -172,6 +184,7 @@ pub struct Running {
     wire: Wire,
     hang: watch::Sender<bool>,
     tripwire: Tripwire,
+    late_votes: Arc<AtomicBool>,
     server: JoinHandle<()>,
     /// Told to end the server in order.
     serves: watch::Sender<()>,
@@ -229,10 +242,12 @@ impl Running {
         .await
         .expect("a member starts");
         let tripwire = Tripwire::default();
+        let late_votes = Arc::<AtomicBool>::default();
         let guarded = Guarded {
             desk: member.desk(),
             wire: wire.clone(),
             tripwire: tripwire.clone(),
+            late_votes: late_votes.clone(),
         };
         let (server, serves) = serve(at, guarded);
         Running {
@@ -244,6 +259,7 @@ impl Running {
             wire,
             hang,
             tripwire,
+            late_votes,
             server,
             log: threaded,
         }
@@ -267,12 +283,18 @@ impl Running {
         *self.tripwire.lock() = Some(Box::new(action));
     }
 
+    /// Requests for its vote reach it late, as over a slow connection.
+    pub fn votes_late(&self) {
+        self.late_votes.store(true, Ordering::Relaxed);
+    }
+
     /// Is reached at another place from now on; where it was before, nobody answers any more.
     pub fn move_to(&mut self, at: TcpListener) {
         let guarded = Guarded {
             desk: self.member.desk(),
             wire: self.wire.clone(),
             tripwire: self.tripwire.clone(),
+            late_votes: self.late_votes.clone(),
         };
         self.server.abort();
         (self.server, self.serves) = serve(at, guarded);
