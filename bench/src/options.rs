@@ -12,7 +12,16 @@ use crate::workload::list::{Scale, list};
 use crate::workload::run::Effort;
 use crate::workload::{Workload, matches};
 
-/// The magic number of tmpfs, from Linux's `magic.h`: there, a sync costs nothing.
+/// File systems and their magic numbers, from Linux's `magic.h`.
+const FILE_SYSTEMS: [(i64, &str); 6] = [
+    (0xEF53, "ext4"),
+    (0x5846_5342, "xfs"),
+    (0x9123_683E, "btrfs"),
+    (0x2FC1_2FC1, "zfs"),
+    (0x794C_7630, "overlayfs"),
+    (TMPFS, "tmpfs"),
+];
+/// There, a sync costs nothing.
 const TMPFS: i64 = 0x0102_1994;
 const SECONDS: f64 = 4.0;
 const WARM_UP: f64 = 1.0;
@@ -168,23 +177,36 @@ impl Options {
         words
     }
 
-    /// A directory for the members' data, on a disk that can be synced, deleted at the end.
-    pub fn place(&self) -> anyhow::Result<TempDir> {
-        let above = match &self.dir {
-            Some(dir) => absolute(dir)?,
+    /// The name of the file system on which the members keep their data.
+    pub fn file_system(&self) -> anyhow::Result<String> {
+        let found = file_system(&self.above()?)?;
+        let known = FILE_SYSTEMS.iter().find(|(magic, _)| *magic == found);
+        Ok(known.map_or_else(
+            || format!("a file system of type {found:#x}"),
+            |(_, name)| (*name).to_owned(),
+        ))
+    }
+
+    /// Where the directory for the members' data is made.
+    fn above(&self) -> anyhow::Result<PathBuf> {
+        match &self.dir {
+            Some(dir) => Ok(absolute(dir)?),
             None => std::env::current_exe()?
                 .parent()
                 .map(Path::to_owned)
-                .context("this program is nowhere")?,
-        };
+                .context("this program is nowhere"),
+        }
+    }
+
+    /// A directory for the members' data, on a disk that can be synced, deleted at the end.
+    pub fn place(&self) -> anyhow::Result<TempDir> {
+        let above = self.above()?;
         let place = tempfile::Builder::new()
             .prefix("bench-data-")
             .tempdir_in(&above);
         let place =
             place.with_context(|| format!("cannot make a directory in {}", above.display()))?;
-        // The field's type differs between architectures.
-        #[allow(clippy::unnecessary_cast)]
-        if rustix::fs::statfs(place.path())?.f_type as i64 == TMPFS {
+        if file_system(place.path())? == TMPFS {
             bail!(
                 "{} is in memory, where a sync costs nothing: choose a disk with --dir",
                 above.display()
@@ -192,6 +214,15 @@ impl Options {
         }
         Ok(place)
     }
+}
+
+/// The magic number of the file system that holds a directory.
+fn file_system(dir: &Path) -> anyhow::Result<i64> {
+    let found = rustix::fs::statfs(dir)
+        .with_context(|| format!("cannot look at the file system of {}", dir.display()))?;
+    // The field's type differs between architectures.
+    #[allow(clippy::unnecessary_cast)]
+    Ok(found.f_type as i64)
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

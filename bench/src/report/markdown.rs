@@ -60,13 +60,17 @@ pub fn page(results: &Results) -> String {
     );
     if let Some(syncs) = setting.syncs {
         page += &format!(
-            "An append of 4 KiB with `fdatasync` takes {} µs on this disk (p99 {}).\n\n",
+            "On the disk of the members ({}), an append of 4 KiB with `fdatasync` takes {} µs (p99 {}).\n\n",
+            setting.file_system,
             number(syncs.p50_us),
             number(syncs.p99_us),
         );
     }
     for (system, version) in &setting.systems {
-        page += &format!("- {system}: {version}\n");
+        page += &format!(
+            "- {system}: {version}{}\n",
+            build(&setting.programs, system)
+        );
     }
     page += &format!("\n### How kvd compares\n\n{}\n", ratios(results));
     page += &format!("\n### Rates, latencies, costs\n\n{}\n", figures(results));
@@ -77,6 +81,14 @@ pub fn page(results: &Results) -> String {
     }
     page += &format!("\n### What the workloads are\n\n{}\n", workloads(results));
     page
+}
+
+/// What tells a system's program from another build of it.
+fn build(programs: &[(String, String)], system: &str) -> String {
+    programs
+        .iter()
+        .find(|(name, _)| name == system)
+        .map_or_else(String::new, |(_, digest)| format!(", build {digest}"))
 }
 
 /// A line a workload and system that has a rate: the medians of its runs.
@@ -92,7 +104,7 @@ pub fn figures(results: &Results) -> Table {
                 workload.name.clone(),
                 system.clone(),
                 text("rate"),
-                [text("p50_ms"), text("p99_ms"), text("p999_ms")].join(" / "),
+                latencies([text("p50_ms"), text("p99_ms"), text("p999_ms")]),
                 text("server_cpu_us"),
                 text("client_cpu_us"),
                 text("peak_mib"),
@@ -102,6 +114,14 @@ pub fn figures(results: &Results) -> Table {
         }
     }
     table
+}
+
+/// In one cell; empty where nothing was timed.
+fn latencies(percentiles: [String; 3]) -> String {
+    if percentiles.iter().all(String::is_empty) {
+        return String::new();
+    }
+    percentiles.join(" / ")
 }
 
 /// A line for each figure that has no column in the other table.

@@ -33,6 +33,9 @@ pub struct Setting {
     pub processors: usize,
     pub memory_bytes: u64,
     pub kernel: String,
+    /// Where the members keep their data.
+    #[serde(default)]
+    pub file_system: String,
     /// With the versions they give.
     pub systems: Vec<(String, String)>,
     /// With what tells a build from another, and so the launcher of control planes.
@@ -83,6 +86,7 @@ impl Results {
                     .release()
                     .to_string_lossy()
                     .into_owned(),
+                file_system: options.file_system()?,
                 systems: systems
                     .iter()
                     .map(|system| (system.kind.name().to_owned(), system.version.clone()))
@@ -103,8 +107,12 @@ impl Results {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(self),
             text => text.with_context(|| format!("cannot read {}", path.display()))?,
         };
-        let kept: Results = serde_json::from_str(&text)
+        let mut kept: Results = serde_json::from_str(&text)
             .with_context(|| format!("{} holds no results", path.display()))?;
+        if kept.setting.file_system.is_empty() {
+            // It was not always noted.
+            kept.setting.file_system = self.setting.file_system.clone();
+        }
         // One that goes on the next day, or has more workloads, is the same.
         let comparable = |setting: &Setting| Setting {
             date: String::new(),
@@ -114,7 +122,7 @@ impl Results {
         };
         if comparable(&kept.setting) != comparable(&self.setting) {
             bail!(
-                "{} is of another machine, other builds or other flags: go on without --continue, or with another --out",
+                "{} is of another machine, another file system, other builds or other flags: go on without --continue, or with another --out",
                 path.display()
             );
         }

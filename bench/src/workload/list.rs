@@ -125,6 +125,11 @@ impl Workload {
         self
     }
 
+    fn with(mut self, mark: Mark) -> Workload {
+        self.marks.push(mark);
+        self
+    }
+
     /// With figures that have no marks, and that tell what else the rate costs.
     fn compared(mut self, figures: &[&str]) -> Workload {
         self.marks

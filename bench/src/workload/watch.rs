@@ -84,8 +84,34 @@ pub struct Watching {
     board: Rc<Board>,
     /// For each stream what is to be watched there; empty once it has been asked for.
     streams: Vec<Vec<WatchCreateRequest>>,
-    /// For each stream the revision of the last event, by the watch's number.
-    seen: Vec<Vec<u64>>,
+    /// For each stream what its watches saw, by the watch's number.
+    seen: Vec<Vec<Seen>>,
+}
+
+/// One watch: what it wants, and the revision of its last event.
+#[derive(Debug)]
+struct Seen {
+    key: Bytes,
+    range_end: Bytes,
+    last: u64,
+}
+
+impl Seen {
+    fn nothing(request: &WatchCreateRequest) -> Seen {
+        Seen {
+            key: request.key.clone(),
+            range_end: request.range_end.clone(),
+            last: 0,
+        }
+    }
+
+    fn wants(&self, key: &[u8]) -> bool {
+        if self.range_end.is_empty() {
+            key == self.key
+        } else {
+            self.key <= key && key < &self.range_end[..]
+        }
+    }
 }
 
 impl Watching {
@@ -94,7 +120,7 @@ impl Watching {
             board,
             seen: streams
                 .iter()
-                .map(|watches| vec![0; watches.len()])
+                .map(|watches| watches.iter().map(Seen::nothing).collect())
                 .collect(),
             streams,
         }
@@ -119,16 +145,21 @@ impl Watching {
         } else if created {
             self.board.created.set(self.board.created.get() + 1);
         }
-        let last = self.seen[stream].get_mut(watch as usize)?;
+        let seen = self.seen[stream].get_mut(watch as usize)?;
         let board = &self.board;
         let mut events = 0;
         wire::each(message, |number, value| {
             if let (11, Value::Bytes(event)) = (number, value) {
                 let found = wire::key_value(wire::bytes(event, 2)?)?;
-                if found.mod_revision < *last || found.value.len() != VALUE_BYTES {
-                    board.meter.failed("an event out of order, or not whole");
+                if found.mod_revision < seen.last
+                    || found.value.len() != VALUE_BYTES
+                    || !seen.wants(found.key)
+                {
+                    board
+                        .meter
+                        .failed("an event out of order, not whole, or of another watch");
                 }
-                *last = found.mod_revision;
+                seen.last = found.mod_revision;
                 let stamp = u64::from_le_bytes(*found.value.first_chunk()?);
                 board
                     .meter
