@@ -348,6 +348,10 @@ async fn a_change_does_not_wait_for_its_turn_longer_than_its_client_waits() {
         "it still waits"
     );
     drop(made);
+    // The next leader may send it once more.
+    for running in &members {
+        running.when_joint(|| {});
+    }
     members[leads].hang(false);
     for running in members {
         running.stop().await;
