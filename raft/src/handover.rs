@@ -81,7 +81,7 @@ impl<P: Parts> Shared<P> {
             if let Some(successor) = successor
                 && self.is_voter(self.id.0)
             {
-                self.leads_or_is_gone(successor).await;
+                self.unless_gone(successor, self.another_leads()).await;
             }
         };
         // Without a majority there is no answer.
@@ -94,14 +94,11 @@ impl<P: Parts> Shared<P> {
         }
     }
 
-    /// Completes once this member has heard from another leader, or the one that was to lead is not there.
-    async fn leads_or_is_gone(&self, successor: u64) {
-        let another_leads = async {
-            while self.named_leader().is_none_or(|id| id == self.id.0) {
-                self.leadership_may_have_changed().await;
-            }
-        };
-        select(pin!(another_leads), pin!(self.is_gone(successor))).await;
+    /// Completes once this member has heard from another leader.
+    async fn another_leads(&self) {
+        while self.named_leader().is_none_or(|id| id == self.id.0) {
+            self.leadership_may_have_changed().await;
+        }
     }
 
     fn is_voter(&self, id: u64) -> bool {
@@ -129,17 +126,9 @@ impl<P: Parts> Shared<P> {
         if !self.is_there(to).await {
             return false;
         }
-        let yielded = self.yield_unless_gone(to);
+        let yielded = self.unless_gone(to, self.yield_to(to));
         let patience = 2 * self.timing.election;
-        P::Rt::timeout(patience, yielded).await.unwrap_or(false)
-    }
-
-    async fn yield_unless_gone(&self, to: u64) -> bool {
-        let (yielding, gone) = (pin!(self.yield_to(to)), pin!(self.is_gone(to)));
-        match select(yielding, gone).await {
-            Either::Left((yielded, _)) => yielded,
-            Either::Right(_) => false,
-        }
+        matches!(P::Rt::timeout(patience, yielded).await, Ok(Some(true)))
     }
 
     /// Says whether this member leads no more.
@@ -152,6 +141,14 @@ impl<P: Parts> Shared<P> {
             self.metrics_may_have_changed().await;
         }
         true
+    }
+
+    /// Does something that a member takes part in; none if that is not there.
+    async fn unless_gone<T>(&self, id: u64, work: impl Future<Output = T> + Send) -> Option<T> {
+        match select(pin!(work), pin!(self.is_gone(id))).await {
+            Either::Left((done, _)) => Some(done),
+            Either::Right(_) => None,
+        }
     }
 
     /// Completes when the member is not there.
