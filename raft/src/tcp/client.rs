@@ -9,26 +9,20 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use keelson_proto::commandpb::Node;
-use keelson_proto::peerpb::{
-    ClusterProbe, ClusterProbeReply, Hello, HelloReply, hello_reply::Verdict,
-};
+use keelson_proto::peerpb::{Hello, hello_reply::Verdict};
 use parking_lot::Mutex;
-use prost::Message;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
+use super::connect::connect;
 use super::frame::{self, Frames};
-use super::socket;
 use crate::transport::{Call, CallError, Lane, PROTOCOL, Reply, Request, Transport};
 
 /// Calls that may wait for one connection to be made, or for it to take them.
 const QUEUE: usize = 4_096;
 /// Bytes of such calls, unless it is one alone.
 const QUEUE_BYTES: usize = 64 << 20;
-/// A machine that is there accepts within this time. Its name may take longer to be found.
-const CONNECT_TIME: Duration = Duration::from_secs(1);
 /// Calls whose replies are waited for, above which those that nobody waits for any more are looked for.
 const PENDING: usize = 1_024;
 /// Bytes gathered for one write.
@@ -243,68 +237,6 @@ async fn dial(
     Err(Unreached { why, is_refused })
 }
 
-async fn connect(
-    url: &str,
-    hello: &Hello,
-    patience: Duration,
-) -> io::Result<(HelloReply, Frames<OwnedReadHalf>, OwnedWriteHalf)> {
-    let stream = reach(host_and_port(url)?).await?;
-    socket::prepare(&stream, patience)?;
-    let (reader, mut writer) = stream.into_split();
-    writer.write_all(&frame::of(hello)).await?;
-    let mut frames = Frames::new(reader);
-    let Some((_, reply)) = frames.next().await? else {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    };
-    let reply = HelloReply::decode(reply).map_err(io::Error::other)?;
-    Ok((reply, frames, writer))
-}
-
-/// Connects to a name. Short attempts: one that was under way while the other machine came back would end late.
-async fn reach(name: &str) -> io::Result<TcpStream> {
-    let mut failed = None;
-    for address in tokio::net::lookup_host(name).await? {
-        let error = match tokio::time::timeout(CONNECT_TIME, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => error,
-            Err(_) => io::ErrorKind::TimedOut.into(),
-        };
-        failed = Some(match failed {
-            Some(known) => graver(known, error),
-            None => error,
-        });
-    }
-    Err(failed
-        .unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
-}
-
-/// Which of two addresses' errors is told. A name is refused where those of its addresses refuse that this machine can reach.
-fn graver(one: io::Error, other: io::Error) -> io::Error {
-    use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable};
-    let weight = |error: &io::Error| match error.kind() {
-        AddrNotAvailable | HostUnreachable | NetworkUnreachable => 0,
-        ConnectionRefused => 1,
-        _ => 2,
-    };
-    if weight(&other) >= weight(&one) {
-        other
-    } else {
-        one
-    }
-}
-
-fn host_and_port(url: &str) -> io::Result<&str> {
-    let address = url
-        .strip_prefix("http://")
-        .unwrap_or(url)
-        .trim_end_matches('/');
-    if address.contains("://") {
-        let what = format!("{url}: only http:// peer URLs can be reached");
-        return Err(io::Error::new(io::ErrorKind::Unsupported, what));
-    }
-    Ok(address)
-}
-
 type Pending = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Result<Reply, CallError>>>>>;
 
 /// Carries calls over a connection until it breaks or nobody needs it.
@@ -421,64 +353,6 @@ async fn listen(mut reader: Frames<OwnedReadHalf>, pending: Pending) -> Ended {
     }
 }
 
-/// Why a peer could not be asked about its cluster.
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
-    /// It could not be reached, or the connection broke.
-    #[error("{url}: {source}")]
-    Io {
-        /// Which peer.
-        url: String,
-        /// What happened.
-        #[source]
-        source: io::Error,
-    },
-    /// It answered something else.
-    #[error("{url} is not a member of a Keelson cluster, or of another version")]
-    Refused {
-        /// Which peer.
-        url: String,
-    },
-}
-
-/// Asks a peer about its cluster, before this member has an identity of its own.
-pub async fn probe(
-    url: &str,
-    ask: ClusterProbe,
-    patience: Duration,
-) -> Result<ClusterProbeReply, ProbeError> {
-    let io = |source| ProbeError::Io {
-        url: url.to_string(),
-        source,
-    };
-    let work = async {
-        let hello = Hello {
-            protocol: PROTOCOL,
-            ..Hello::default()
-        };
-        let (reply, mut reader, mut writer) = connect(url, &hello, patience).await.map_err(io)?;
-        if reply.verdict() != Verdict::Welcome {
-            return Err(ProbeError::Refused {
-                url: url.to_string(),
-            });
-        }
-        let mut buffer = BytesMut::new();
-        frame::put(&mut buffer, 1, &Request::ClusterProbe(ask).encode());
-        writer.write_all(&buffer).await.map_err(io)?;
-        let answer = reader.next().await.map_err(io)?;
-        match answer.map(|(_, message)| Reply::decode(message)) {
-            Some(Ok(Reply::ClusterProbe(reply))) => Ok(reply),
-            _ => Err(ProbeError::Refused {
-                url: url.to_string(),
-            }),
-        }
-    };
-    match tokio::time::timeout(patience, work).await {
-        Ok(result) => result,
-        Err(_) => Err(io(io::ErrorKind::TimedOut.into())),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
@@ -487,8 +361,8 @@ mod tests {
 
     use futures::FutureExt;
     use futures::future::Shared;
-    use keelson_proto::peerpb;
-    use tokio::net::TcpListener;
+    use keelson_proto::peerpb::{self, HelloReply};
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::task::JoinHandle;
 
     use super::*;
@@ -516,19 +390,6 @@ mod tests {
             pending_voter: false,
         }]);
         transport
-    }
-
-    #[test]
-    fn a_name_refuses_if_all_its_addresses_that_can_be_reached_do() {
-        use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, TimedOut};
-        for (one, other, told) in [
-            (AddrNotAvailable, ConnectionRefused, ConnectionRefused),
-            (ConnectionRefused, AddrNotAvailable, ConnectionRefused),
-            (ConnectionRefused, TimedOut, TimedOut),
-            (TimedOut, ConnectionRefused, TimedOut),
-        ] {
-            assert_eq!(graver(one.into(), other.into()).kind(), told);
-        }
     }
 
     #[tokio::test]

@@ -6,9 +6,12 @@
 //! or if the other end ends and says that it has not read them; others already written when it breaks fail as lost.
 
 mod client;
+mod connect;
 mod frame;
+mod probe;
 mod server;
 mod socket;
 
-pub use client::{ProbeError, TcpTransport, probe};
+pub use client::TcpTransport;
+pub use probe::{ProbeError, probe};
 pub use server::serve;

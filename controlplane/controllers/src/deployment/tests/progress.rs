@@ -2,6 +2,223 @@
 
 use super::*;
 
+fn condition(status: &str, reason: &str, updated: i64) -> DeploymentCondition {
+    DeploymentCondition {
+        type_: Some("Progressing".into()),
+        status: Some(status.into()),
+        reason: Some(reason.into()),
+        message: None,
+        last_update_time: Some(Time(at(updated))),
+        last_transition_time: Some(Time(at(updated))),
+    }
+}
+
+/// A deployment of three, with a deadline of a minute, that has been seen with these counts.
+fn counted(
+    replicas: i32,
+    updated: i32,
+    available: i32,
+    known: Option<DeploymentCondition>,
+) -> Deployment {
+    let mut deployment = deployment(3, 0, 1);
+    deployment.spec.progress_deadline_seconds = Some(60);
+    deployment.status = Some(DeploymentStatus {
+        replicas: Some(replicas),
+        updated_replicas: Some(updated),
+        available_replicas: Some(available),
+        ready_replicas: Some(available),
+        conditions: known.map(|known| vec![known]),
+        ..DeploymentStatus::default()
+    });
+    deployment
+}
+
+#[test]
+fn progress_is_told_with_the_time_at_which_it_was_made_and_changed() {
+    let updated = || Some(condition("True", "ReplicaSetUpdated", 0));
+    let failed = || Some(condition("False", "ProgressDeadlineExceeded", 0));
+    let done = || Some(condition("True", "NewReplicaSetAvailable", 0));
+    let new = |replicas, available| {
+        let mut set = replica_set("new", 1, 3, available);
+        set.status.as_mut().unwrap().replicas = replicas;
+        set
+    };
+    // name, as counted before, replica sets: status, reason, update and transition
+    let cases = [
+        (
+            "one that was complete stays so",
+            counted(3, 3, 3, done()),
+            vec![new(3, 2)],
+            ("True", "NewReplicaSetAvailable", 0, 0),
+        ),
+        (
+            "progress keeps the transition, and moves the update",
+            counted(2, 2, 1, updated()),
+            vec![new(3, 2)],
+            ("True", "ReplicaSetUpdated", 50, 0),
+        ),
+        (
+            "progress after a failure moves both",
+            counted(2, 2, 1, failed()),
+            vec![new(3, 2)],
+            ("True", "ReplicaSetUpdated", 50, 50),
+        ),
+        (
+            "progress where none was known",
+            counted(2, 2, 1, None),
+            vec![new(3, 2)],
+            ("True", "ReplicaSetUpdated", 50, 50),
+        ),
+        (
+            "completion keeps the transition",
+            counted(3, 3, 2, updated()),
+            vec![new(3, 3)],
+            ("True", "NewReplicaSetAvailable", 50, 0),
+        ),
+        (
+            "completion after a failure moves both",
+            counted(3, 3, 2, failed()),
+            vec![new(3, 3)],
+            ("True", "NewReplicaSetAvailable", 50, 50),
+        ),
+        (
+            "no progress, but time is left",
+            counted(3, 3, 2, updated()),
+            vec![new(3, 2)],
+            ("True", "ReplicaSetUpdated", 0, 0),
+        ),
+        (
+            "a failure that is known is not told again",
+            counted(3, 3, 2, failed()),
+            vec![new(3, 2)],
+            ("False", "ProgressDeadlineExceeded", 0, 0),
+        ),
+    ];
+    let late = [
+        (
+            "no progress, and no time is left",
+            counted(3, 3, 2, updated()),
+            vec![new(3, 2)],
+            ("False", "ProgressDeadlineExceeded", 61, 61),
+        ),
+        (
+            "progress at the last moment",
+            counted(3, 3, 1, updated()),
+            vec![new(3, 2)],
+            ("True", "ReplicaSetUpdated", 61, 0),
+        ),
+    ];
+    let cases = cases.map(|case| (50, case)).into_iter();
+    for (now, (name, mut deployment, sets, expected)) in cases.chain(late.map(|case| (61, case))) {
+        let plan = plan_at(&deployment, &sets, at(now));
+        let written = status(&plan).cloned().or(deployment.status.take()).unwrap();
+        let known = conditions::get(&written.conditions, "Progressing").unwrap();
+        let second = |time: &Option<Time>| time.as_ref().unwrap().0.as_second() - 1_700_000_000;
+        let found = (
+            known.status.as_deref().unwrap(),
+            known.reason.as_deref().unwrap(),
+            second(&known.last_update_time),
+            second(&known.last_transition_time),
+        );
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+#[test]
+fn a_deployment_is_complete_when_all_that_it_has_is_new_and_available() {
+    let set = |image: &str, pods: i32, available: i32| {
+        let mut set = replica_set(image, 0, pods, available);
+        set.status.as_mut().unwrap().replicas = pods;
+        set
+    };
+    let cases = [
+        ("nothing yet", 5, vec![], false),
+        ("not all are there", 5, vec![set("new", 4, 4)], false),
+        ("not all are available", 5, vec![set("new", 5, 4)], false),
+        ("all are old", 5, vec![set("old", 5, 5)], false),
+        (
+            "an old one still runs",
+            5,
+            vec![set("old", 1, 1), set("new", 5, 5)],
+            false,
+        ),
+        (
+            "the only one never becomes available",
+            1,
+            vec![set("new", 1, 0)],
+            false,
+        ),
+        (
+            "all are new and available",
+            5,
+            vec![set("old", 0, 0), set("new", 5, 5)],
+            true,
+        ),
+        ("it asks for none", 0, vec![set("new", 0, 0)], true),
+    ];
+    for (name, replicas, sets, expected) in cases {
+        let deployment = deployment(replicas, 1, 1);
+        assert_eq!(look(&deployment, &sets).is_complete(), expected, "{name}");
+    }
+}
+
+#[test]
+fn without_a_deadline_no_progress_is_told() {
+    for deadline in [None, Some(i32::MAX)] {
+        let mut deployment = counted(3, 3, 2, Some(condition("True", "ReplicaSetUpdated", 0)));
+        deployment.spec.progress_deadline_seconds = deadline;
+        let plan = plan(&deployment, &[replica_set("new", 1, 3, 2)]);
+        let written = status(&plan).unwrap();
+        assert_eq!(conditions::get(&written.conditions, "Progressing"), None);
+        assert_eq!(plan.again_after, None);
+    }
+}
+
+#[test]
+fn a_roll_out_that_is_stuck_is_looked_at_again_when_its_deadline_has_passed() {
+    let stuck = || Some(condition("True", "ReplicaSetUpdated", 0));
+    let set = |available| vec![replica_set("new", 1, 3, available)];
+    let cases = [
+        ("complete", counted(3, 3, 3, stuck()), set(3), 30, None),
+        (
+            "failed already",
+            counted(
+                3,
+                3,
+                1,
+                Some(condition("False", "ProgressDeadlineExceeded", 0)),
+            ),
+            set(1),
+            30,
+            None,
+        ),
+        (
+            "30 s are left",
+            counted(3, 3, 1, stuck()),
+            set(1),
+            30,
+            Some(31),
+        ),
+        (
+            "1 s is left",
+            counted(3, 3, 1, stuck()),
+            set(1),
+            59,
+            Some(2),
+        ),
+        ("it is due", counted(3, 3, 1, stuck()), set(1), 60, Some(1)),
+        ("it is overdue", counted(3, 3, 1, stuck()), set(1), 61, None),
+    ];
+    for (name, deployment, sets, second, expected) in cases {
+        let plan = plan_at(&deployment, &sets, at(second));
+        assert_eq!(
+            plan.again_after,
+            expected.map(Duration::from_secs),
+            "{name}"
+        );
+    }
+}
+
 /// Pods of all replica sets, of the new one, those that are ready, and those that are available.
 type Counts = [i32; 4];
 
