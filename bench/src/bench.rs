@@ -185,7 +185,9 @@ impl Bench {
                     told: &self.told(what),
                     reference: self.results.outcome(&workload.name, Kind::Etcd, pair),
                 };
-                running.run(workload).await
+                let outcome = running.run(workload).await?;
+                running.cluster.check()?;
+                Ok(outcome)
             }
             (_, None) => bail!("no cluster was started"),
         }

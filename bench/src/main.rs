@@ -37,8 +37,9 @@ fn main() -> ExitCode {
 async fn work(options: Options) -> anyhow::Result<()> {
     if options.list {
         for workload in options.workloads()? {
+            let s = if workload.members == 1 { "" } else { "s" };
             println!(
-                "{:28} {} member(s): {}",
+                "{:28} {} member{s}: {}",
                 workload.name, workload.members, workload.about
             );
         }

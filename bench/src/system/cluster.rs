@@ -162,11 +162,13 @@ impl Cluster {
         sizes.sum()
     }
 
+    /// Fails if a member has ended without having been told to.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        self.members.iter_mut().try_for_each(Member::check)
+    }
+
     /// Ends the members; their data is of no use to anyone.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        for member in &mut self.members {
-            member.check()?;
-        }
         for member in &mut self.members {
             member.kill().await?;
         }

@@ -30,7 +30,7 @@ const VALUE_BYTES: usize = 256;
 const PREFIX: &str = "/leased/";
 const PREFIX_END: &str = "/leased0";
 /// All must be gone by then, or the run fails.
-const GONE_MAX: Duration = Duration::from_secs(240);
+const GONE_MAX: Duration = Duration::from_secs(600);
 /// Puts are observed this long before the leases' time.
 const BEFORE: Duration = Duration::from_secs(5);
 

@@ -11,6 +11,7 @@ use super::load::{Told, requests};
 use super::operation::Ask;
 use super::run::{Running, until};
 use super::watch::{Board, old_value, open, settled};
+use crate::measure::usage::forget_peaks;
 use crate::measure::{Meter, Outcome, Usage};
 
 /// Who comes back.
@@ -75,6 +76,7 @@ pub async fn measure(
     requests(endpoints, 0..events, 1, Rc::new(write), told).await?;
     let meter = Rc::new(Meter::new());
     let board = Rc::new(Board::new(meter.clone()));
+    forget_peaks(&running.cluster.pids())?;
     let servers = Usage::of(&running.cluster.pids()).context("a member ended")?;
     let client = Usage::own()?;
     let began = Instant::now();

@@ -26,7 +26,7 @@ pub fn watches(members: usize) -> Vec<Workload> {
         owed_max: 16_000,
     };
     let about =
-        "1000 watchers of one prefix on 10 connections x 100 streams; the rate is of events"
+        "1000 watchers of one prefix on 10 connections x 100 streams, 16 puts of 256 B under way over 1000 keys; the rate is of events"
             .to_owned();
     let one_key = Watchers {
         watchers: 10_000,
@@ -36,7 +36,7 @@ pub fn watches(members: usize) -> Vec<Workload> {
         puts: 100,
         owed_max: 1000,
     };
-    let each = "10000 watchers of a key each on 10 connections x 10 streams, 100 puts under way; the rate is of events"
+    let each = "10000 watchers of a key each on 10 connections x 10 streams, 100 puts of 256 B under way over them; the rate is of events"
         .to_owned();
     vec![
         other(
@@ -65,7 +65,7 @@ pub fn reconnects(scale: Scale) -> Vec<Workload> {
         each_all: false,
     };
     let about = format!(
-        "1000 watchers come back after {events} events, each wants a thousandth; the rate is of events"
+        "1000 watchers come back after {events} events of new keys of 256 B, each wants a thousandth; the rate is of events"
     );
     let all = Reconnect {
         watchers: 100,
@@ -73,7 +73,7 @@ pub fn reconnects(scale: Scale) -> Vec<Workload> {
         each_all: true,
     };
     let whole = format!(
-        "100 watchers come back after {events} events, each wants all; the rate is of events"
+        "100 watchers come back after {events} events of new keys of 256 B, each wants all; the rate is of events"
     );
     vec![
         other(
@@ -102,8 +102,9 @@ pub fn leases(members: usize, scale: Scale) -> Vec<Workload> {
         leases,
         loading_max: Duration::from_secs(if scale.quick { 20 } else { 90 }),
     };
-    let gone =
-        format!("{leases} leases with a key each run out at once, while 500 puts a second go on");
+    let gone = format!(
+        "{leases} leases with a key each run out at once, while 500 puts of 256 B a second go on over 10000 other keys"
+    );
     let gone_max = if members == 1 { 2.0 } else { 5.0 };
     let quarter = Some(0.25);
     vec![

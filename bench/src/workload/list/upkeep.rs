@@ -61,7 +61,7 @@ pub fn disturbances(scale: Scale) -> Vec<Workload> {
     ];
     let workload = |(name, members, by, what): (&str, usize, Disturbance, &str)| {
         let about = format!(
-            "{what} {revisions} revisions of {} keys, while 1000 puts a second go on",
+            "{what} {revisions} revisions of {} keys of {VALUE_BYTES} B, while 1000 puts a second go on over them",
             revisions / 10
         );
         let marks = vec![Mark::value("p99_growth", 2.0)];
@@ -80,7 +80,7 @@ pub fn leader(scale: Scale) -> Vec<Workload> {
     let times = if scale.quick { 3 } else { 20 };
     let about = |how: &str| {
         format!(
-            "the leader {how} {times} times, while 2000 puts a second arrive; gaps in acknowledgements"
+            "the leader {how} {times} times, while 2000 puts of {VALUE_BYTES} B a second arrive over 1000 keys; gaps in acknowledgements"
         )
     };
     let work = |loss| Work::Leader { loss, times };
