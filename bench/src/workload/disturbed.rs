@@ -10,7 +10,7 @@ use keelson_proto::etcdserverpb::{CompactionRequest, SnapshotRequest};
 use tokio::time::{Instant, sleep};
 
 use super::arrivals::{self, Load};
-use super::keys::Values;
+use super::keys::{VALUE_BYTES, Values};
 use super::load::{Manner, Told, keys};
 use super::phases::{AFTER, Phases};
 use super::run::{Running, until};
@@ -19,7 +19,6 @@ use crate::measure::{Meter, Outcome};
 use crate::system::Cluster;
 use crate::system::member::connect;
 
-const VALUE_BYTES: usize = 256;
 /// Puts that arrive a second, whatever happens: what an etcd of three members on two cores can bear.
 const RATE: f64 = 1000.0;
 /// A point of the line is the worst of this long.

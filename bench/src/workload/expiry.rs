@@ -15,7 +15,7 @@ use tonic::Streaming;
 
 use super::arrivals::{self, Load};
 use super::keepalive::grant;
-use super::keys::Values;
+use super::keys::{VALUE_BYTES, Values};
 use super::load::{Told, requests};
 use super::operation::Ask;
 use super::phases::{AFTER, Phases};
@@ -24,9 +24,8 @@ use crate::measure::{Meter, Outcome};
 use crate::system::member::connect;
 
 /// Puts a second beside, over so many keys.
-const PUTS: f64 = 500.0;
-const PUT_KEYS: u64 = 10_000;
-const VALUE_BYTES: usize = 256;
+pub const PUTS: f64 = 500.0;
+pub const PUT_KEYS: u64 = 10_000;
 const PREFIX: &str = "/leased/";
 const PREFIX_END: &str = "/leased0";
 /// All must be gone by then, or the run fails.

@@ -8,6 +8,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 pub const PREFIX: &str = "/bench/";
 pub const PREFIX_END: &str = "/bench0";
 pub const KEY_BYTES: usize = PREFIX.len() + 17;
+/// Every value, unless a workload says otherwise.
+pub const VALUE_BYTES: usize = 256;
 
 /// The store of random bytes that values are cut from.
 const POOL_BYTES: usize = 4 << 20;

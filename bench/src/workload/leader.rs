@@ -9,15 +9,14 @@ use anyhow::bail;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::keys::{Random, Values};
+use super::keys::{Random, VALUE_BYTES, Values};
 use super::operation::put;
 use super::run::Running;
 use crate::client::{CallId, Connection, Handler, Next, Outgoing, Status, methods};
 use crate::measure::Outcome;
 use crate::measure::stats::Spread;
 
-const KEYS: u64 = 1000;
-const VALUE_BYTES: usize = 256;
+pub const KEYS: u64 = 1000;
 /// One arrives at each member this often, whether those before are answered or not: a put that is lost with the leader, and
 /// that a member waits for until its time is up, does not keep others from being tried.
 const INTERVAL: Duration = Duration::from_micros(1500);

@@ -7,12 +7,12 @@ mod upkeep;
 mod whole;
 mod writes;
 
+use super::keys::VALUE_BYTES;
 use super::load::Manner;
 use super::operation::Operation;
 use super::{Mark, State, Work, Workload};
 use crate::system::Timing;
 
-const VALUE_BYTES: usize = 256;
 const LIST_VALUE_BYTES: usize = 1024;
 const LISTED_KEYS: u64 = 10_000;
 /// Keys that are overwritten, and keys that are read over and over.

@@ -7,14 +7,13 @@ use anyhow::Context;
 use tokio::time::{Instant, sleep};
 
 use super::arrivals::{self, Load};
-use super::keys::Values;
+use super::keys::{VALUE_BYTES, Values};
 use super::load::{Manner, Told, keys};
 use super::operation::Operation;
 use super::run::Running;
 use crate::measure::{MIB, Meter, Outcome, Usage};
 use crate::system::Cluster;
 
-const VALUE_BYTES: usize = 256;
 const CLIENTS: usize = 100;
 /// Quiet means nothing asked for this long.
 const QUIET: Duration = Duration::from_secs(10);

@@ -14,7 +14,7 @@ use keelson_proto::etcdserverpb::{PutRequest, WatchCreateRequest, WatchRequest};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::keys::{Random, key};
+use super::keys::{Random, VALUE_BYTES, key};
 use super::run::{Running, until};
 use crate::client::wire::{self, Value};
 use crate::client::{CallId, Connection, Handler, Next, Outgoing, Status, methods};
@@ -22,7 +22,6 @@ use crate::measure::{Meter, Outcome};
 
 /// Connections of the watchers.
 const CONNECTIONS: usize = 10;
-const VALUE_BYTES: usize = 256;
 /// While it waits for the watchers, the writer looks this often.
 const LOOK: Duration = Duration::from_millis(1);
 const SETTLE_MAX: Duration = Duration::from_secs(60);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Scale, closed, other};
-use crate::workload::expiry::Expiry;
+use super::{Scale, VALUE_BYTES, closed, other};
+use crate::workload::expiry::{Expiry, PUT_KEYS, PUTS};
 use crate::workload::operation::Operation;
 use crate::workload::reconnect::Reconnect;
 use crate::workload::watch::Watchers;
@@ -25,9 +25,10 @@ pub fn watches(members: usize) -> Vec<Workload> {
         puts: 16,
         owed_max: 16_000,
     };
-    let about =
-        "1000 watchers of one prefix on 10 connections x 100 streams, 16 puts of 256 B under way over 1000 keys; the rate is of events"
-            .to_owned();
+    let about = format!(
+        "1000 watchers of one prefix on 10 connections x 100 streams, {} puts of {VALUE_BYTES} B under way over {} keys; the rate is of events",
+        prefix.puts, prefix.keys
+    );
     let one_key = Watchers {
         watchers: 10_000,
         a_stream: 100,
@@ -36,8 +37,10 @@ pub fn watches(members: usize) -> Vec<Workload> {
         puts: 100,
         owed_max: 1000,
     };
-    let each = "10000 watchers of a key each on 10 connections x 10 streams, 100 puts of 256 B under way over them; the rate is of events"
-        .to_owned();
+    let each = format!(
+        "10000 watchers of a key each on 10 connections x 10 streams, {} puts of {VALUE_BYTES} B under way over them; the rate is of events",
+        one_key.puts
+    );
     vec![
         other(
             format!("watch-prefix-{members}"),
@@ -65,7 +68,7 @@ pub fn reconnects(scale: Scale) -> Vec<Workload> {
         each_all: false,
     };
     let about = format!(
-        "1000 watchers come back after {events} events of new keys of 256 B, each wants a thousandth; the rate is of events"
+        "1000 watchers come back after {events} events of new keys of {VALUE_BYTES} B, each wants a thousandth; the rate is of events"
     );
     let all = Reconnect {
         watchers: 100,
@@ -73,7 +76,7 @@ pub fn reconnects(scale: Scale) -> Vec<Workload> {
         each_all: true,
     };
     let whole = format!(
-        "100 watchers come back after {events} events of new keys of 256 B, each wants all; the rate is of events"
+        "100 watchers come back after {events} events of new keys of {VALUE_BYTES} B, each wants all; the rate is of events"
     );
     vec![
         other(
@@ -103,7 +106,7 @@ pub fn leases(members: usize, scale: Scale) -> Vec<Workload> {
         loading_max: Duration::from_secs(if scale.quick { 20 } else { 90 }),
     };
     let gone = format!(
-        "{leases} leases with a key each run out at once, while 500 puts of 256 B a second go on over 10000 other keys"
+        "{leases} leases with a key each run out at once, while {PUTS} puts of {VALUE_BYTES} B a second go on over {PUT_KEYS} other keys"
     );
     let gone_max = if members == 1 { 2.0 } else { 5.0 };
     let quarter = Some(0.25);

@@ -3,7 +3,7 @@
 use super::{Scale, VALUE_BYTES, other};
 use crate::system::Timing;
 use crate::workload::disturbed::Disturbance;
-use crate::workload::leader::Loss;
+use crate::workload::leader::{KEYS, Loss};
 use crate::workload::{Mark, Work, Workload};
 
 pub fn memory(scale: Scale) -> Vec<Workload> {
@@ -80,7 +80,7 @@ pub fn leader(scale: Scale) -> Vec<Workload> {
     let times = if scale.quick { 3 } else { 20 };
     let about = |how: &str| {
         format!(
-            "the leader {how} {times} times, while 2000 puts of {VALUE_BYTES} B a second arrive over 1000 keys; gaps in acknowledgements"
+            "the leader {how} {times} times, while 2000 puts of {VALUE_BYTES} B a second arrive over {KEYS} keys; gaps in acknowledgements"
         )
     };
     let work = |loss| Work::Leader { loss, times };
